@@ -1,0 +1,44 @@
+# The two commands of the README: `make run` and `make test`. They need Python 3.11 or later, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG := run/kvs.yaml
+
+.PHONY: run stop test lint types check test-slow bench clean
+
+run: $(VENV)/installed
+	@$(BIN)/python -m kvs.daemon.quickstart $(CONFIG)
+
+stop: $(VENV)/installed
+	@$(BIN)/kvs stop $(CONFIG)
+
+test: lint types check
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+check: $(VENV)/installed-dev
+	$(BIN)/pytest -q
+
+test-slow: $(VENV)/installed-dev
+	$(BIN)/pytest -q -m slow --timeout 3600
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "KVS needs Python 3.11 or later; try: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

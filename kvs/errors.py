@@ -1,0 +1,144 @@
+"""Every error that KVS raises on purpose, sorted by whose fault it is.
+
+`status` is the HTTP status and `code` the stable machine-readable word of the problem document; only
+`kvs.server.problems` turns them into a response. `detail` is one sentence for a person and is shown to clients: it
+never holds a path of the host, a secret or a traceback.
+
+Anything else that is raised is a bug in KVS.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class KvsError(Exception):
+    """Base of the errors that a client may be shown."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(self, detail: str, *, code: str | None = None, **members: object) -> None:
+        """`members` become further members of the problem document (for example `field`)."""
+        super().__init__(detail)
+        self.detail = detail
+        if code is not None:
+            self.code = code
+        self.members = members
+        self.headers: dict[str, str] = {}
+
+
+# --- the caller's fault ---
+
+
+class BadRequest(KvsError):
+    status = 400
+    code = "bad_request"
+
+
+class ReadOnly(KvsError):
+    status = 403
+    code = "read_only"
+
+
+class NotFound(KvsError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(KvsError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, detail: str, allowed: Sequence[str]) -> None:
+        super().__init__(detail)
+        self.headers["Allow"] = ", ".join(allowed)
+
+
+class RequestTimeout(KvsError):
+    status = 408
+    code = "request_timeout"
+
+
+class PreconditionFailed(KvsError):
+    status = 412
+    code = "precondition_failed"
+
+
+class TooLarge(KvsError):
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedMedia(KvsError):
+    status = 415
+    code = "unsupported_media"
+
+
+# --- the node's state now: nothing is wrong with the request ---
+
+
+class Unavailable(KvsError):
+    """The request may be repeated after `retry_after_s` seconds. A write may nevertheless have reached the disk."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(detail, code=code)
+        self.headers["Retry-After"] = str(retry_after_s)
+
+
+class CorruptRecord(KvsError):
+    """A stored record fails its checksum: it is reported, never served."""
+
+    status = 503
+    code = "corrupt_record"
+
+
+# --- the disk ---
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked. The message is for the operator's log, not for clients."""
+
+
+class StoreFailed(StoreError):
+    """A write failed; whether it reached the disk is unknown. Nothing may be written until `reopen` succeeded."""
+
+
+class StoreClosed(StoreError):
+    """The store is closed or being reopened; a read may be tried again."""
+
+
+class StoreCorrupt(StoreError):
+    """Stored bytes contradict their checksum or their format."""
+
+
+# --- at start only ---
+
+
+class StartError(Exception):
+    """The node cannot start; the message is one line for the operator."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a configuration. `line` counts from 1; None when it does not come from a file's line."""
+
+    message: str
+    line: int | None = None
+
+
+class ConfigError(Exception):
+    """A configuration cannot be used. Holds every problem found, not only the first."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """One line a problem: `node.yaml:3: unknown setting …`."""
+        return [
+            f"{self.source}:{p.line}: {p.message}" if p.line else f"{self.source}: {p.message}" for p in self.problems
+        ]

@@ -1,0 +1,9 @@
+"""Names for the plain values that cross module borders."""
+
+from typing import NewType
+
+Millis = NewType("Millis", int)
+"""A duration in milliseconds."""
+
+UnixMillis = NewType("UnixMillis", int)
+"""A point in time: milliseconds since the Unix epoch."""
