@@ -1,0 +1,1 @@
+"""How records are kept: versions, codecs, the key space, stores."""

@@ -1,0 +1,119 @@
+"""A record as bytes on disk.
+
+    stored   := format:u8 checksum:u32 seq:u64 generation:u32 kept:u32 record
+    record   := flags:u8 codec:u8 timestamp:u64 counter:u32 origin_joined:u64 expires_at:u64 uuid:16
+                origin_length:u8 owner_length:u8 type_length:u8 origin owner type payload
+    flags    := 1 for a tombstone, else 0
+
+Integers are big-endian; origin, owner and type are UTF-8; the payload runs to the end. An empty `type` stands for
+`application/json`, by far the most frequent. `checksum` is the CRC-32 of the entry's own key followed by everything
+behind the checksum: a record that turns up under a key that is not its own is as wrong as one with a flipped bit.
+
+`seq`, `generation` and `kept` are this node's own and never leave it: the record's place in the change log, how many
+versions of the key this node has stored, and how many of the versions before this one it still keeps (their
+generations are the `kept` numbers below this one's).
+
+Do not change what a format number means: stored data outlives the program. A new layout gets a new number.
+"""
+
+import struct
+from typing import NamedTuple
+from zlib import crc32
+
+from kvs.errors import StoreCorrupt
+from kvs.storage.compression import RAW, ZSTD
+from kvs.storage.record import JSON, Record
+
+FORMAT = 1
+
+_DELETED = 1
+_PREFIX = struct.Struct(">BI")
+_HEAD = struct.Struct(">BIQII BBQIQQ16s BBB")
+_BODY = struct.Struct(">QII BBQIQQ16s BBB")
+
+
+class Stored(NamedTuple):
+    """A record and what this node notes beside it."""
+
+    record: Record
+    seq: int
+    generation: int
+    kept: int
+
+
+def encode(key: bytes, stored: Stored) -> bytes:
+    """The bytes to store under the entry key `key`. Raises ValueError when a field does not fit its place."""
+    record = stored.record
+    origin = record.origin.encode()
+    owner = record.owner.encode()
+    content_type = b"" if record.content_type == JSON else record.content_type.encode()
+    try:
+        head = _BODY.pack(
+            stored.seq,
+            stored.generation,
+            stored.kept,
+            _DELETED if record.deleted else 0,
+            record.codec,
+            record.timestamp,
+            record.counter,
+            record.origin_joined,
+            record.expires_at,
+            record.uuid,
+            len(origin),
+            len(owner),
+            len(content_type),
+        )
+    except struct.error as error:
+        raise ValueError(f"a field of the record does not fit: {error}") from error
+    body = b"".join((head, origin, owner, content_type, record.payload))
+    return _PREFIX.pack(FORMAT, crc32(body, crc32(key))) + body
+
+
+def decode(key: bytes, raw: bytes) -> Stored:
+    """What `encode` stored under the entry key `key`. Raises StoreCorrupt for any other bytes."""
+    try:
+        (
+            version,
+            checksum,
+            seq,
+            generation,
+            kept,
+            flags,
+            codec,
+            timestamp,
+            counter,
+            origin_joined,
+            expires_at,
+            uuid,
+            origin_length,
+            owner_length,
+            type_length,
+        ) = _HEAD.unpack_from(raw)
+    except struct.error:
+        raise StoreCorrupt("a stored record is too short") from None
+    if version != FORMAT:
+        raise StoreCorrupt(f"a stored record has the unknown format {version}")
+    if checksum != crc32(memoryview(raw)[_PREFIX.size :], crc32(key)):
+        raise StoreCorrupt("a stored record fails its checksum")
+    owner_at = _HEAD.size + origin_length
+    type_at = owner_at + owner_length
+    payload_at = type_at + type_length
+    if payload_at > len(raw) or flags > _DELETED or codec not in (RAW, ZSTD):
+        raise StoreCorrupt("a stored record has impossible fields")
+    try:
+        record = Record(
+            uuid=uuid,
+            timestamp=timestamp,
+            counter=counter,
+            origin=raw[_HEAD.size : owner_at].decode(),
+            origin_joined=origin_joined,
+            owner=raw[owner_at:type_at].decode() if owner_length else "",
+            expires_at=expires_at,
+            deleted=flags == _DELETED,
+            content_type=raw[type_at:payload_at].decode() if type_length else JSON,
+            codec=codec,
+            payload=raw[payload_at:],
+        )
+    except UnicodeDecodeError:
+        raise StoreCorrupt("a stored record holds text that is not UTF-8") from None
+    return Stored(record, seq, generation, kept)

@@ -1,0 +1,82 @@
+"""The entries of one key, read together: its current record, the index rows that belong to it, its history."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kvs.errors import StoreCorrupt
+from kvs.storage.codec import Stored, decode
+from kvs.storage.keyspace import change_row, expiry_row, revision_row, time_row, tombstone_row
+from kvs.storage.record import Record
+from kvs.storage.store import Reader
+
+
+class Current(NamedTuple):
+    """What stands under an entry key. Both None: nothing. `raw` alone: a record that fails its checksum."""
+
+    raw: bytes | None
+    stored: Stored | None
+
+    @property
+    def is_corrupt(self) -> bool:
+        return self.stored is None and self.raw is not None
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """(timestamp, counter), lowest when nothing is known."""
+        return (0, 0) if self.stored is None else (self.stored.record.timestamp, self.stored.record.counter)
+
+    def live(self, now_ms: int) -> Record | None:
+        """The record, if a reader sees a value at `now_ms`."""
+        if self.stored is None or not self.stored.record.is_live(now_ms):
+            return None
+        return self.stored.record
+
+
+def read_current(reader: Reader, entry: bytes) -> Current:
+    """For writers, who may replace a corrupt record; readers use `decode` and let StoreCorrupt rise."""
+    raw = b""
+    try:
+        found = reader.get(entry)
+        if found is None:
+            return Current(None, None)
+        raw = found
+        return Current(raw, decode(entry, raw))
+    except StoreCorrupt:
+        return Current(raw, None)
+
+
+def index_rows(entry: bytes, record: Record) -> list[bytes]:
+    """The rows that lead to a current record. (The change log's row holds a value and is written apart.)"""
+    rows = [time_row(record.timestamp, record.counter, entry)]
+    if record.deleted:
+        rows.append(tombstone_row(record.timestamp, entry))
+    elif record.expires_at:
+        rows.append(expiry_row(record.expires_at, entry))
+    return rows
+
+
+def history(reader: Reader, entry: bytes, now_ms: int) -> Iterator[tuple[int, Record]]:
+    """(revision number, record), newest first; 1 is the current record, tombstones included.
+
+    A version that has expired is left out: its value must not be readable any more. Its number is not given to
+    another. Raises StoreCorrupt when a record fails its checksum.
+    """
+    raw = reader.get(entry)
+    if raw is None:
+        return
+    stored = decode(entry, raw)
+    for back in range(stored.kept + 1):
+        if back:
+            raw = reader.get(revision_row(entry, stored.generation - back))
+        if raw is None:
+            continue
+        record = decode(entry, raw).record
+        if record.deleted or record.is_live(now_ms):
+            yield back + 1, record
+
+
+def removal(entry: bytes, stored: Stored) -> dict[bytes, bytes | None]:
+    """The batch that removes a record with all that belongs to it."""
+    rows = [entry, change_row(stored.seq), *index_rows(entry, stored.record)]
+    rows += (revision_row(entry, stored.generation - back) for back in range(1, stored.kept + 1))
+    return dict.fromkeys(rows)

@@ -1,0 +1,94 @@
+"""Where each kind of entry stands in the store.
+
+    entry key        value                what it is
+    d <key>          stored record        the current record of a user's key (see codec.py)
+    s <key>          stored record        the current record of one of KVS's own keys (metadata, accounts)
+    h <space><key> 00 <generation:u32>
+                     stored record        revision: a record that was replaced, byte for byte
+    t <timestamp:u64> <counter:u32> <space><key>
+                     empty                time index: every current record by its version
+    e <expires_at:u64> <space><key>
+                     empty                expiry index: current records that end
+    x <timestamp:u64> <space><key>
+                     empty                tombstone index: current records that are tombstones
+    c <seq:u64>      <space><key>         change log: the latest local commit of every key
+    n <name>         see state.py         node state
+    m, a             kept free            Merkle leaves, audit log
+
+Integers are big-endian, so the order of bytes is the order of numbers. `<space>` is the byte `d` or `s`.
+A `<space><key>` is called an entry key; a user's key can never reach another kind of entry, because it always stands
+behind `d`. Keys hold no control characters, so the 00 behind a key in `h` ends it.
+
+Rows of t, e, x and c are hints: whoever follows one compares it with the record it leads to. A prefix byte, once used,
+is never given another meaning.
+"""
+
+from struct import Struct
+
+DATA = b"d"
+SYSTEM = b"s"
+REVISIONS = b"h"
+TIMES = b"t"
+EXPIRIES = b"e"
+TOMBSTONES = b"x"
+CHANGES = b"c"
+STATE = b"n"
+
+_TIME = Struct(">cQI")
+_MOMENT = Struct(">cQ")
+_GENERATION = Struct(">I")
+
+
+def data_key(key: bytes) -> bytes:
+    """The entry key of a user's key."""
+    return DATA + key
+
+
+def system_key(key: bytes) -> bytes:
+    """The entry key of one of KVS's own keys."""
+    return SYSTEM + key
+
+
+def time_row(timestamp: int, counter: int, entry: bytes) -> bytes:
+    return _TIME.pack(TIMES, timestamp, counter) + entry
+
+
+def expiry_row(expires_at: int, entry: bytes) -> bytes:
+    return _MOMENT.pack(EXPIRIES, expires_at) + entry
+
+
+def tombstone_row(timestamp: int, entry: bytes) -> bytes:
+    return _MOMENT.pack(TOMBSTONES, timestamp) + entry
+
+
+def change_row(seq: int) -> bytes:
+    return _MOMENT.pack(CHANGES, seq)
+
+
+def revision_row(entry: bytes, generation: int) -> bytes:
+    return b"".join((REVISIONS, entry, b"\0", _GENERATION.pack(generation)))
+
+
+def revision_range(entry: bytes) -> tuple[bytes, bytes]:
+    """Start (inclusive) and stop (exclusive) of all revision rows of one entry."""
+    return REVISIONS + entry + b"\0", REVISIONS + entry + b"\x01"
+
+
+def split_moment(row: bytes) -> tuple[int, bytes]:
+    """(Unix milliseconds, entry key) of an expiry or tombstone row."""
+    return int.from_bytes(row[1:9], "big"), row[9:]
+
+
+def split_revision(row: bytes) -> tuple[bytes, int]:
+    """(entry key, generation) of a revision row."""
+    return row[1:-5], int.from_bytes(row[-4:], "big")
+
+
+def after(prefix: bytes) -> bytes:
+    """The first byte string behind everything that begins with `prefix`; `prefix` ends with a byte below 0xff."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))
+
+
+def moment_range(prefix: bytes, until: int) -> tuple[bytes, bytes]:
+    """Range of the rows of an expiry or tombstone index with a moment at or before `until`."""
+    return prefix, _MOMENT.pack(prefix, until + 1)

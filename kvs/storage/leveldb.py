@@ -1,0 +1,177 @@
+"""The store on LevelDB, through plyvel: the only file that knows either.
+
+Why a failed write stops everything: when LevelDB fails to append to its log (no space, an I/O error) it keeps no note
+of it. The torn record stays in the middle of the log, later writes are acknowledged behind it, and the next opening
+drops them (google/leveldb pull request 578). After a failed fsync the pages may be gone although a second fsync
+succeeds. So after any error nothing is written until the database was closed and opened again, which starts a new
+log, and the last acknowledged batch was seen to be there.
+
+All entries of one commit travel in one WriteBatch: a synced write does not make earlier unsynced ones durable once
+the log was rotated between them (google/leveldb issue 193).
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import plyvel
+import structlog
+
+from kvs.errors import StoreClosed, StoreCorrupt, StoreError, StoreFailed
+from kvs.limits import (
+    LEVELDB_BLOOM_BITS,
+    LEVELDB_CACHE_BYTES,
+    LEVELDB_OPEN_FILES_MAX,
+    LEVELDB_WRITE_BUFFER_BYTES,
+    RECOVERY_RESERVE_BYTES,
+)
+from kvs.storage.store import Batch
+
+log = structlog.get_logger()
+
+
+class LevelDBStore:
+    """See `store.Store`."""
+
+    def __init__(self, directory: Path, *, sync: bool) -> None:
+        """Open the database in `directory`, made if missing (mode 0700).
+
+        `sync`: whether a commit returns only after an fsync. Raises StoreError with one line for the operator when
+        the directory cannot be used, StoreCorrupt when LevelDB's own files are damaged beyond opening.
+        """
+        self._directory = directory
+        self._sync = sync
+        self._failed = False
+        self._acknowledged: Batch = {}
+        self._uncertain: Batch = {}
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot use the data directory {directory}: {error.strerror}") from None
+        self._db: Any = self._open()
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(key, verify_checksums=True)
+        except plyvel.CorruptionError as error:
+            raise StoreCorrupt(_one_line(error)) from error
+        except plyvel.Error as error:
+            raise StoreError(_one_line(error)) from error
+        except (RuntimeError, AttributeError):
+            raise StoreClosed("the store is closed") from None
+        return value
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            with self._db.iterator(start=start, stop=stop, verify_checksums=True) as entries:
+                yield from entries
+        except plyvel.CorruptionError as error:
+            raise StoreCorrupt(_one_line(error)) from error
+        except plyvel.Error as error:
+            raise StoreError(_one_line(error)) from error
+        except (RuntimeError, AttributeError):
+            raise StoreClosed("the store is closed") from None
+
+    def commit(self, batch: Batch) -> None:
+        if self._failed or self._db is None:
+            raise StoreFailed("an earlier write failed")
+        try:
+            writes = self._db.write_batch(sync=self._sync)
+            for key, value in batch.items():
+                if value is None:
+                    writes.delete(key)
+                else:
+                    writes.put(key, value)
+            writes.write()
+        except (plyvel.Error, RuntimeError) as error:
+            self._failed = True
+            self._uncertain = batch
+            raise StoreFailed(_one_line(error)) from error
+        self._acknowledged = batch
+
+    def reopen(self) -> None:
+        self._failed = True
+        self._shut()
+        try:
+            self._db = self._open()
+        except StoreError as error:
+            raise StoreFailed(str(error)) from error
+        self._verify()
+        self._uncertain = {}
+        self._failed = False
+
+    def close(self) -> None:
+        self._shut()
+
+    def _open(self) -> Any:
+        """Raises StoreError and its kinds."""
+        try:
+            return self._open_database(paranoid=True)
+        except plyvel.CorruptionError as error:
+            # A power cut may leave the end of the log damaged; nothing acknowledged stands there. But the same error
+            # can mean that older entries of the log rotted, so it is said loudly.
+            log.error("Damaged write-ahead log: entries in it may be lost", error=_one_line(error))
+        except (plyvel.Error, OSError) as error:
+            raise StoreError(self._explain(error)) from None
+        try:
+            return self._open_database(paranoid=False)
+        except plyvel.CorruptionError as error:
+            raise StoreCorrupt(
+                f"the database in {self._directory} is damaged and cannot be opened: {_one_line(error)}"
+            ) from None
+        except (plyvel.Error, OSError) as error:
+            raise StoreError(self._explain(error)) from None
+
+    def _open_database(self, *, paranoid: bool) -> Any:
+        return plyvel.DB(
+            os.fspath(self._directory),
+            create_if_missing=True,
+            paranoid_checks=paranoid,
+            write_buffer_size=LEVELDB_WRITE_BUFFER_BYTES,
+            lru_cache_size=LEVELDB_CACHE_BYTES,
+            max_open_files=LEVELDB_OPEN_FILES_MAX,
+            bloom_filter_bits=LEVELDB_BLOOM_BITS,
+        )
+
+    def _explain(self, error: Exception) -> str:
+        text = _one_line(error)
+        if "LOCK" in text and ("temporarily unavailable" in text or "already held" in text):
+            return f"the data directory {self._directory} is in use by another process"
+        return f"cannot open the database in {self._directory}: {text}"
+
+    def probe(self) -> None:
+        # LevelDB turns its log into a table when it opens.
+        path = self._directory / "probe.tmp"
+        try:
+            logs = sum(file.stat().st_size for file in self._directory.glob("*.log"))
+            descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, logs + RECOVERY_RESERVE_BYTES)
+                os.write(descriptor, b"KVS tests whether the disk takes writes again.\n")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StoreFailed(errno.errorcode.get(error.errno or 0, "OSError")) from error
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+    def _verify(self) -> None:
+        """Raises StoreFailed unless the last acknowledged batch is there, where the failed one did not replace it."""
+        for key, value in self._acknowledged.items():
+            found = self.get(key)
+            if found != value and not (key in self._uncertain and found == self._uncertain[key]):
+                raise StoreFailed("an acknowledged write is missing after reopening")
+
+    def _shut(self) -> None:
+        database, self._db = self._db, None
+        if database is not None:
+            database.close()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,69 @@
+"""A record: one version of one key's value, as every node keeps it."""
+
+from os import urandom
+
+import msgspec
+
+from kvs.storage.compression import RAW, decompress
+
+JSON = "application/json"
+"""Content type of JSON documents; anything else is an opaque blob."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One version of a key.
+
+    `uuid` is 16 bytes (UUIDv4), `timestamp` and `expires_at` are Unix milliseconds (0: never), `counter` orders
+    versions inside one millisecond, `origin_joined` is the joined timestamp of the node `origin` (0: unknown),
+    `owner` a user's uuid or empty. `payload` is the value encoded by `codec`; a tombstone's is empty.
+    """
+
+    uuid: bytes
+    timestamp: int
+    counter: int
+    origin: str
+    origin_joined: int
+    owner: str = ""
+    expires_at: int = 0
+    deleted: bool = False
+    content_type: str = JSON
+    codec: int = RAW
+    payload: bytes = b""
+
+    @property
+    def data(self) -> bytes:
+        """The value as the client sent it. Raises StoreCorrupt when the payload does not decompress."""
+        return self.payload if self.codec == RAW else decompress(self.codec, self.payload)
+
+    def is_live(self, now_ms: int) -> bool:
+        """Whether a reader at `now_ms` sees a value."""
+        return not self.deleted and (self.expires_at == 0 or self.expires_at > now_ms)
+
+
+class UuidSource:
+    """Random UUIDv4s in their 16 bytes. Draws randomness in blocks: a system call for each costs more than the rest,
+    because it gives up the interpreter lock."""
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._at = 0
+
+    def __call__(self) -> bytes:
+        if self._at == len(self._block):
+            self._block, self._at = urandom(4096), 0
+        number = int.from_bytes(self._block[self._at : self._at + 16], "big")
+        self._at += 16
+        return (number & _UUID_RANDOM | _UUID_FIXED).to_bytes(16, "big")
+
+
+_UUID_RANDOM = ~((0xF << 76) | (0x3 << 62))
+_UUID_FIXED = (0x4 << 76) | (0x2 << 62)
+"""Version 4, variant 1 (RFC 9562)."""
+
+new_uuid = UuidSource()
+
+
+def uuid_text(uuid: bytes) -> str:
+    """The usual form in 36 characters."""
+    text = uuid.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,71 @@
+"""The node's own rows: the format of the data, who the node is, how far it has come.
+
+    n format     decimal digits
+    n identity   JSON {"instance_id": text, "joined_timestamp": Unix ms}
+    n progress   timestamp:u64 counter:u32 seq:u64, big-endian
+
+`progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
+write that a client was told of: a node that comes back with its clock set to the past still goes on above them.
+"""
+
+import json
+from struct import Struct
+from typing import NamedTuple
+from uuid import UUID
+
+from kvs.errors import StoreCorrupt, StoreError
+from kvs.storage.codec import FORMAT
+from kvs.storage.keyspace import STATE
+from kvs.storage.record import new_uuid
+from kvs.storage.store import Store
+
+FORMAT_ROW = STATE + b"format"
+IDENTITY_ROW = STATE + b"identity"
+PROGRESS_ROW = STATE + b"progress"
+
+_PROGRESS = Struct(">QIQ")
+
+
+class Identity(NamedTuple):
+    """What tells this data directory from any other. `joined_timestamp` is Unix ms, set once."""
+
+    instance_id: str
+    joined_timestamp: int
+
+
+class Progress(NamedTuple):
+    """The highest version stamped and the last sequence number given."""
+
+    timestamp: int
+    counter: int
+    seq: int
+
+
+def encode_progress(progress: Progress) -> bytes:
+    return _PROGRESS.pack(*progress)
+
+
+def read_progress(store: Store) -> Progress:
+    raw = store.get(PROGRESS_ROW)
+    if raw is None:
+        return Progress(0, 0, 0)
+    if len(raw) != _PROGRESS.size:
+        raise StoreCorrupt("the node's progress is unreadable")
+    return Progress._make(_PROGRESS.unpack(raw))
+
+
+def open_state(store: Store, now_ms: int) -> Identity:
+    """Who this node is; made up in an empty store. Raises StoreError when the data have a format unknown here."""
+    raw_format = store.get(FORMAT_ROW)
+    raw_identity = store.get(IDENTITY_ROW)
+    if raw_format is None and raw_identity is None:
+        identity = Identity(str(UUID(bytes=new_uuid())), now_ms)
+        store.commit({FORMAT_ROW: b"%d" % FORMAT, IDENTITY_ROW: json.dumps(identity._asdict()).encode()})
+        return identity
+    if raw_format != b"%d" % FORMAT:
+        found = (raw_format or b"none").decode(errors="replace")
+        raise StoreError(f"the data have format {found}, this version of KVS reads format {FORMAT} only")
+    try:
+        return Identity(**json.loads(raw_identity or b""))
+    except (ValueError, TypeError):
+        raise StoreCorrupt("the node's identity is unreadable") from None
