@@ -1,0 +1,1 @@
+"""What a node decides and how its writes are committed."""

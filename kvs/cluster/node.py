@@ -1,0 +1,257 @@
+"""What a node decides, without doing any of it.
+
+    group = node.plan_group(submissions, reader, now_ms)   decide winners, build one batch
+    store.commit(group.batch)                              the caller's part
+    effects = node.committed(group)                        what follows, now that it is on the disk
+
+Nothing here waits, reads a clock or touches a disk: the time and the reader are arguments, the results are values. If
+the commit fails, the group is thrown away and `resume` takes up what the disk really holds. Versions and sequence
+numbers that were given out in vain are simply skipped.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from kvs.cluster.clock import Clock
+from kvs.cluster.events import (
+    ANY,
+    Command,
+    Condition,
+    Delete,
+    Effect,
+    Group,
+    Plan,
+    Put,
+    Reply,
+    Report,
+    Restore,
+    Submission,
+    Sweep,
+    Swept,
+    Trim,
+    Update,
+    Written,
+)
+from kvs.errors import CorruptRecord, KvsError, NotFound, PreconditionFailed, StoreCorrupt
+from kvs.storage.batch import Overlay
+from kvs.storage.codec import Stored, encode
+from kvs.storage.current import Current, history, index_rows, read_current, removal
+from kvs.storage.keyspace import DATA, change_row, revision_range, revision_row, split_moment, split_revision
+from kvs.storage.record import Record, uuid_text
+from kvs.storage.retention import expiry_limit, may_go, tombstone_limit
+from kvs.storage.revisions import dropped, kept_after
+from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
+from kvs.storage.store import Reader
+
+
+class NodeSettings(NamedTuple):
+    """`versions_max` counts the current record; 1 keeps no history."""
+
+    node_id: str
+    joined_timestamp: int
+    versions_max: int
+    tombstone_retention_ms: int
+
+
+class Node:
+    """The state that decides: the clock and the sequence. All else is read through the reader that is handed in."""
+
+    def __init__(self, settings: NodeSettings, progress: Progress) -> None:
+        self._settings = settings
+        self._clock = Clock(progress.timestamp, progress.counter)
+        self._seq = progress.seq
+
+    def resume(self, progress: Progress) -> None:
+        """Go on above what the disk holds after a failed commit, and above what was given out before."""
+        self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
+        self._seq = max(self._seq, progress.seq)
+
+    def plan_group(self, submissions: Iterable[Submission], reader: Reader, now_ms: int) -> Group:
+        """Plan the submissions in order; each sees what those before it will have written."""
+        view = Overlay(reader)
+        effects: list[Effect] = []
+        for ticket, commands, _ in submissions:
+            reply = Reply(ticket, [])
+            for command in commands:
+                try:
+                    plan = self.plan(command, view, now_ms)
+                except KvsError as error:
+                    reply.outcomes.append(error)
+                except StoreCorrupt as error:
+                    reply.outcomes.append(CorruptRecord("a stored record fails its checksum"))
+                    effects.append(Report("Corrupt record found", {"error": str(error)}))
+                else:
+                    view.write(plan.batch)
+                    reply.outcomes.append(plan.outcome)
+                    effects.extend(plan.reports)
+            effects.append(reply)
+        if view.batch:
+            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
+        return Group(view.batch, effects)
+
+    def committed(self, group: Group) -> list[Effect]:
+        """What follows from a group that is on the disk."""
+        return group.effects
+
+    def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
+        """Decide one command. Raises KvsError when it is refused; then nothing is to be written."""
+        match command:
+            case Put():
+                return self._put(command, view, now_ms)
+            case Delete():
+                return self._delete(command, view, now_ms)
+            case Restore():
+                return self._restore(command, view, now_ms)
+            case Update():
+                return self._update(command, view, now_ms)
+            case Sweep():
+                return self._sweep(command, view, now_ms)
+            case Trim():
+                return self._trim(command, view)
+
+    # --- writes ---
+
+    def _put(self, command: Put, view: Reader, now_ms: int) -> Plan:
+        current = read_current(view, command.entry)
+        live = current.live(now_ms)
+        _check(command.condition, live)
+        timestamp, counter = self._clock.tick(now_ms, current.version)
+        record = Record(
+            uuid=command.uuid,
+            timestamp=timestamp,
+            counter=counter,
+            origin=self._settings.node_id,
+            origin_joined=self._settings.joined_timestamp,
+            owner=command.owner,
+            expires_at=now_ms + command.ttl_ms if command.ttl_ms else 0,
+            content_type=command.content_type,
+            codec=command.codec,
+            payload=command.payload,
+        )
+        return self._replace(command.entry, current, record, view, created=live is None)
+
+    def _delete(self, command: Delete, view: Reader, now_ms: int) -> Plan:
+        current = read_current(view, command.entry)
+        live = current.live(now_ms)
+        if live is None and not current.is_corrupt:
+            raise NotFound("there is no value under this key")
+        _check(command.condition, live)
+        timestamp, counter = self._clock.tick(now_ms, current.version)
+        record = Record(
+            uuid=command.uuid,
+            timestamp=timestamp,
+            counter=counter,
+            origin=self._settings.node_id,
+            origin_joined=self._settings.joined_timestamp,
+            owner=command.owner,
+            deleted=True,
+        )
+        return self._replace(command.entry, current, record, view, created=False)
+
+    def _restore(self, command: Restore, view: Reader, now_ms: int) -> Plan:
+        current = read_current(view, command.entry)
+        live = current.live(now_ms)
+        old = next((r for number, r in history(view, command.entry, now_ms) if number == command.revision), None)
+        if old is None:
+            raise NotFound("this revision is not kept")
+        _check(command.condition, live)
+        timestamp, counter = self._clock.tick(now_ms, current.version)
+        record = msgspec.structs.replace(
+            old,
+            uuid=command.uuid,
+            timestamp=timestamp,
+            counter=counter,
+            origin=self._settings.node_id,
+            origin_joined=self._settings.joined_timestamp,
+            owner=command.owner,
+        )
+        return self._replace(command.entry, current, record, view, created=live is None)
+
+    def _update(self, command: Update, view: Reader, now_ms: int) -> Plan:
+        current = read_current(view, command.entry)
+        if current.is_corrupt:
+            raise CorruptRecord("the record to change fails its checksum")
+        live = current.live(now_ms)
+        value = command.change(None if live is None else live.data, now_ms)
+        timestamp, counter = self._clock.tick(now_ms, current.version)
+        record = Record(
+            uuid=command.uuid,
+            timestamp=timestamp,
+            counter=counter,
+            origin=self._settings.node_id,
+            origin_joined=self._settings.joined_timestamp,
+            payload=value,
+        )
+        return self._replace(command.entry, current, record, view, created=live is None)
+
+    def _replace(self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool) -> Plan:
+        """The batch that makes `record` the current one: record, indexes, revision, change log."""
+        batch: dict[bytes, bytes | None] = {}
+        generation, kept = 1, 0
+        reports: tuple[Report, ...] = ()
+        if current.stored is not None:
+            old, seq, generation_old, kept_old = current.stored
+            batch = dict.fromkeys(index_rows(entry, old))
+            batch[change_row(seq)] = None
+            generation = generation_old + 1
+            kept = kept_after(kept_old, self._versions_max(entry))
+            for gone in dropped(generation_old, kept_old, kept):
+                batch[revision_row(entry, gone)] = None
+            if kept:
+                batch[revision_row(entry, generation_old)] = current.raw
+        elif current.raw is not None:
+            # What the record was cannot be known: its history goes, its index rows are found stale by later sweeps.
+            batch = dict.fromkeys(row for row, _ in view.scan(*revision_range(entry)))
+            reports = (Report("Corrupt record replaced", {"entry": entry}),)
+        self._seq += 1
+        batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
+        batch.update((row, b"") for row in index_rows(entry, record))
+        batch[change_row(self._seq)] = entry
+        return Plan(batch, Written(record, created), reports)
+
+    def _versions_max(self, entry: bytes) -> int:
+        return self._settings.versions_max if entry.startswith(DATA) else 1
+
+    # --- background work ---
+
+    def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
+        batch: dict[bytes, bytes | None] = {}
+        expiry_limit_ms = expiry_limit(now_ms)
+        # A lone node is in sync with itself: its floor is its own clock.
+        tombstone_limit_ms = tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms=now_ms)
+        removed = 0
+        for row in command.rows:
+            _, entry = split_moment(row)
+            current = read_current(view, entry)
+            if current.stored is None or row not in index_rows(entry, current.stored.record):
+                batch[row] = None
+            elif may_go(current.stored.record, expiry_limit_ms=expiry_limit_ms, tombstone_limit_ms=tombstone_limit_ms):
+                batch.update(removal(entry, current.stored))
+                removed += 1
+        return Plan(batch, Swept(removed))
+
+    def _trim(self, command: Trim, view: Reader) -> Plan:
+        entry = command.entry
+        stored = read_current(view, entry).stored
+        kept = 0 if stored is None else min(stored.kept, self._versions_max(entry) - 1)
+        oldest = 0 if stored is None else stored.generation - kept
+        batch: dict[bytes, bytes | None] = {
+            row: None
+            for row, _ in view.scan(*revision_range(entry))
+            if stored is None or not oldest <= split_revision(row)[1] < stored.generation
+        }
+        dropped_count = len(batch)
+        if stored is not None and kept < stored.kept:
+            batch[entry] = encode(entry, stored._replace(kept=kept))
+        return Plan(batch, Swept(dropped_count))
+
+
+def _check(condition: Condition, live: Record | None) -> None:
+    """Raises PreconditionFailed. `live` is what a reader sees now."""
+    match, none_match = condition
+    if match is not None and (live is None or (match != ANY and uuid_text(live.uuid) not in match)):
+        raise PreconditionFailed("the current version is not the one that If-Match names")
+    if none_match is not None and live is not None and (none_match == ANY or uuid_text(live.uuid) in none_match):
+        raise PreconditionFailed("there is a value that If-None-Match rules out")

@@ -1,0 +1,193 @@
+"""The one writer: takes what waits, lets the node plan it, commits it, does what follows.
+
+All changes of a node's data pass through `Runner.submit`. While one group is on its way to the disk the next one
+gathers; nothing waits for a timer, so a lone write is committed at once and many share one fsync. A few turns of the
+event loop before each commit let in the requests of clients that the commit before has just answered: without them
+clients fall into two halves that take turns, at twice the fsyncs.
+
+After a failed commit nobody knows what the disk holds. The runner then refuses writes (503 `degraded`) while reads go
+on, tests the disk in growing intervals, reopens the store, which verifies itself, and resumes from what is there.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import structlog
+
+from kvs.cluster.events import Command, Effect, Outcome, Put, Reply, Report, Submission, Written
+from kvs.cluster.node import Node
+from kvs.errors import KvsError, StoreError, Unavailable
+from kvs.limits import (
+    GROUP_GATHER_TURNS,
+    GROUP_MAX_BYTES,
+    GROUP_MAX_WRITES,
+    RECOVERY_RETRY_MAX_MS,
+    RECOVERY_RETRY_MIN_MS,
+    WAITING_MAX_BYTES,
+)
+from kvs.storage.state import read_progress
+from kvs.storage.store import Store
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """Owns the node and the store's writing side. Everything but `Store.commit` and `Store.probe` runs on the loop."""
+
+    def __init__(self, store: Store, node: Node, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._node = node
+        self._now_ms = now_ms
+        self._waiting: deque[Submission] = deque()
+        self._waiting_bytes = 0
+        self._replies: dict[int, asyncio.Future[list[Outcome]]] = {}
+        self._tickets = 0
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._writer: asyncio.Task[None] | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def degraded(self) -> bool:
+        """Whether writes are refused because the disk failed."""
+        return self._recovery is not None
+
+    def start(self) -> None:
+        # Kept, because asking for the running loop is a system call in CPython 3.11 (getpid).
+        self._loop = asyncio.get_running_loop()
+        self._writer = asyncio.create_task(self._write(), name="writer")
+
+    async def stop(self) -> None:
+        """Commit what waits, then end. New submissions are refused from here on."""
+        self._stopping = True
+        while self._replies and not self.degraded:
+            await asyncio.wait(list(self._replies.values()))
+        for task in (self._writer, self._recovery):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        self._fail_waiting(_stopping())
+        self._thread.shutdown()
+
+    async def write(self, command: Command) -> Written:
+        """Commit one write. Raises the KvsError that refuses it, Unavailable when the node takes no writes."""
+        (outcome,) = await self.submit((command,))
+        if isinstance(outcome, KvsError):
+            raise outcome
+        assert isinstance(outcome, Written)
+        return outcome
+
+    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Commit the commands in one batch, in order; an outcome for each. Raises Unavailable as a whole."""
+        if self._stopping:
+            raise _stopping()
+        if self.degraded:
+            raise _degraded()
+        size_bytes = sum(len(command.payload) for command in commands if isinstance(command, Put))
+        if self._waiting_bytes + size_bytes > WAITING_MAX_BYTES:
+            raise Unavailable("too many writes wait for the disk; try again", code="overloaded")
+        self._tickets += 1
+        reply: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self._replies[self._tickets] = reply
+        self._waiting.append(Submission(self._tickets, tuple(commands), size_bytes))
+        self._waiting_bytes += size_bytes
+        self._wake.set()
+        return await reply
+
+    # --- the writer ---
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting and not self.degraded:
+                for _ in range(GROUP_GATHER_TURNS):
+                    await asyncio.sleep(0)
+                await self._commit(self._take())
+
+    def _take(self) -> list[Submission]:
+        """The next group: what waits, up to the limits of a group, at least one."""
+        group: list[Submission] = []
+        writes = size_bytes = 0
+        while self._waiting:
+            submission = self._waiting[0]
+            writes += len(submission.commands)
+            size_bytes += submission.size_bytes
+            if group and (writes > GROUP_MAX_WRITES or size_bytes > GROUP_MAX_BYTES):
+                break
+            group.append(self._waiting.popleft())
+            self._waiting_bytes -= submission.size_bytes
+        return group
+
+    async def _commit(self, submissions: list[Submission]) -> None:
+        try:
+            group = self._node.plan_group(submissions, self._store, self._now_ms())
+            if group.batch:
+                await self._loop.run_in_executor(self._thread, self._store.commit, group.batch)
+        except StoreError as error:
+            self._degrade(error)
+        except Exception:
+            log.exception("A write could not be planned")
+            failure = KvsError("the node failed to carry out this write; its log says more")
+            for submission in submissions:
+                self._resolve(submission.ticket, [failure] * len(submission.commands))
+        else:
+            for effect in self._node.committed(group):
+                self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Reply(ticket, outcomes):
+                self._resolve(ticket, outcomes)
+            case Report(event, fields):
+                log.warning(event, **fields)
+
+    def _resolve(self, ticket: int, outcomes: list[Outcome]) -> None:
+        reply = self._replies.pop(ticket)
+        if not reply.done():
+            reply.set_result(outcomes)
+
+    # --- after a failed commit ---
+
+    def _degrade(self, error: StoreError) -> None:
+        log.error("A write failed: the node takes no writes until the store is verified", error=str(error))
+        self._recovery = asyncio.create_task(self._recover(), name="recovery")
+        self._fail_waiting(_degraded())
+
+    def _fail_waiting(self, error: Unavailable) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(error)
+        self._replies.clear()
+
+    async def _recover(self) -> None:
+        delay_ms = RECOVERY_RETRY_MIN_MS
+        while True:
+            await asyncio.sleep(delay_ms / 1000)
+            delay_ms = min(2 * delay_ms, RECOVERY_RETRY_MAX_MS)
+            try:
+                await self._loop.run_in_executor(self._thread, self._store.probe)
+                # On the loop, where all reads are: nobody may read from a handle that is being closed.
+                self._store.reopen()
+                self._node.resume(read_progress(self._store))
+            except StoreError as error:
+                log.warning("The store cannot be reopened yet", error=str(error), retry_ms=delay_ms)
+            else:
+                log.info("The store was reopened and verified: the node takes writes again")
+                self._recovery = None
+                return
+
+
+def _degraded() -> Unavailable:
+    return Unavailable("a write to the disk failed; reads go on, writes are refused until it works", code="degraded")
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the node is stopping", code="stopping")

@@ -1,0 +1,71 @@
+"""A node on a memory store without a runner, and an oracle of what it should hold."""
+
+from kvs.cluster.events import Command, Outcome, Reply, Submission
+from kvs.cluster.node import Node, NodeSettings
+from kvs.storage.codec import decode
+from kvs.storage.current import history, index_rows
+from kvs.storage.keyspace import (
+    CHANGES,
+    DATA,
+    EXPIRIES,
+    REVISIONS,
+    SYSTEM,
+    TIMES,
+    TOMBSTONES,
+    after,
+    change_row,
+    revision_row,
+)
+from kvs.storage.memory import MemoryStore
+from kvs.storage.record import Record
+from kvs.storage.state import read_progress
+
+
+class LoneNode:
+    """Plans and commits like the runner, one group a call."""
+
+    def __init__(self, *, versions_max: int = 3, tombstone_retention_ms: int = 1000) -> None:
+        self.store = MemoryStore()
+        self.settings = NodeSettings("node1", 1, versions_max, tombstone_retention_ms)
+        self.node = Node(self.settings, read_progress(self.store))
+
+    def restart(self, *, versions_max: int | None = None) -> None:
+        if versions_max is not None:
+            self.settings = self.settings._replace(versions_max=versions_max)
+        self.store = self.store.crash()
+        self.node = Node(self.settings, read_progress(self.store))
+
+    def do(self, now_ms: int, *commands: Command) -> list[Outcome]:
+        """All commands in one group, each its own submission."""
+        submissions = [Submission(number, (command,), 0) for number, command in enumerate(commands)]
+        group = self.node.plan_group(submissions, self.store, now_ms)
+        self.store.commit(group.batch)
+        replies = [effect for effect in self.node.committed(group) if isinstance(effect, Reply)]
+        assert [reply.ticket for reply in replies] == list(range(len(commands)))
+        return [outcome for reply in replies for outcome in reply.outcomes]
+
+    def live(self, entry: bytes, now_ms: int) -> Record | None:
+        raw = self.store.get(entry)
+        record = decode(entry, raw).record if raw is not None else None
+        return record if record is not None and record.is_live(now_ms) else None
+
+    def history(self, entry: bytes, now_ms: int) -> list[tuple[int, Record]]:
+        return list(history(self.store, entry, now_ms))
+
+    def rows(self, prefix: bytes) -> dict[bytes, bytes]:
+        return dict(self.store.scan(prefix, after(prefix)))
+
+    def check_rows(self) -> None:
+        """Every row is one that a current record accounts for, and none is missing."""
+        expected: dict[bytes, bytes] = {}
+        revisions: set[bytes] = set()
+        for entry, raw in {**self.rows(DATA), **self.rows(SYSTEM)}.items():
+            stored = decode(entry, raw)
+            expected.update((row, b"") for row in index_rows(entry, stored.record))
+            expected[change_row(stored.seq)] = entry
+            revisions |= {revision_row(entry, stored.generation - back) for back in range(1, stored.kept + 1)}
+        found = {
+            row: value for prefix in (TIMES, EXPIRIES, TOMBSTONES, CHANGES) for row, value in self.rows(prefix).items()
+        }
+        assert found == expected
+        assert set(self.rows(REVISIONS)) == revisions
