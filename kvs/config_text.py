@@ -1,0 +1,62 @@
+"""Configurations as text: the commented default file and the effective values."""
+
+import json
+import re
+import textwrap
+
+import yaml
+
+from kvs.config import Config
+from kvs.settings import DEFAULTS, SECTIONS, SETTINGS, Section
+
+_WIDTH = 110
+_SET = {"auth_enabled": False, "clustering_enabled": False}
+"""What a new file sets: without these lines this version does not start."""
+
+_HEAD = """\
+# The configuration of one KVS node.
+#
+# Every setting stands here with its default. To change one, take the "#" away and write another value.
+# An environment variable KVS_<NAME>, such as KVS_PORT, goes before the file.
+# Paths are relative to the folder of this file. Durations are written like 300ms, 90s, 1h30m, 7d or 0.
+# `kvs config check FILE` finds every mistake, `kvs config show FILE` shows what is in effect.
+"""
+
+
+def default_text() -> str:
+    """A configuration file with every setting at its default, commented out; it loads as it stands."""
+    sections = {section.first: section for section in SECTIONS}
+    lines = [_HEAD]
+    for name, setting in SETTINGS.items():
+        if name in sections:
+            lines.append(_heading(sections[name]))
+        lines.extend(textwrap.wrap(setting.doc, _WIDTH, initial_indent="# ", subsequent_indent="# "))
+        if name in _SET:
+            lines.append("# The default is true; this version needs false.")
+        value = yaml_value(_SET.get(name, setting.kind.plain(DEFAULTS[name])))
+        unit = f"  # {setting.unit}" if setting.unit else ""
+        lines.append(f"{'' if name in _SET else '#'}{name}: {value}{unit}\n")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _heading(section: Section) -> str:
+    title = f"# --- {section.title} "
+    note = f"\n# (without effect: this version does not have {section.waits_for} yet)" if section.waits_for else ""
+    return title.ljust(_WIDTH, "-") + note + "\n"
+
+
+def effective_text(config: Config) -> str:
+    """YAML: every setting's effective value, secrets masked, and where it came from."""
+    lines = [f"{name}: {yaml_value(value)}" for name, value in config.masked().items()]
+    width = min(max(map(len, lines)), 60)
+    origins = [config.origins.get(name, "default") for name in SETTINGS]
+    return "".join(f"{line.ljust(width)}  # {origin}\n" for line, origin in zip(lines, origins, strict=True))
+
+
+def yaml_value(value: object) -> str:
+    """`value` in YAML, on one line."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z./][A-Za-z0-9_./-]*", value):
+        return value if yaml.safe_load(value) == value else json.dumps(value)  # `on` and `null` are words to YAML
+    if isinstance(value, list):
+        return "[" + ", ".join(map(yaml_value, value)) + "]"
+    return json.dumps(value)
