@@ -1,0 +1,55 @@
+"""Reads request bodies within their limits of size and time, and checks JSON."""
+
+import asyncio
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.web import RequestPayloadError
+
+from kvs.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedMedia
+from kvs.limits import BODY_MIN_BYTES_PER_S, BODY_TIMEOUT_S
+
+
+async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    """The whole body. Raises TooLarge before reading when the declared size is over the limit, and while reading when
+    the real one is; RequestTimeout when it trickles; UnsupportedMedia when it is compressed."""
+    headers = request.headers
+    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise UnsupportedMedia("compressed request bodies are not taken", field=hdrs.CONTENT_ENCODING)
+    declared = int(headers.get(hdrs.CONTENT_LENGTH, 0))
+    if declared > limit_bytes:
+        raise _too_large(declared, limit_bytes)
+    content = request.content
+    if content.is_eof():
+        body = content.read_nowait()
+        if len(body) > limit_bytes:
+            raise _too_large(len(body), limit_bytes)
+        return body
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    chunks = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S + declared / BODY_MIN_BYTES_PER_S):
+            while chunk := await content.readany():
+                chunks += chunk
+                if len(chunks) > limit_bytes:
+                    raise _too_large(len(chunks), limit_bytes)
+    except TimeoutError:
+        raise RequestTimeout("the body did not arrive in time") from None
+    except RequestPayloadError:
+        raise BadRequest("the body is not framed as its headers say", code="malformed_body") from None
+    return bytes(chunks)
+
+
+def parse_json(body: bytes) -> object:
+    """The document, for looking at. Raises BadRequest for anything that is not strict JSON: NaN, numbers that overflow
+    a double, invalid UTF-8, lone surrogates, more than 1,024 levels (the parser's own bound)."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not a JSON document: {error}", code="invalid_json") from None
+
+
+def _too_large(size_bytes: int, limit_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit_bytes} bytes", limit=limit_bytes, actual=size_bytes)

@@ -1,0 +1,1 @@
+"""What answers each route: parse, ask storage or the runner, render."""

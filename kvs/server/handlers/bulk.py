@@ -1,0 +1,125 @@
+"""`POST /kv/_bulk`: many writes in one commit of this node. A bad item fails alone."""
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from kvs.cluster.events import ANY, UNCONDITIONAL, Command, Condition, Delete, Outcome, Written
+from kvs.errors import BadRequest, KvsError, TooLarge
+from kvs.keys import check_key
+from kvs.limits import BULK_MAX_BYTES, BULK_MAX_ITEMS
+from kvs.server import parse
+from kvs.server.body import parse_json, read_body
+from kvs.server.handlers.context import Context
+from kvs.server.handlers.values import media_type
+from kvs.server.problems import describe
+from kvs.server.response import Response
+from kvs.storage.keyspace import data_key
+from kvs.storage.record import JSON, new_uuid, uuid_text
+
+
+class _Item(msgspec.Struct, frozen=True):
+    """One write. `data` is JSON, or with `encoding: base64` the text of a blob of `content_type`."""
+
+    op: Literal["put", "delete"]
+    path: str
+    data: msgspec.Raw = msgspec.Raw()
+    ttl: str | None = None
+    content_type: str = JSON
+    encoding: Literal["json", "base64"] = "json"
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+_item = msgspec.json.Decoder(_Item)
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Bulk:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def post(self, request: web.BaseRequest, _: Mapping[str, str]) -> Response:
+        self._context.check_writable()
+        items = _split(await read_body(request, BULK_MAX_BYTES))
+        planned = [await self._command(item) for item in items]
+        commands = [command for command in planned if not isinstance(command, KvsError)]
+        outcomes = iter(await self._context.runner.submit(commands) if commands else ())
+        results = [
+            _result(command, command if isinstance(command, KvsError) else next(outcomes)) for command in planned
+        ]
+        return Response(200, orjson.dumps({"results": results}))
+
+    async def _command(self, raw: bytes) -> Command | KvsError:
+        """The command of an item, or why there is none."""
+        try:
+            parse_json(raw)
+            item = _item.decode(raw)
+            key = item.path.encode()
+            check_key(key)
+            condition = _condition(item)
+            if item.op == "delete":
+                return Delete(entry=data_key(key), uuid=new_uuid(), condition=condition)
+            data, content_type = self._value(item)
+            ttl_ms = self._context.config.default_ttl if item.ttl is None else parse.ttl_ms(item.ttl)
+            return await self._context.put_command(data_key(key), data, content_type, ttl_ms, condition)
+        except msgspec.ValidationError as error:
+            return BadRequest(f"the item is not a bulk operation: {error}", code="invalid_item")
+        except KvsError as error:
+            return error
+
+    def _value(self, item: _Item) -> tuple[bytes, str]:
+        config = self._context.config
+        data = bytes(item.data)
+        if not data:
+            raise BadRequest("a put has data", field="data")
+        if item.encoding == "json":
+            content_type, most = JSON, config.max_json_size
+        else:
+            content_type, most = media_type(item.content_type), config.max_blob_size
+            try:
+                data = b64decode(msgspec.json.decode(data, type=str), validate=True)
+            except (msgspec.ValidationError, Base64Error):
+                raise BadRequest("data is base64 text", field="data") from None
+        if len(data) > most:
+            raise TooLarge(f"the value is larger than {most} bytes", limit=most, actual=len(data))
+        return data, content_type
+
+
+def _split(body: bytes) -> Sequence[bytes]:
+    """The items as JSON texts: elements of an array, or lines. Raises BadRequest, TooLarge."""
+    if body.lstrip()[:1] == b"[":
+        parse_json(body)
+        items = [bytes(item) for item in _array.decode(body)]
+    else:
+        items = [line for line in body.split(b"\n") if line.strip()]
+    if len(items) > BULK_MAX_ITEMS:
+        raise TooLarge(f"a bulk request has at most {BULK_MAX_ITEMS} items", limit=BULK_MAX_ITEMS, actual=len(items))
+    return items
+
+
+def _condition(item: _Item) -> Condition:
+    if item.if_match is None and item.if_none_match is None:
+        return UNCONDITIONAL
+    return Condition(match=_tag(item.if_match), none_match=_tag(item.if_none_match))
+
+
+def _tag(text: str | None) -> frozenset[str] | None:
+    if text is None:
+        return None
+    return ANY if text == "*" else frozenset((text.strip('"'),))
+
+
+def _result(command: Command | KvsError, outcome: Outcome) -> dict[str, object]:
+    if isinstance(outcome, KvsError):
+        return describe(outcome)
+    assert isinstance(outcome, Written)
+    record, created = outcome
+    if record.deleted:
+        return {"status": 204}
+    return {"status": 201 if created else 200, "uuid": uuid_text(record.uuid), "timestamp": record.timestamp}

@@ -1,0 +1,54 @@
+"""What the handlers share: the parts they need, and the ways to a value that several of them go."""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kvs.cluster.events import Condition, Put
+from kvs.cluster.runner import Runner
+from kvs.config import Config
+from kvs.errors import CorruptRecord, ReadOnly, StoreClosed, StoreCorrupt, StoreError, Unavailable
+from kvs.limits import OFFLOAD_MIN_BYTES
+from kvs.storage.compression import Compressor
+from kvs.storage.record import new_uuid
+from kvs.storage.store import Store
+
+
+class Context(NamedTuple):
+    """The parts of the node that handlers use."""
+
+    config: Config
+    store: Store
+    runner: Runner
+    compressor: Compressor
+    now_ms: Callable[[], int]
+
+    def check_writable(self) -> None:
+        """Raises ReadOnly. (A degraded node's refusal comes from the runner.)"""
+        if self.config.read_only:
+            raise ReadOnly("this node is read-only")
+
+    async def put_command(self, entry: bytes, data: bytes, content_type: str, ttl_ms: int, condition: Condition) -> Put:
+        """The command that stores `data`, packed; large values are packed in a thread."""
+        if len(data) < OFFLOAD_MIN_BYTES:
+            codec, payload = self.compressor.pack(data)
+        else:
+            codec, payload = await asyncio.to_thread(self.compressor.pack, data)
+        return Put(
+            entry=entry,
+            uuid=new_uuid(),
+            codec=codec,
+            payload=payload,
+            content_type=content_type,
+            ttl_ms=ttl_ms,
+            condition=condition,
+        )
+
+
+def client_error(error: StoreError) -> Unavailable | CorruptRecord:
+    """What a client is told when a read failed."""
+    if isinstance(error, StoreClosed):
+        return Unavailable("the store is being reopened after a disk error", code="degraded")
+    if isinstance(error, StoreCorrupt):
+        return CorruptRecord("the stored record fails its checksum and is not served")
+    return Unavailable("the disk failed to answer", code="degraded")

@@ -1,0 +1,176 @@
+"""`/kv/_range` and `/kv/_list`: many keys, page by page.
+
+A page is bounded by entries, bytes and entries looked at, so a short page does not mean the end; a `next_cursor` of
+null does.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import orjson
+import structlog
+from aiohttp import web
+
+from kvs.errors import BadRequest, StoreCorrupt
+from kvs.limits import (
+    DELIMITER_MAX_BYTES,
+    KEY_MAX_BYTES,
+    LIST_DEPTH_MAX,
+    PAGE_DEFAULT_ENTRIES,
+    PAGE_MAX_BYTES,
+    PAGE_MAX_ENTRIES,
+    PAGE_MAX_SCANNED,
+)
+from kvs.server import cursor, parse
+from kvs.server.handlers.context import Context
+from kvs.server.render import key_json, pair_json
+from kvs.server.response import Response
+from kvs.storage.codec import decode
+from kvs.storage.keyspace import DATA, after
+from kvs.storage.record import Record, uuid_text
+
+log = structlog.get_logger()
+
+_HIGHEST = b"\xff"
+"""Sorts behind every key that continues a prefix: UTF-8 has no such byte."""
+
+
+class _Seen(NamedTuple):
+    """A stored entry under a key; `record` is None for one that is deleted, expired or corrupt."""
+
+    key: bytes
+    record: Record | None
+
+
+class Listing:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def range(self, request: web.BaseRequest, _: Mapping[str, str]) -> Response:
+        query = parse.query(request)
+        prefix, limit = _text(query, "prefix"), _limit(query)
+        keys_only = parse.boolean(query, "keys_only")
+        start = max(_text(query, "start_key"), prefix, _start(query))
+        stop = prefix + _HIGHEST
+        if "end_key" in query:
+            stop = min(stop, _text(query, "end_key") + b"\0")
+        page = _Page(b"pairs", limit)
+        for key, record in self._scan(start, stop):
+            if page.is_full():
+                page.next_start = key
+                break
+            page.scanned += 1
+            if record is not None:
+                page.add(b'{"path":%b}' % key_json(key) if keys_only else pair_json(key, record))
+        return page.response()
+
+    async def list(self, request: web.BaseRequest, _: Mapping[str, str]) -> Response:
+        query = parse.query(request)
+        prefix, limit = _text(query, "prefix"), _limit(query)
+        delimiter = _text(query, "delimiter", b"/", DELIMITER_MAX_BYTES)
+        if not delimiter:
+            raise BadRequest("delimiter is not empty", field="delimiter")
+        depth = parse.integer(query, "depth", default=1, least=1, most=LIST_DEPTH_MAX)
+        page = _Page(b"entries", limit)
+        start: bytes | None = max(prefix, _start(query))
+        while start is not None:
+            start = self._list_run(page, prefix, delimiter, depth, start)
+        return page.response()
+
+    def _list_run(self, page: "_Page", prefix: bytes, delimiter: bytes, depth: int, start: bytes) -> bytes | None:
+        """Add entries from `start` on until a folder was added: the scan goes on behind it, at the key returned. None
+        when the page is done."""
+        for key, record in self._scan(start, prefix + _HIGHEST):
+            if page.is_full():
+                page.next_start = key
+                return None
+            page.scanned += 1
+            if record is None:
+                continue
+            folder = _folder(key, len(prefix), delimiter, depth)
+            if folder is None:
+                page.add(_entry_json(key, record))
+            else:
+                page.add(b'{"path":%b,"type":"prefix"}' % key_json(folder))
+                return folder + _HIGHEST
+        return None
+
+    def _scan(self, start: bytes, stop: bytes) -> Iterator[_Seen]:
+        """Stored entries of users' keys in start <= key < stop."""
+        now_ms = self._context.now_ms()
+        for entry, raw in self._context.store.scan(DATA + start, min(DATA + stop, after(DATA))):
+            try:
+                record = decode(entry, raw).record
+            except StoreCorrupt as error:
+                log.error(
+                    "A corrupt record is left out of a page", key=entry[1:].decode(errors="replace"), error=str(error)
+                )
+                yield _Seen(entry[1:], None)
+            else:
+                yield _Seen(entry[1:], record if record.is_live(now_ms) else None)
+
+
+class _Page:
+    """A response under construction."""
+
+    def __init__(self, name: bytes, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._items: list[bytes] = []
+        self._size_bytes = 0
+        self.scanned = 0
+        self.next_start: bytes | None = None
+
+    def is_full(self) -> bool:
+        return len(self._items) >= self._limit or self._size_bytes >= PAGE_MAX_BYTES or self.scanned >= PAGE_MAX_SCANNED
+
+    def add(self, item: bytes) -> None:
+        self._items.append(item)
+        self._size_bytes += len(item)
+
+    def response(self) -> Response:
+        next_cursor = None if self.next_start is None else cursor.encode(self.next_start)
+        body = b'{"%b":[%b],"next_cursor":%b}' % (self._name, b",".join(self._items), orjson.dumps(next_cursor))
+        return Response(200, body)
+
+
+def _folder(key: bytes, start: int, delimiter: bytes, depth: int) -> bytes | None:
+    """The key up to and with its `depth`-th delimiter behind `start`, or None when it has fewer."""
+    at = start
+    for _ in range(depth):
+        found = key.find(delimiter, at)
+        if found < 0:
+            return None
+        at = found + len(delimiter)
+    return key[:at]
+
+
+def _entry_json(key: bytes, record: Record) -> bytes:
+    entry: dict[str, object] = {
+        "path": key.decode(),
+        "type": "key",
+        "uuid": uuid_text(record.uuid),
+        "timestamp": record.timestamp,
+        "content_type": record.content_type,
+    }
+    if record.expires_at:
+        entry["expires_at"] = record.expires_at
+    return orjson.dumps(entry)
+
+
+def _text(query: Mapping[str, str], name: str, default: bytes = b"", most_bytes: int = KEY_MAX_BYTES) -> bytes:
+    """A parameter as bytes of a key."""
+    if name not in query:
+        return default
+    text = query[name].encode()
+    if len(text) > most_bytes:
+        raise BadRequest(f"{name} has at most {most_bytes} bytes", field=name)
+    return text
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    return parse.integer(query, "limit", default=PAGE_DEFAULT_ENTRIES, least=1, most=PAGE_MAX_ENTRIES)
+
+
+def _start(query: Mapping[str, str]) -> bytes:
+    return cursor.decode(query["cursor"]) if "cursor" in query else b""

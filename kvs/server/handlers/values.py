@@ -1,0 +1,118 @@
+"""`/kv/{key}`: one value."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import hdrs, web
+
+from kvs.cluster.events import Delete
+from kvs.errors import BadRequest, NotFound
+from kvs.limits import CONTENT_TYPE_MAX_BYTES
+from kvs.server import parse
+from kvs.server.body import parse_json, read_body
+from kvs.server.handlers.context import Context
+from kvs.server.render import value_json, version_fields, version_json
+from kvs.server.response import Response
+from kvs.storage.codec import decode
+from kvs.storage.keyspace import data_key
+from kvs.storage.record import JSON, new_uuid, uuid_text
+
+_AS_JSON = ("", JSON, "application/x-www-form-urlencoded")
+"""curl sends the last one with `-d` unless told otherwise."""
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+[\x20-\x7e]*", re.ASCII)
+
+
+class _TtlForm(msgspec.Struct):
+    """The body form of a time to live."""
+
+    data: msgspec.Raw
+    ttl: str
+
+
+_ttl_form = msgspec.json.Decoder(_TtlForm)
+
+
+class Values:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def get(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
+        context = self._context
+        entry = data_key(parse.parse_key(parameters["key"]))
+        raw = context.store.get(entry)
+        if raw is None:
+            raise _absent()
+        record = decode(entry, raw).record
+        if not record.is_live(context.now_ms()):
+            raise _absent()
+        tag = uuid_text(record.uuid)
+        fields = version_fields(record, tag)
+        if parse.is_not_modified(request, tag):
+            return Response(304, fields=fields)
+        if record.content_type == JSON:
+            return Response(200, value_json(record, tag), fields=fields)
+        # A stored page must not run in the name of this server.
+        fields += b"Content-Security-Policy: sandbox\r\n"
+        return Response(200, record.data, record.content_type, fields)
+
+    async def put(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
+        context = self._context
+        context.check_writable()
+        entry = data_key(parse.parse_key(parameters["key"]))
+        condition = parse.condition(request)
+        query = parse.query(request)
+        ttl_ms = parse.ttl_ms(query["ttl"]) if "ttl" in query else None
+        content_type = _content_type(request.headers.get(hdrs.CONTENT_TYPE, ""))
+        if content_type == JSON:
+            data = await read_body(request, context.config.max_json_size)
+            data, form_ttl_ms = unwrap_ttl(data)
+            if form_ttl_ms is not None and ttl_ms is not None:
+                raise BadRequest("ttl is given in the query and in the body", field="ttl")
+            ttl_ms = form_ttl_ms if form_ttl_ms is not None else ttl_ms
+        else:
+            data = await read_body(request, context.config.max_blob_size)
+        if ttl_ms is None:
+            ttl_ms = context.config.default_ttl
+        command = await context.put_command(entry, data, content_type, ttl_ms, condition)
+        record, created = await context.runner.write(command)
+        tag = uuid_text(record.uuid)
+        return Response(201 if created else 200, version_json(record, tag), fields=version_fields(record, tag))
+
+    async def delete(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
+        self._context.check_writable()
+        entry = data_key(parse.parse_key(parameters["key"]))
+        await self._context.runner.write(Delete(entry=entry, uuid=new_uuid(), condition=parse.condition(request)))
+        return Response(204)
+
+
+def unwrap_ttl(data: bytes) -> tuple[bytes, int | None]:
+    """Check a JSON document. If it is the form `{"data", "ttl"}`, the bytes of its `data` and the time to live in
+    milliseconds; else the document itself and None. Raises BadRequest."""
+    document = parse_json(data)
+    if not (isinstance(document, dict) and len(document) == 2 and "data" in document and "ttl" in document):
+        return data, None
+    try:
+        form = _ttl_form.decode(data)
+    except msgspec.ValidationError:
+        raise BadRequest('ttl is a duration in quotes, such as "1h30m"', field="ttl") from None
+    return bytes(form.data), parse.ttl_ms(form.ttl)
+
+
+def _content_type(header: str) -> str:
+    if header.partition(";")[0].strip().lower() in _AS_JSON:
+        return JSON
+    return media_type(header)
+
+
+def media_type(text: str) -> str:
+    """A blob's content type, checked. Raises BadRequest."""
+    if len(text) > CONTENT_TYPE_MAX_BYTES or not _MEDIA_TYPE.fullmatch(text):
+        raise BadRequest(
+            f"a content type is a media type of at most {CONTENT_TYPE_MAX_BYTES} bytes", field=hdrs.CONTENT_TYPE
+        )
+    return text
+
+
+def _absent() -> NotFound:
+    return NotFound("there is no value under this key")

@@ -1,0 +1,66 @@
+"""What every request passes: a request id, its route, its handler, one place for errors, a line in the log."""
+
+import re
+import time
+from itertools import count
+from os import urandom
+
+import structlog
+from aiohttp import web
+from multidict import istr
+
+from kvs.errors import KvsError, StoreError
+from kvs.limits import REQUEST_ID_MAX_BYTES, SLOW_REQUEST_MS
+from kvs.server.handlers.context import client_error
+from kvs.server.problems import problem
+from kvs.server.response import Response
+from kvs.server.router import Router
+
+log = structlog.get_logger()
+
+_REQUEST_ID = istr("X-Request-ID")
+_SANE_ID = re.compile(rf"[\w.:+/=-]{{1,{REQUEST_ID_MAX_BYTES}}}", re.ASCII)
+
+
+class Dispatcher:
+    """The handler of the HTTP server."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._id_prefix = urandom(6).hex()
+        self._ids = count(1)
+
+    async def __call__(self, request: web.BaseRequest) -> Response:
+        started_s = time.monotonic()
+        request_id = request.headers.get(_REQUEST_ID)
+        if request_id is None or not _SANE_ID.fullmatch(request_id):
+            request_id = f"{self._id_prefix}-{next(self._ids):x}"
+        try:
+            route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
+            response = await route.handler(request, parameters)
+        except KvsError as error:
+            response = problem(error, request_id)
+        except StoreError as error:
+            log.error("A read failed", error=str(error), path=request.rel_url.raw_path, request_id=request_id)
+            response = problem(client_error(error), request_id)
+        except Exception:
+            log.exception("A handler failed", method=request.method, path=request.path, request_id=request_id)
+            response = problem(KvsError("the node failed to answer; its log says more"), request_id)
+        response.request_id = request_id
+        duration_ms = (time.monotonic() - started_s) * 1000
+        if response.status >= 500 or duration_ms >= SLOW_REQUEST_MS:
+            log.info("Request", **_fields(request, response, request_id, duration_ms))
+        elif log.is_enabled_for(10):
+            log.debug("Request", **_fields(request, response, request_id, duration_ms))
+        return response
+
+
+def _fields(request: web.BaseRequest, response: Response, request_id: str, duration_ms: float) -> dict[str, object]:
+    return {
+        "method": request.method,
+        "path": request.rel_url.raw_path,
+        "client": request.remote,
+        "status": response.status,
+        "duration_ms": round(duration_ms, 3),
+        "request_id": request_id,
+    }

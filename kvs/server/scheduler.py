@@ -1,0 +1,105 @@
+"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk.
+
+Each job looks at a bounded run of index rows and hands what it found to the writer; what may really go is decided
+there, in the plan.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from kvs.cluster.events import Command, Sweep, Swept, Trim
+from kvs.cluster.runner import Runner
+from kvs.errors import KvsError, StoreError
+from kvs.limits import (
+    EXPIRY_SWEEP_INTERVAL_S,
+    REVISION_SWEEP_INTERVAL_S,
+    SWEEP_MAX_KEYS,
+    TOMBSTONE_SWEEP_INTERVAL_S,
+)
+from kvs.storage.current import read_current
+from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, after, moment_range, revision_range, split_revision
+from kvs.storage.retention import expiry_limit, tombstone_limit
+from kvs.storage.store import Store
+
+log = structlog.get_logger()
+
+
+class Scheduler:
+    """Owns the timers. A job that is still running is not started again."""
+
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        now_ms: Callable[[], int],
+        *,
+        tombstone_retention_ms: int,
+        versions_max: int,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._now_ms = now_ms
+        self._tombstone_retention_ms = tombstone_retention_ms
+        self._versions_max = versions_max
+        self._timers = AsyncIOScheduler()
+        self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
+        self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
+        self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
+
+    def start(self) -> None:
+        self._timers.start()
+
+    def stop(self) -> None:
+        if self._timers.running:
+            self._timers.shutdown(wait=False)
+
+    async def sweep_expired(self) -> int:
+        """Remove records that expired longer ago than the grace; how many."""
+        return await self._sweep(*moment_range(EXPIRIES, expiry_limit(self._now_ms())))
+
+    async def sweep_tombstones(self) -> int:
+        """Remove tombstones that no node needs any more; how many."""
+        now_ms = self._now_ms()
+        limit = tombstone_limit(now_ms, self._tombstone_retention_ms, floor_ms=now_ms)
+        return await self._sweep(*moment_range(TOMBSTONES, limit - 1)) if limit else 0
+
+    async def trim_revisions(self) -> int:
+        """Drop revisions beyond what the settings keep (they were changed, or their record was lost); how many."""
+        start, stop = REVISIONS, after(REVISIONS)
+        dropped = 0
+        while True:
+            rows = [row for row, _ in islice(self._store.scan(start, stop), SWEEP_MAX_KEYS)]
+            entries = sorted({split_revision(row)[0] for row in rows})
+            surplus = [Trim(entry=entry) for entry in entries if self._has_surplus(entry)]
+            dropped += await self._submit(surplus)
+            if len(rows) < SWEEP_MAX_KEYS:
+                return dropped
+            start = revision_range(entries[-1])[1]
+
+    def _has_surplus(self, entry: bytes) -> bool:
+        stored = read_current(self._store, entry).stored
+        return stored is None or stored.kept > self._versions_max - 1
+
+    async def _sweep(self, start: bytes, stop: bytes) -> int:
+        removed = 0
+        while True:
+            rows = tuple(row for row, _ in islice(self._store.scan(start, stop), SWEEP_MAX_KEYS))
+            if rows:
+                removed += await self._submit([Sweep(rows=rows)])
+                start = rows[-1] + b"\0"
+            if len(rows) < SWEEP_MAX_KEYS:
+                return removed
+
+    async def _submit(self, commands: Sequence[Command]) -> int:
+        """How many entries went. A node that takes no writes now sweeps another time."""
+        if not commands:
+            return 0
+        try:
+            outcomes = await self._runner.submit(commands)
+        except (KvsError, StoreError) as error:
+            log.debug("Background work waits", error=str(error))
+            return 0
+        return sum(outcome.entries for outcome in outcomes if isinstance(outcome, Swept))

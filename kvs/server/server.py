@@ -1,0 +1,104 @@
+"""The Server object: builds the parts of a node, starts and stops them in order. It holds no behaviour of its own."""
+
+import errno
+import time
+
+import structlog
+from aiohttp import web
+
+from kvs.cluster.node import Node, NodeSettings
+from kvs.cluster.runner import Runner
+from kvs.config import Config
+from kvs.errors import StartError, StoreError
+from kvs.limits import SHUTDOWN_TIMEOUT_S
+from kvs.server.connection import HttpServer
+from kvs.server.handlers.context import Context
+from kvs.server.middleware import Dispatcher
+from kvs.server.router import Router
+from kvs.server.routes import routes
+from kvs.server.scheduler import Scheduler
+from kvs.storage.compression import Compressor
+from kvs.storage.leveldb import LevelDBStore
+from kvs.storage.state import open_state, read_progress
+from kvs.storage.store import Store
+
+log = structlog.get_logger()
+
+
+def unix_ms() -> int:
+    """The wall clock in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Server:
+    """One node."""
+
+    def __init__(self, config: Config, store: Store | None = None) -> None:
+        """`store` instead of the LevelDB database that the configuration names."""
+        self._config = config
+        self._given_store = store
+        self._store: Store | None = None
+        self._runner: Runner | None = None
+        self._scheduler: Scheduler | None = None
+        self._http: web.ServerRunner | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Open the store, start the writer, listen, start the timers. Raises StartError; then nothing is left open."""
+        try:
+            await self._start()
+        except StoreError as error:
+            await self.stop()
+            raise StartError(str(error)) from error
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """The reverse: requests under way are answered, waiting writes committed, the store closed."""
+        if self._http is not None:
+            await self._http.cleanup()
+        if self._scheduler is not None:
+            self._scheduler.stop()
+        if self._runner is not None:
+            await self._runner.stop()
+        if self._store is not None:
+            self._store.close()
+
+    def reload(self, config: Config) -> None:
+        """Take over what may change while running. (Log levels belong to the daemon; nothing else does yet.)"""
+
+    async def _start(self) -> None:
+        config = self._config
+        self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")
+        identity = open_state(self._store, unix_ms())
+        versions_max = config.max_revisions if config.revision_history_enabled else 1
+        settings = NodeSettings(config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention)
+        node = Node(settings, read_progress(self._store))
+        self._runner = Runner(self._store, node, unix_ms)
+        self._runner.start()
+        compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
+        context = Context(config, self._store, self._runner, compressor, unix_ms)
+        self._http = web.ServerRunner(
+            HttpServer(Dispatcher(Router(routes(context)))), shutdown_timeout=SHUTDOWN_TIMEOUT_S
+        )
+        await self._listen(self._http)
+        self._scheduler = Scheduler(
+            self._store,
+            self._runner,
+            unix_ms,
+            tombstone_retention_ms=config.tombstone_retention,
+            versions_max=versions_max,
+        )
+        self._scheduler.start()
+
+    async def _listen(self, http: web.ServerRunner) -> None:
+        address, port = self._config.bind_address, self._config.port
+        await http.setup()
+        try:
+            await web.TCPSite(http, address, port).start()
+        except OSError as error:
+            reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise StartError(f"cannot listen on {address}:{port}: {reason}") from error
+        host = f"[{address}]" if ":" in address else address
+        self.url = f"http://{host}:{http.addresses[0][1]}"
