@@ -1,0 +1,13 @@
+"""`kvs` and `python -m kvs`."""
+
+import sys
+
+from kvs.daemon.cli import main as run_command_line
+
+
+def main() -> None:
+    sys.exit(run_command_line())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""kvs config init, check, show."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kvs.daemon.failure import OK
+
+if TYPE_CHECKING:
+    from kvs.config import Config
+
+_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.group()
+def config() -> None:
+    """Make, check and show configuration files."""
+
+
+@config.command()
+@_file
+def init(file: Path) -> int:
+    """Write a configuration with every setting, its default and meaning, to FILE, which must not exist."""
+    from kvs.daemon.config_creation import create_config
+
+    create_config(file)
+    return OK
+
+
+@config.command()
+@_file
+def check(file: Path) -> int:
+    """Check FILE together with the environment, and report every problem with its line."""
+    _load(file)
+    click.echo(f"{file}: ok", err=True)
+    return OK
+
+
+@config.command()
+@_file
+def show(file: Path) -> int:
+    """Show the value of every setting and where it comes from: default, file or environment. Secrets are masked."""
+    from kvs.config_text import effective_text
+
+    click.echo(effective_text(_load(file)), nl=False)
+    return OK
+
+
+def _load(file: Path) -> "Config":
+    from kvs.config import load
+
+    loaded = load(file, os.environ)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return loaded

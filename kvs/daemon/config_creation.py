@@ -1,0 +1,28 @@
+"""Making a configuration file."""
+
+import os
+from pathlib import Path
+
+import click
+
+from kvs.config_text import default_text
+from kvs.daemon.failure import Failed
+from kvs.daemon.files import FILE_MODE
+
+
+def create_config(path: Path, *, if_missing: bool = False) -> None:
+    """Write the commented default configuration to `path`, which must not exist, and say so.
+
+    Raises Failed if it exists (unless `if_missing`, which then leaves it as it is) or cannot be made.
+    """
+    if if_missing and (path.is_symlink() or path.exists()):
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(default_text())
+    except FileExistsError:
+        raise Failed(f"{path} exists already; it is left as it is") from None
+    except OSError as error:
+        raise Failed(f"cannot make {path}: {error.strerror}") from None
+    click.echo(f"made {path} with default settings", err=True)

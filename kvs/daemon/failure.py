@@ -1,0 +1,16 @@
+"""How a command ends: the exit codes, and the one line that explains a failure."""
+
+OK = 0
+FAILED = 1
+USAGE = 2
+"""Wrong usage, and a configuration that cannot be used."""
+NOT_FOUND = 3
+INTERRUPTED = 130
+
+
+class Failed(Exception):
+    """A command cannot do what it was asked for. The message is one line for the operator."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

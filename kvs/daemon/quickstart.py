@@ -1,0 +1,56 @@
+"""The node that `make run` starts: a daemon with default settings, and what to try on it.
+
+python -m kvs.daemon.quickstart run/kvs.yaml
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from kvs.daemon import cli
+from kvs.daemon.config_creation import create_config
+from kvs.daemon.failure import OK, USAGE, Failed
+from kvs.daemon.home import Home, canonical
+from kvs.daemon.instances import inspect
+
+_NEXT = """\
+KVS serves {url}
+
+  curl -X PUT {url}/kv/greetings/hello -H 'Content-Type: application/json' -d '"world"'
+  curl {url}/kv/greetings/hello
+
+Configuration: {config}
+Log:           {log}
+To stop it:    make stop
+"""
+
+
+def main(config: Path) -> int:
+    """Start the node of `config`, which is made if it does not exist, unless it runs; returns the exit code."""
+    os.umask(0o077)
+    home = Home.of(os.environ)
+    try:
+        config.parent.mkdir(parents=True, exist_ok=True)
+        create_config(config, if_missing=True)
+        if inspect(home, canonical(config)).running is None:
+            code = cli.main(["start", str(config)])
+            if code != OK:
+                return code
+        running = inspect(home, canonical(config)).running
+    except (Failed, OSError) as error:
+        click.echo(f"kvs: {error}", err=True)
+        return error.exit_code if isinstance(error, Failed) else 1
+    if running is None:
+        click.echo(f"kvs: it ended right after it served; see {home.log_file(canonical(config))}", err=True)
+        return 1
+    click.echo(_NEXT.format(url=running.url, config=config, log=home.log_file(canonical(config))), nl=False)
+    return OK
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        click.echo("usage: python -m kvs.daemon.quickstart CONFIG.yaml", err=True)
+        sys.exit(USAGE)
+    sys.exit(main(Path(sys.argv[1])))

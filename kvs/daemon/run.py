@@ -1,0 +1,125 @@
+"""Running a node in this process, in the foreground or as the daemon that `kvs start` made."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from kvs import __version__
+from kvs.config import Config, load
+from kvs.daemon import logs
+from kvs.daemon.config_creation import create_config
+from kvs.daemon.failure import OK, Failed
+from kvs.daemon.home import Home, canonical, instance_name
+from kvs.daemon.pidfile import PidFile
+from kvs.daemon.readiness import Readiness
+from kvs.daemon.reopen import reopen_log, take_log_path
+from kvs.daemon.signals import Signals
+from kvs.errors import ConfigError, StartError
+from kvs.server.server import Server
+from kvs.settings import SETTINGS
+
+log = structlog.get_logger()
+
+
+def run(path: Path) -> int:
+    """Run the node of the configuration at `path` until a signal ends it; returns the exit code.
+
+    Raises ConfigError, StartError or Failed if it cannot run.
+    """
+    os.umask(0o077)
+    readiness = Readiness.take(os.environ)
+    log_path = take_log_path(os.environ)
+    try:
+        return _run(canonical(path), path, readiness, log_path)
+    except (ConfigError, StartError, Failed) as error:
+        readiness.failed(str(error))
+        raise
+
+
+def _run(config_path: Path, shown: Path, readiness: Readiness, log_path: Path | None) -> int:
+    create_config(shown, if_missing=True)
+    config = load(shown, os.environ)
+    home = Home.of(os.environ)
+    home.make()
+    pid_file = PidFile.claim(home.pid_file(instance_name(config_path)), config_path)
+    try:
+        logs.set_up(node_id=config.node_id, level=config.log_level, log_format=config.log_format)
+        logs.catch_crashes()
+        node = _Node(config, shown, dict(os.environ), log_path)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(node.run(pid_file, readiness))
+    finally:
+        pid_file.remove()
+    return OK
+
+
+class _Node:
+    """The running node and what SIGHUP changes in it."""
+
+    def __init__(self, config: Config, path: Path, environ: Mapping[str, str], log_path: Path | None) -> None:
+        self._config = config
+        self._path = path.absolute()
+        self._environ = environ
+        self._log_path = log_path
+        self._server = Server(config)
+
+    async def run(self, pid_file: PidFile, readiness: Readiness) -> None:
+        signals = Signals(self.hangup)
+        for warning in self._config.warnings:
+            log.warning(warning)
+        if not await self._start(signals):
+            log.info("Stopped before it served", signal=signals.reason)
+            return
+        try:
+            pid_file.set_url(self._server.url)
+            log.info("Started", version=__version__, url=self._server.url, config=self._config.masked())
+            readiness.ready(self._server.url)
+            await signals.stop_asked.wait()
+            log.info("Stopping", signal=signals.reason)
+        finally:
+            await self._server.stop()
+        log.info("Stopped")
+
+    async def _start(self, signals: Signals) -> bool:
+        """Start the server, unless a signal ends that first. Raises StartError."""
+        starting = asyncio.create_task(self._server.start())
+        asked = asyncio.create_task(signals.stop_asked.wait())
+        await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if starting.done():
+            await starting
+            return True
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+        return False
+
+    def hangup(self) -> None:
+        if self._log_path is not None:
+            try:
+                reopen_log(self._log_path)
+                log.info("Log reopened")
+            except (Failed, OSError) as error:
+                log.error("Log not reopened, the old file stays in use", reason=str(error))
+        self._reload()
+
+    def _reload(self) -> None:
+        try:
+            config = load(self._path, self._environ)
+        except ConfigError as error:
+            log.error("Configuration not reloaded, the old one stays in effect", problems=error.lines())
+            return
+        changed = [name for name in SETTINGS if getattr(config, name) != getattr(self._config, name)]
+        logs.set_level(config.log_level)
+        self._server.reload(config)
+        self._config = config
+        log.info(
+            "Configuration reloaded",
+            changed=[name for name in changed if SETTINGS[name].live],
+            needs_restart=[name for name in changed if not SETTINGS[name].live],
+        )
