@@ -1,0 +1,94 @@
+"""What a million small keys cost: the time to start, and memory."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import processes
+from benchmarks.processes import Running
+from benchmarks.report import Row, say
+from benchmarks.spread import Spread
+from kvs.limits import BULK_MAX_ITEMS
+
+START_RATIO_AIM = 2.0
+MEMORY_AIM_MB = 250.0
+_FEW = 1_000
+
+
+def measure(keys: int, starts: int) -> list[Row]:
+    """Start a node with a thousand keys and one with `keys`, in turn, `starts` times; see the memory of the latter."""
+    with tempfile.TemporaryDirectory(prefix="kvs-bench-") as folder:
+        few, many = Path(folder) / "few", Path(folder) / "many"
+        _fill(few, _FEW)
+        after_writing = _fill(many, keys)
+        ratios, small, large, memory = [], [], [], []
+        for _ in range(starts):
+            with processes.node(few) as server:
+                small.append(server.started_s)
+            with processes.node(many) as server:
+                large.append(server.started_s)
+                memory.append(server.resident_mb())
+            ratios.append(large[-1] / small[-1])
+        with processes.node(many) as server:
+            _read_all(server, keys)
+            after_reading = server.resident_mb()
+    memory += [after_writing, after_reading]
+    return [
+        Row(
+            f"start to ready with {keys:,} keys, against {_FEW:,}",
+            kvs=f"{Spread.of(large).median:.2f} s",
+            other=f"{Spread.of(small).median:.2f} s",
+            figure=Spread.of(ratios),
+            aim=START_RATIO_AIM,
+            at_least=False,
+        ),
+        Row(
+            f"largest resident memory with {keys:,} keys, MB",
+            kvs=f"{max(memory):.0f} MB",
+            other="-",
+            figure=Spread.of([max(memory)]),
+            aim=MEMORY_AIM_MB,
+            at_least=False,
+            notes=f"after writing {after_writing:.0f} MB, after a start {memory[0]:.0f} MB, "
+            f"after reading all {after_reading:.0f} MB",
+        ),
+    ]
+
+
+def _fill(folder: Path, keys: int) -> float:
+    """Write the keys; the resident memory then, in MB."""
+    folder.mkdir()
+    begin = time.perf_counter()
+    with processes.node(folder) as server:
+        for body in _bodies(keys):
+            status, answer = server.request("POST", "/kv/_bulk", body)
+            if status != 200 or any(result["status"] != 201 for result in json.loads(answer)["results"]):
+                raise RuntimeError(f"_bulk answers {status}")
+        say(f"wrote {keys:,} keys in {time.perf_counter() - begin:.1f} s")
+        return server.resident_mb()
+
+
+def _bodies(keys: int) -> Iterator[bytes]:
+    for first in range(0, keys, BULK_MAX_ITEMS):
+        numbers = range(first, min(first + BULK_MAX_ITEMS, keys))
+        items = [
+            {"op": "put", "path": f"site/{n % 100}/device/{n:07}", "data": {"value": n, "unit": "C"}} for n in numbers
+        ]
+        yield json.dumps(items).encode()
+
+
+def _read_all(server: Running, keys: int) -> None:
+    query, seen = "", 0
+    while True:
+        status, answer = server.request("GET", f"/kv/_range?limit=1000{query}")
+        if status != 200:
+            raise RuntimeError(f"_range answers {status}")
+        page = json.loads(answer)
+        seen += len(page["pairs"])
+        if page["next_cursor"] is None:
+            break
+        query = f"&cursor={page['next_cursor']}"
+    if seen != keys:
+        raise RuntimeError(f"_range gave {seen} keys, not {keys}")
