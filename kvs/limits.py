@@ -49,6 +49,8 @@ LEVELDB_BLOOM_BITS = 10
 # --- HTTP: requests ---
 
 CONNECTIONS_MAX = 4_096
+OPEN_FILES_WANTED = CONNECTIONS_MAX + LEVELDB_OPEN_FILES_MAX + 256
+"""Each connection is an open file; the last part is for everything else."""
 REQUEST_LINE_MAX_BYTES = 16 * 1024
 """A key of 1,024 bytes with every byte percent-encoded is 3 KiB; cursors and filters come on top."""
 HEADER_MAX_BYTES = 8 * 1024

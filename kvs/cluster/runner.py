@@ -127,18 +127,23 @@ class Runner:
     async def _commit(self, submissions: list[Submission]) -> None:
         try:
             group = self._node.plan_group(submissions, self._store, self._now_ms())
-            if group.batch:
-                await self._loop.run_in_executor(self._thread, self._store.commit, group.batch)
         except StoreError as error:
             self._degrade(error)
+            return
         except Exception:
             log.exception("A write could not be planned")
             failure = KvsError("the node failed to carry out this write; its log says more")
             for submission in submissions:
                 self._resolve(submission.ticket, [failure] * len(submission.commands))
-        else:
-            for effect in self._node.committed(group):
-                self._perform(effect)
+            return
+        try:
+            if group.batch:
+                await self._loop.run_in_executor(self._thread, self._store.commit, group.batch)
+        except Exception as error:  # whatever it was, nobody knows what the disk holds
+            self._degrade(error)
+            return
+        for effect in self._node.committed(group):
+            self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -154,8 +159,13 @@ class Runner:
 
     # --- after a failed commit ---
 
-    def _degrade(self, error: StoreError) -> None:
-        log.error("A write failed: the node takes no writes until the store is verified", error=str(error))
+    def _degrade(self, error: Exception) -> None:
+        unforeseen = None if isinstance(error, StoreError) else error
+        log.error(
+            "A write failed: the node takes no writes until the store is verified",
+            error=str(error),
+            exc_info=unforeseen,
+        )
         self._recovery = asyncio.create_task(self._recover(), name="recovery")
         self._fail_waiting(_degraded())
 
@@ -179,6 +189,8 @@ class Runner:
                 self._node.resume(read_progress(self._store))
             except StoreError as error:
                 log.warning("The store cannot be reopened yet", error=str(error), retry_ms=delay_ms)
+            except Exception:
+                log.exception("Reopening the store failed", retry_ms=delay_ms)
             else:
                 log.info("The store was reopened and verified: the node takes writes again")
                 self._recovery = None

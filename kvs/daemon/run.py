@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kvs.daemon.readiness import Readiness
 from kvs.daemon.reopen import reopen_log, take_log_path
 from kvs.daemon.signals import Signals
 from kvs.errors import ConfigError, StartError
+from kvs.limits import OPEN_FILES_WANTED
 from kvs.server.server import Server
 from kvs.settings import SETTINGS
 
@@ -50,12 +52,23 @@ def _run(config_path: Path, shown: Path, readiness: Readiness, log_path: Path | 
     try:
         logs.set_up(node_id=config.node_id, level=config.log_level, log_format=config.log_format)
         logs.catch_crashes()
+        _allow_open_files()
         node = _Node(config, shown, dict(os.environ), log_path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(node.run(pid_file, readiness))
     finally:
         pid_file.remove()
     return OK
+
+
+def _allow_open_files() -> None:
+    """Shells and service managers often allow fewer open files than the system would give."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < OPEN_FILES_WANTED:
+        log.warning("The system allows few open files: clients may be refused", allowed=most, wanted=OPEN_FILES_WANTED)
 
 
 class _Node:
@@ -116,7 +129,6 @@ class _Node:
             return
         changed = [name for name in SETTINGS if getattr(config, name) != getattr(self._config, name)]
         logs.set_level(config.log_level)
-        self._server.reload(config)
         self._config = config
         log.info(
             "Configuration reloaded",

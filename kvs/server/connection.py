@@ -8,10 +8,10 @@ import asyncio
 from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from kvs.errors import BadRequest, KvsError
+from kvs.errors import BadRequest, KvsError, Unavailable
 from kvs.limits import (
     CONNECTIONS_MAX,
     HEADER_MAX_BYTES,
@@ -22,15 +22,10 @@ from kvs.limits import (
     REQUEST_LINE_MAX_BYTES,
     RESPONSE_STALL_TIMEOUT_S,
 )
+from kvs.server import request_id
 from kvs.server.problems import problem
 
 log = structlog.get_logger()
-
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
-    b"Connection: close\r\nContent-Length: 97\r\n\r\n"
-    b'{"title":"Service Unavailable","status":503,"detail":"too many connections","code":"overloaded"}\n'
-)
 
 
 class Connection(web.RequestHandler):
@@ -48,7 +43,9 @@ class Connection(web.RequestHandler):
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
             assert isinstance(transport, asyncio.Transport)
-            transport.write(_FULL)
+            refusal = problem(Unavailable("too many connections", code="overloaded"), request_id.fresh())
+            refusal.close = True
+            transport.write(refusal.head(HttpVersion11) + refusal.body)
             self.force_close()
             return
         self._await_headers()
@@ -93,7 +90,7 @@ class Connection(web.RequestHandler):
         else:
             log.error("A request failed beyond its handler", exc_info=exc)
             error = KvsError("the node failed to answer; its log says more")
-        response = problem(error, "")
+        response = problem(error, request_id.of(request))
         response.close = True
         return cast(web.StreamResponse, response)
 

@@ -1,16 +1,14 @@
 """What every request passes: a request id, its route, its handler, one place for errors, a line in the log."""
 
-import re
+import logging
 import time
-from itertools import count
-from os import urandom
 
 import structlog
 from aiohttp import web
-from multidict import istr
 
 from kvs.errors import KvsError, StoreError
-from kvs.limits import REQUEST_ID_MAX_BYTES, SLOW_REQUEST_MS
+from kvs.limits import SLOW_REQUEST_MS
+from kvs.server import request_id as ids
 from kvs.server.handlers.context import client_error
 from kvs.server.problems import problem
 from kvs.server.response import Response
@@ -18,23 +16,16 @@ from kvs.server.router import Router
 
 log = structlog.get_logger()
 
-_REQUEST_ID = istr("X-Request-ID")
-_SANE_ID = re.compile(rf"[\w.:+/=-]{{1,{REQUEST_ID_MAX_BYTES}}}", re.ASCII)
-
 
 class Dispatcher:
     """The handler of the HTTP server."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._id_prefix = urandom(6).hex()
-        self._ids = count(1)
 
     async def __call__(self, request: web.BaseRequest) -> Response:
         started_s = time.monotonic()
-        request_id = request.headers.get(_REQUEST_ID)
-        if request_id is None or not _SANE_ID.fullmatch(request_id):
-            request_id = f"{self._id_prefix}-{next(self._ids):x}"
+        request_id = ids.of(request)
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
             response = await route.handler(request, parameters)
@@ -50,7 +41,7 @@ class Dispatcher:
         duration_ms = (time.monotonic() - started_s) * 1000
         if response.status >= 500 or duration_ms >= SLOW_REQUEST_MS:
             log.info("Request", **_fields(request, response, request_id, duration_ms))
-        elif log.is_enabled_for(10):
+        elif log.is_enabled_for(logging.DEBUG):
             log.debug("Request", **_fields(request, response, request_id, duration_ms))
         return response
 

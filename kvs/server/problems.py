@@ -14,7 +14,9 @@ def problem(error: KvsError, request_id: str) -> Response:
     """The response for an error. Its `detail` and members go to the client as they are."""
     fields = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
     body = orjson.dumps({**describe(error), "request_id": request_id})
-    return Response(error.status, body, PROBLEM_JSON, fields.encode())
+    response = Response(error.status, body, PROBLEM_JSON, fields.encode())
+    response.request_id = request_id
+    return response
 
 
 def describe(error: KvsError) -> dict[str, object]:

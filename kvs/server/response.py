@@ -8,7 +8,7 @@ import time
 from email.utils import formatdate
 from http import HTTPStatus
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion, HttpVersion11, web
 
 from kvs.limits import OFFLOAD_MIN_BYTES
 from kvs.storage.record import JSON
@@ -48,7 +48,7 @@ class Response:
         """Send everything. Raises ConnectionError when the client is gone."""
         request = self._request
         assert request is not None
-        head = self._head(request)
+        head = self.head(request.version)
         body = b"" if request.method == "HEAD" or self.status in _BODILESS else self.body
         if len(body) < OFFLOAD_MIN_BYTES:
             await request.writer.write(head + body)
@@ -56,10 +56,11 @@ class Response:
             await request.writer.write(head)
             await request.writer.write(body)
 
-    def _head(self, request: web.BaseRequest) -> bytes:
+    def head(self, version: HttpVersion) -> bytes:
+        """Status line and header fields, up to the empty line, for a client that speaks this version of HTTP."""
         if not self.keep_alive:
             connection = b"Connection: close\r\n"
-        elif request.version < HttpVersion11:
+        elif version < HttpVersion11:
             connection = b"Connection: keep-alive\r\n"
         else:
             connection = b""

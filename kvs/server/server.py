@@ -65,9 +65,6 @@ class Server:
         if self._store is not None:
             self._store.close()
 
-    def reload(self, config: Config) -> None:
-        """Take over what may change while running. (Log levels belong to the daemon; nothing else does yet.)"""
-
     async def _start(self) -> None:
         config = self._config
         self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")

@@ -15,8 +15,6 @@ class Server:
     async def stop(self):
         import asyncio
         {stop}
-    def reload(self, config):
-        pass
 
 module = types.ModuleType("kvs.server.server")
 module.Server = Server

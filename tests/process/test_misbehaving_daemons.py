@@ -37,7 +37,7 @@ def test_a_daemon_that_crashes_shows_its_log(kvs: Cli) -> None:
 def test_a_daemon_that_does_not_get_ready(kvs: Cli) -> None:
     kvs.config()
     late = kvs.run(
-        "start", "node1", "--timeout", "1.5", environ=install(kvs.folder / "fake", start="await asyncio.sleep(999)")
+        "start", "node1", "--timeout", "1.5", environ=install(kvs.folder / "fake", start="await asyncio.Event().wait()")
     )
     assert late.code == 1
     assert late.err.startswith("node1: not ready after 1.5 s, so it was ended")
@@ -70,7 +70,7 @@ def test_a_port_on_which_something_else_answers(kvs: Cli) -> None:
 
 def test_a_daemon_that_does_not_stop(kvs: Cli) -> None:
     kvs.config()
-    fake = install(kvs.folder / "fake", start="self.url = 'http://127.0.0.1:1'", stop="await asyncio.sleep(999)")
+    fake = install(kvs.folder / "fake", start="self.url = 'http://127.0.0.1:1'", stop="await asyncio.Event().wait()")
     with kvs.popen("node1.yaml", environ=fake) as process:
         next_event(process, "Started")
         assert kvs.status("node1")["mode"] == "no answer"
@@ -85,7 +85,7 @@ def test_a_daemon_that_does_not_stop(kvs: Cli) -> None:
 
 def test_killing_a_daemon_that_does_not_stop(kvs: Cli) -> None:
     kvs.config()
-    fake = install(kvs.folder / "fake", stop="await asyncio.sleep(999)")
+    fake = install(kvs.folder / "fake", stop="await asyncio.Event().wait()")
     with kvs.popen("node1.yaml", environ=fake) as process:
         next_event(process, "Started")
         killed = kvs.run("stop", "node1", "--timeout", "0.2", "--force")

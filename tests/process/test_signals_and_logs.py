@@ -28,7 +28,7 @@ def test_a_foreground_run_ends_cleanly(kvs: Cli, number: signal.Signals) -> None
 
 def test_a_signal_while_it_starts(kvs: Cli) -> None:
     kvs.config()
-    fake = install(kvs.folder / "fake", start="print('waiting', flush=True); await asyncio.sleep(999)")
+    fake = install(kvs.folder / "fake", start="print('waiting', flush=True); await asyncio.Event().wait()")
     with kvs.popen("node1.yaml", environ=fake) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"

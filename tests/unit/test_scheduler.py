@@ -1,0 +1,114 @@
+"""Background work: finds what may go, hands it to the writer, and stops where it should."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kvs.cluster.events import Delete, Put
+from kvs.cluster.node import Node, NodeSettings
+from kvs.cluster.runner import Runner
+from kvs.limits import EXPIRY_GRACE_MS, SWEEP_MAX_KEYS
+from kvs.server.scheduler import Scheduler
+from kvs.storage.compression import RAW
+from kvs.storage.current import read_current
+from kvs.storage.keyspace import DATA, EXPIRIES, REVISIONS, TOMBSTONES, after
+from kvs.storage.memory import MemoryStore
+from kvs.storage.record import new_uuid
+from kvs.storage.state import read_progress
+
+START = 1_700_000_000_000
+RETENTION_MS = 1_000
+
+
+class Site:
+    """A node with a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.now_ms = START
+        settings = NodeSettings("node1", 1, versions_max=3, tombstone_retention_ms=RETENTION_MS)
+        self.runner = Runner(self.store, Node(settings, read_progress(self.store)), lambda: self.now_ms)
+
+    def scheduler(self, *, versions_max: int = 3) -> Scheduler:
+        return Scheduler(
+            self.store,
+            self.runner,
+            lambda: self.now_ms,
+            tombstone_retention_ms=RETENTION_MS,
+            versions_max=versions_max,
+        )
+
+    async def put(self, key: str, *, ttl_ms: int = 0) -> None:
+        await self.runner.write(Put(entry=b"d" + key.encode(), uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=ttl_ms))
+
+    async def delete(self, key: str) -> None:
+        await self.runner.write(Delete(entry=b"d" + key.encode(), uuid=new_uuid()))
+
+    def count(self, prefix: bytes) -> int:
+        return sum(1 for _ in self.store.scan(prefix, after(prefix)))
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    made = Site()
+    made.runner.start()
+    yield made
+    await made.runner.stop()
+
+
+async def test_expired_records_go_after_the_grace_in_runs_of_bounded_size(site: Site) -> None:
+    ending = 2 * SWEEP_MAX_KEYS + 1
+    await site.runner.submit(
+        [Put(entry=b"d%d" % number, uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1_000) for number in range(ending)]
+    )
+    await site.put("longer", ttl_ms=1_001)
+    await site.put("stays")
+    site.now_ms = START + 1_000 + EXPIRY_GRACE_MS - 1
+    assert await site.scheduler().sweep_expired() == 0
+    site.now_ms += 1
+    assert await site.scheduler().sweep_expired() == ending
+    assert (site.count(DATA), site.count(EXPIRIES)) == (2, 1)
+
+
+async def test_tombstones_go_after_their_retention(site: Site) -> None:
+    await site.put("a")
+    await site.put("b")
+    await site.delete("a")
+    gone_from = read_current(site.store, b"da").stored
+    assert gone_from is not None
+    site.now_ms = gone_from.record.timestamp + RETENTION_MS
+    assert await site.scheduler().sweep_tombstones() == 0
+    site.now_ms += 1
+    assert await site.scheduler().sweep_tombstones() == 1
+    assert (site.count(DATA), site.count(TOMBSTONES), site.count(REVISIONS)) == (1, 0, 0)
+
+
+async def test_revisions_beyond_a_lowered_setting_go(site: Site) -> None:
+    for key in ("a", "b"):
+        for _ in range(4):
+            await site.put(key)
+    assert await site.scheduler().trim_revisions() == 0
+    await site.runner.stop()
+    lowered = NodeSettings("node1", 1, versions_max=2, tombstone_retention_ms=RETENTION_MS)
+    site.runner = Runner(site.store, Node(lowered, read_progress(site.store)), lambda: site.now_ms)
+    site.runner.start()
+    assert await site.scheduler(versions_max=2).trim_revisions() == 2
+    assert site.count(REVISIONS) == 2
+
+
+async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
+    await site.put("a", ttl_ms=1)
+    site.now_ms = START + 1 + EXPIRY_GRACE_MS
+    await site.runner.stop()
+    assert await site.scheduler().sweep_expired() == 0
+    assert site.count(DATA) == 1
+
+
+async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
+    scheduler = site.scheduler()
+    jobs = {job.func.__name__ for job in scheduler._timers.get_jobs()}
+    assert jobs == {"sweep_expired", "sweep_tombstones", "trim_revisions"}
+    scheduler.start()
+    assert all(job.next_run_time is not None for job in scheduler._timers.get_jobs())
+    scheduler.stop()
+    scheduler.stop()
