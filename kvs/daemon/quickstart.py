@@ -23,6 +23,7 @@ KVS serves {url}
 
 Configuration: {config}
 Log:           {log}
+All commands:  {command} --help
 To stop it:    make stop
 """
 
@@ -45,7 +46,9 @@ def main(config: Path) -> int:
     if running is None:
         click.echo(f"kvs: it ended right after it served; see {home.log_file(canonical(config))}", err=True)
         return 1
-    click.echo(_NEXT.format(url=running.url, config=config, log=home.log_file(canonical(config))), nl=False)
+    command = os.path.relpath(Path(sys.executable).with_name("kvs"))
+    log = home.log_file(canonical(config))
+    click.echo(_NEXT.format(url=running.url, config=config, log=log, command=command), nl=False)
     return OK
 
 
