@@ -22,7 +22,7 @@ INTERNAL_PREFIX = "KVS_INTERNAL_"
 """Variables that one KVS process hands to another."""
 _NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN"}
 
-_NOT_YET = ("auth_enabled", "clustering_enabled")
+_NOT_YET = ("clustering_enabled",)
 _SWITCHES = ("rate_limiting_enabled", "tamper_logging_enabled", "backup_enabled", "metrics_enabled")
 _NOT_ABOVE = (
     ("gossip_interval_min", "gossip_interval_max"),

@@ -10,8 +10,8 @@ from kvs.config import Config
 from kvs.settings import DEFAULTS, SECTIONS, SETTINGS, Section
 
 _WIDTH = 110
-_SET = {"auth_enabled": False, "clustering_enabled": False}
-"""What a new file sets: without these lines this version does not start."""
+_SET = {"clustering_enabled": False}
+"""What a new file sets: without this line this version does not start."""
 
 _HEAD = """\
 # The configuration of one KVS node.

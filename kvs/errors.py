@@ -35,6 +35,27 @@ class BadRequest(KvsError):
     code = "bad_request"
 
 
+class Unauthorized(KvsError):
+    """No token, or one that is not good: nobody is told why."""
+
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("a valid token is needed")
+        self.headers["WWW-Authenticate"] = "Bearer"
+
+
+class Forbidden(KvsError):
+    """The token is good but may not do this: a scope or a permission is missing."""
+
+    status = 403
+    code = "forbidden"
+
+    def __init__(self, detail: str = "this is not permitted", *, code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+
+
 class ReadOnly(KvsError):
     status = 403
     code = "read_only"
@@ -59,6 +80,13 @@ class RequestTimeout(KvsError):
     code = "request_timeout"
 
 
+class Conflict(KvsError):
+    """It contradicts what is there, such as a name that is taken."""
+
+    status = 409
+    code = "conflict"
+
+
 class PreconditionFailed(KvsError):
     status = 412
     code = "precondition_failed"
@@ -72,6 +100,15 @@ class TooLarge(KvsError):
 class UnsupportedMedia(KvsError):
     status = 415
     code = "unsupported_media"
+
+
+class TooManyRequests(KvsError):
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.headers["Retry-After"] = str(retry_after_s)
 
 
 # --- the node's state now: nothing is wrong with the request ---

@@ -22,6 +22,30 @@ EXPIRY_GRACE_MS = 2 * 60 * 1000
 """An expired record leaves the disk this long after `expires_at`: twice the default `max_clock_drift`, so that by then
 every node's clock agrees that it is over."""
 
+# --- accounts ---
+
+TOKEN_MAX_BYTES = 4 * 1024
+TOKEN_CLOCK_SKEW_MS = 60 * 1000
+"""How far in the future a token may have been issued: the clocks of two nodes differ. Its end is exact."""
+TOKEN_DEFAULT_LIFE_MS = 60 * 60 * 1000
+TOKEN_LIFE_MIN_MS = 1000
+ROOT_TOKEN_LIFE_MS = 24 * 60 * 60 * 1000
+LOCAL_TOKEN_LIFE_MS = 60 * 1000
+NAME_MAX_BYTES = 255
+PASSWORD_MIN_CHARS = 8
+PASSWORD_MAX_BYTES = 1024
+PASSWORD_CHECKS_MAX = 2
+"""Under way at one time; each holds 64 MiB."""
+GROUPS_PER_USER_MAX = 256
+MEMBERS_PER_GROUP_MAX = 10_000
+ACCOUNT_BODY_MAX_BYTES = 1024 * 1024
+TOKEN_CACHE_MAX_ENTRIES = 10_000
+LOGIN_WINDOW_S = 60
+LOGIN_PER_ACCOUNT_MAX = 10
+LOGIN_PER_ADDRESS_MAX = 30
+LOGIN_TRACKED_MAX = 10_000
+"""Accounts and addresses whose attempts are counted; the oldest are forgotten."""
+
 # --- one group commit ---
 
 GROUP_GATHER_TURNS = 3

@@ -31,7 +31,7 @@ SECTIONS = (
     Section("data_dir", "Data"),
     Section("default_ttl", "Values"),
     Section("log_level", "Logs"),
-    Section("auth_enabled", "Who may do what", "accounts"),
+    Section("auth_enabled", "Who may do what"),
     Section("clustering_enabled", "The cluster", "clustering"),
     Section("rate_limiting_enabled", "Rate limits", "rate limits"),
     Section("tamper_logging_enabled", "Audit log", "the audit log"),

@@ -13,8 +13,9 @@ ALLOWED = {
     "": set(),
     "storage": {""},
     "cluster": {"", "storage"},
-    "server": {"", "storage", "cluster"},
-    "daemon": {"", "storage", "cluster", "server"},
+    "auth": {""},
+    "server": {"", "auth", "storage", "cluster"},
+    "daemon": {"", "auth", "storage", "cluster", "server"},
 }
 """Package to the packages it may import besides itself; "" is the root modules."""
 
@@ -23,6 +24,8 @@ ONLY_IN = {
     "aiohttp": ("kvs/server/",),
     "apscheduler": ("kvs/server/scheduler.py", "kvs/setting_checks.py"),
     "asyncio": ("kvs/cluster/runner.py", "kvs/server/", "kvs/daemon/"),
+    "argon2": ("kvs/auth/passwords.py",),
+    "jwt": ("kvs/auth/tokens.py",),
     "uvloop": ("kvs/daemon/",),
     "click": ("kvs/daemon/",),
     "psutil": ("kvs/daemon/",),
@@ -42,11 +45,19 @@ PURE = [
     "kvs/storage/batch.py",
     "kvs/storage/revisions.py",
     "kvs/storage/retention.py",
+    "kvs/auth/accounts.py",
+    "kvs/auth/passwords.py",
+    "kvs/auth/permissions.py",
+    "kvs/auth/principal.py",
+    "kvs/auth/scopes.py",
+    "kvs/auth/tokens.py",
     "kvs/cluster/clock.py",
     "kvs/cluster/events.py",
     "kvs/cluster/node.py",
+    "kvs/server/authorisation.py",
     "kvs/server/cursor.py",
     "kvs/server/parse.py",
+    "kvs/server/ratelimit.py",
     "kvs/server/render.py",
 ]
 IMPURE = {"asyncio", "time", "random", "os", "socket", "logging", "structlog", "threading", "plyvel", "pathlib"}

@@ -1,6 +1,6 @@
 """What the core is asked (commands), what it answers (outcomes), and what is to be done after a commit (effects)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +24,11 @@ class Condition(NamedTuple):
 UNCONDITIONAL = Condition()
 
 
+Guard = Callable[[Record | None, bytes | None], None]
+"""Whether the writer may: asked within the plan with the live record of the key and its metadata document, so that the
+answer holds for the very record that is replaced. Raises the KvsError that refuses. None lets everybody."""
+
+
 class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Store a value. `uuid` is the new version's; `ttl_ms` 0 is for ever."""
 
@@ -35,6 +40,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     owner: str = ""
     ttl_ms: int = 0
     condition: Condition = UNCONDITIONAL
+    guard: Guard | None = None
 
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -44,25 +50,35 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     uuid: bytes
     owner: str = ""
     condition: Condition = UNCONDITIONAL
+    guard: Guard | None = None
 
 
 class Restore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Write revision number `revision` (1 is the current record) as a new version."""
+    """Write revision number `revision` (1 is the current record) as a new version. A revision for which `readable`
+    is false (given its record and the metadata document) counts as not kept."""
 
     entry: bytes
     uuid: bytes
     revision: int
     owner: str = ""
     condition: Condition = UNCONDITIONAL
+    guard: Guard | None = None
+    readable: Callable[[Record, bytes | None], bool] | None = None
 
 
-class Update(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Derive a system record from what is there: `change` takes the current value (JSON bytes or None) and the time in
-    Unix ms, and returns the new one. It must be pure: a plan may be thrown away."""
+Look = Callable[[bytes], Record | None]
+"""The live record under an entry key. Raises CorruptRecord."""
 
-    entry: bytes
+
+class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Change several of KVS's own records in one step, by what is there.
+
+    `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
+    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away.
+    """
+
     uuid: bytes
-    change: Callable[[bytes | None, int], bytes]
+    decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -77,7 +93,7 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     entry: bytes
 
 
-Command = Put | Delete | Restore | Update | Sweep | Trim
+Command = Put | Delete | Restore | Transact | Sweep | Trim
 
 
 class Written(NamedTuple):
@@ -87,13 +103,19 @@ class Written(NamedTuple):
     created: bool
 
 
+class Transacted(NamedTuple):
+    """What a Transact wrote."""
+
+    values: Mapping[bytes, bytes | None]
+
+
 class Swept(NamedTuple):
     """How many entries were removed, or revisions dropped."""
 
     entries: int
 
 
-Outcome = Written | Swept | KvsError
+Outcome = Written | Transacted | Swept | KvsError
 
 
 class Plan(NamedTuple):
@@ -111,6 +133,13 @@ class Report(NamedTuple):
     fields: dict[str, Any]
 
 
+class Changed(NamedTuple):
+    """Effect: these of KVS's own records are not what they were. Comes before the replies: who was told that a token
+    is revoked can rely on it."""
+
+    entries: tuple[bytes, ...]
+
+
 class Reply(NamedTuple):
     """Effect: answer the submission with this ticket. Only after the commit: nobody hears of a write that is not on
     the disk, nor of a refusal that rests on one."""
@@ -119,7 +148,7 @@ class Reply(NamedTuple):
     outcomes: list[Outcome]
 
 
-Effect = Reply | Report
+Effect = Changed | Reply | Report
 
 
 class Submission(NamedTuple):

@@ -17,6 +17,7 @@ import msgspec
 from kvs.cluster.clock import Clock
 from kvs.cluster.events import (
     ANY,
+    Changed,
     Command,
     Condition,
     Delete,
@@ -30,16 +31,26 @@ from kvs.cluster.events import (
     Submission,
     Sweep,
     Swept,
+    Transact,
+    Transacted,
     Trim,
-    Update,
     Written,
 )
 from kvs.errors import CorruptRecord, KvsError, NotFound, PreconditionFailed, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
 from kvs.storage.current import Current, history, index_rows, read_current, removal
-from kvs.storage.keyspace import DATA, change_row, revision_range, revision_row, split_moment, split_revision
-from kvs.storage.record import Record, uuid_text
+from kvs.storage.keyspace import (
+    DATA,
+    SYSTEM,
+    change_row,
+    metadata_key,
+    revision_range,
+    revision_row,
+    split_moment,
+    split_revision,
+)
+from kvs.storage.record import Record, derived_uuid, uuid_text
 from kvs.storage.retention import expiry_limit, may_go, tombstone_limit
 from kvs.storage.revisions import dropped, kept_after
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
@@ -87,6 +98,9 @@ class Node:
                     reply.outcomes.append(plan.outcome)
                     effects.extend(plan.reports)
             effects.append(reply)
+        changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
+        if changed:
+            effects.insert(0, Changed(changed))
         if view.batch:
             view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
         return Group(view.batch, effects)
@@ -104,8 +118,8 @@ class Node:
                 return self._delete(command, view, now_ms)
             case Restore():
                 return self._restore(command, view, now_ms)
-            case Update():
-                return self._update(command, view, now_ms)
+            case Transact():
+                return self._transact(command, view, now_ms)
             case Sweep():
                 return self._sweep(command, view, now_ms)
             case Trim():
@@ -116,6 +130,7 @@ class Node:
     def _put(self, command: Put, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
+        _authorise(command, current, view, now_ms)
         _check(command.condition, live)
         timestamp, counter = self._clock.tick(now_ms, current.version)
         record = Record(
@@ -124,7 +139,7 @@ class Node:
             counter=counter,
             origin=self._settings.node_id,
             origin_joined=self._settings.joined_timestamp,
-            owner=command.owner,
+            owner=_owner(command, live),
             expires_at=now_ms + command.ttl_ms if command.ttl_ms else 0,
             content_type=command.content_type,
             codec=command.codec,
@@ -135,6 +150,7 @@ class Node:
     def _delete(self, command: Delete, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
+        _authorise(command, current, view, now_ms)
         if live is None and not current.is_corrupt:
             raise NotFound("there is no value under this key")
         _check(command.condition, live)
@@ -145,7 +161,7 @@ class Node:
             counter=counter,
             origin=self._settings.node_id,
             origin_joined=self._settings.joined_timestamp,
-            owner=command.owner,
+            owner=_owner(command, live),
             deleted=True,
         )
         return self._replace(command.entry, current, record, view, created=False)
@@ -153,8 +169,9 @@ class Node:
     def _restore(self, command: Restore, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
+        _authorise(command, current, view, now_ms)
         old = next((r for number, r in history(view, command.entry, now_ms) if number == command.revision), None)
-        if old is None:
+        if old is None or not _is_readable(command, old, view, now_ms):
             raise NotFound("this revision is not kept")
         _check(command.condition, live)
         timestamp, counter = self._clock.tick(now_ms, current.version)
@@ -165,26 +182,36 @@ class Node:
             counter=counter,
             origin=self._settings.node_id,
             origin_joined=self._settings.joined_timestamp,
-            owner=command.owner,
+            owner=_owner(command, live),
         )
         return self._replace(command.entry, current, record, view, created=live is None)
 
-    def _update(self, command: Update, view: Reader, now_ms: int) -> Plan:
-        current = read_current(view, command.entry)
-        if current.is_corrupt:
-            raise CorruptRecord("the record to change fails its checksum")
-        live = current.live(now_ms)
-        value = command.change(None if live is None else live.data, now_ms)
-        timestamp, counter = self._clock.tick(now_ms, current.version)
-        record = Record(
-            uuid=command.uuid,
-            timestamp=timestamp,
-            counter=counter,
-            origin=self._settings.node_id,
-            origin_joined=self._settings.joined_timestamp,
-            payload=value,
-        )
-        return self._replace(command.entry, current, record, view, created=live is None)
+    def _transact(self, command: Transact, view: Reader, now_ms: int) -> Plan:
+        def look(entry: bytes) -> Record | None:
+            current = read_current(view, entry)
+            if current.is_corrupt:
+                raise CorruptRecord("a record that this write depends on fails its checksum")
+            return current.live(now_ms)
+
+        values = command.decide(look, now_ms)
+        batch: dict[bytes, bytes | None] = {}
+        for entry, value in values.items():
+            current = read_current(view, entry)
+            live = current.live(now_ms)
+            if value is None and live is None:
+                continue
+            timestamp, counter = self._clock.tick(now_ms, current.version)
+            record = Record(
+                uuid=derived_uuid(command.uuid, entry),
+                timestamp=timestamp,
+                counter=counter,
+                origin=self._settings.node_id,
+                origin_joined=self._settings.joined_timestamp,
+                deleted=value is None,
+                payload=value or b"",
+            )
+            batch.update(self._replace(entry, current, record, view, created=live is None).batch)
+        return Plan(batch, Transacted(values))
 
     def _replace(self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool) -> Plan:
         """The batch that makes `record` the current one: record, indexes, revision, change log."""
@@ -246,6 +273,33 @@ class Node:
         if stored is not None and kept < stored.kept:
             batch[entry] = encode(entry, stored._replace(kept=kept))
         return Plan(batch, Swept(dropped_count))
+
+
+def _authorise(command: Put | Delete | Restore, current: Current, view: Reader, now_ms: int) -> None:
+    """Before anything else is decided: who may not write learns nothing else."""
+    if command.guard is None:
+        return
+    if current.is_corrupt:
+        raise CorruptRecord("the stored record fails its checksum: whose it is cannot be known")
+    command.guard(current.live(now_ms), _metadata(command.entry, view, now_ms))
+
+
+def _is_readable(command: Restore, revision: Record, view: Reader, now_ms: int) -> bool:
+    return command.readable is None or command.readable(revision, _metadata(command.entry, view, now_ms))
+
+
+def _metadata(entry: bytes, view: Reader, now_ms: int) -> bytes | None:
+    """The document that was set for a user's key. A corrupt one refuses everything: what it protected is unknown."""
+    current = read_current(view, metadata_key(entry))
+    if current.is_corrupt:
+        raise CorruptRecord("the metadata of this key fail their checksum")
+    live = current.live(now_ms)
+    return None if live is None else live.data
+
+
+def _owner(command: Put | Delete | Restore, live: Record | None) -> str:
+    """Writing over a value does not take it away from its owner."""
+    return command.owner if live is None else live.owner
 
 
 def _check(condition: Condition, live: Record | None) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import structlog
 
-from kvs.cluster.events import Command, Effect, Outcome, Put, Reply, Report, Submission, Written
+from kvs.cluster.events import Changed, Command, Effect, Outcome, Put, Reply, Report, Submission, Written
 from kvs.cluster.node import Node
 from kvs.errors import KvsError, StoreError, Unavailable
 from kvs.limits import (
@@ -37,10 +37,18 @@ log = structlog.get_logger()
 class Runner:
     """Owns the node and the store's writing side. Everything but `Store.commit` and `Store.probe` runs on the loop."""
 
-    def __init__(self, store: Store, node: Node, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        node: Node,
+        now_ms: Callable[[], int],
+        on_changed: Callable[[Sequence[bytes]], None] = lambda _: None,
+    ) -> None:
+        """`on_changed` hears which of KVS's own records were written, before anybody is answered."""
         self._store = store
         self._node = node
         self._now_ms = now_ms
+        self._on_changed = on_changed
         self._waiting: deque[Submission] = deque()
         self._waiting_bytes = 0
         self._replies: dict[int, asyncio.Future[list[Outcome]]] = {}
@@ -147,6 +155,8 @@ class Runner:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
+            case Changed(entries):
+                self._on_changed(entries)
             case Reply(ticket, outcomes):
                 self._resolve(ticket, outcomes)
             case Report(event, fields):

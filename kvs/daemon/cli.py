@@ -14,8 +14,11 @@ import click
 from kvs import __version__
 from kvs.daemon.commands_config import config
 from kvs.daemon.commands_debug import completion, debug
+from kvs.daemon.commands_group import group
 from kvs.daemon.commands_process import restart, start, stop
 from kvs.daemon.commands_status import logs, status
+from kvs.daemon.commands_token import token
+from kvs.daemon.commands_user import user
 from kvs.daemon.failure import FAILED, INTERRUPTED, OK, USAGE, Failed
 from kvs.errors import ConfigError, KvsError, StartError
 
@@ -61,7 +64,8 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or a bad configuration, 3 not found or not running.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or a bad configuration, 3 not found or not running, "
+    "4 refused, 5 a condition failed, 6 no node answers, 7 too many requests.",
 )
 @click.version_option(__version__, message="kvs %(version)s")
 def cli() -> None:
@@ -72,7 +76,7 @@ def cli() -> None:
     """
 
 
-for _command in (start, stop, restart, status, logs, config, debug, completion):
+for _command in (start, stop, restart, status, logs, config, token, user, group, debug, completion):
     cli.add_command(_command)
 
 

@@ -77,6 +77,8 @@ def _mode(url: str, health: dict[str, object] | None) -> object:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
+    from kvs.daemon.table import table
+
     heads = ("NAME", "STATE", "PID", "ADDRESS", "MODE", "UPTIME", "CONFIG")
     cells = [
         (
@@ -90,10 +92,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in [heads, *cells]) for column in range(len(heads))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [heads, *cells])
-    shown = "\n".join(line.rstrip() for line in lines)
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in shown)
+    return table(heads, cells)
 
 
 def _uptime(seconds: float | None) -> str:

@@ -5,6 +5,13 @@ FAILED = 1
 USAGE = 2
 """Wrong usage, and a configuration that cannot be used."""
 NOT_FOUND = 3
+REFUSED = 4
+"""The node does not let this credential do it."""
+CONDITION = 5
+"""A precondition failed, or a name is taken."""
+UNREACHABLE = 6
+LIMITED = 7
+"""Too many requests."""
 INTERRUPTED = 130
 
 

@@ -103,6 +103,11 @@ class _Lines:
 _LINES = _Lines()
 
 
+def show_once(text: str) -> None:
+    """Put lines that are not an event where the log goes."""
+    _LINES.msg(text)
+
+
 class _FromStandardLibrary(logging.Handler):
     """Libraries that use `logging` (aiohttp, APScheduler, asyncio) speak through the same log."""
 

@@ -90,6 +90,8 @@ class _Node:
             return
         try:
             pid_file.set_url(self._server.url)
+            if self._server.first_account:
+                logs.show_once(self._server.first_account)
             log.info("Started", version=__version__, url=self._server.url, config=self._config.masked())
             readiness.ready(self._server.url)
             await signals.stop_asked.wait()

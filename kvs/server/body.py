@@ -1,7 +1,9 @@
 """Reads request bodies within their limits of size and time, and checks JSON."""
 
 import asyncio
+from typing import TypeVar
 
+import msgspec
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.web import RequestPayloadError
@@ -49,6 +51,20 @@ def parse_json(body: bytes) -> object:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not a JSON document: {error}", code="invalid_json") from None
+
+
+_Fields = TypeVar("_Fields", bound=msgspec.Struct)
+
+
+async def read_fields(request: web.BaseRequest, kind: type[_Fields], limit_bytes: int) -> _Fields:
+    """A JSON body with the fields of `kind`; unknown ones are ignored. Raises BadRequest that names the field, and what
+    `read_body` raises."""
+    body = await read_body(request, limit_bytes)
+    parse_json(body)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the body is not what is expected: {error}", code="invalid_body") from None
 
 
 def _too_large(size_bytes: int, limit_bytes: int) -> TooLarge:

@@ -1,26 +1,47 @@
 """Where the next page begins, as an opaque word.
 
-A cursor holds the key behind which a page ended. It is not a snapshot: keys that come or go between two pages are
-seen or not, but no key is shown twice and none that stayed is left out. It gives no rights: it only moves the start.
+A cursor holds the key at which a page stopped. It is not a snapshot: keys that come or go between two pages are seen
+or not, but no key is shown twice and none that stayed is left out. It gives no rights: it only moves the start.
+
+With authentication on, that key may be one whose name the reader must not learn. The word is then encrypted (AES-SIV,
+RFC 5297: needs no random nonce), which also means that nobody else can make one.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
 from kvs.errors import BadRequest
 from kvs.limits import KEY_MAX_BYTES
 
-
-def encode(start: bytes) -> str:
-    """A cursor for a page that begins at `start` (inclusive)."""
-    return urlsafe_b64encode(start).decode().rstrip("=")
+_SEAL_BYTES = 16
 
 
-def decode(text: str) -> bytes:
-    """Raises BadRequest for anything that `encode` did not make."""
-    try:
-        start = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        start = b""
-    if not 0 < len(start) <= KEY_MAX_BYTES + 1 or encode(start) != text:
-        raise BadRequest("cursor is not one that this service gave", field="cursor", code="invalid_cursor")
-    return start
+class Cursors:
+    """Makes and reads cursors."""
+
+    def __init__(self, key: bytes | None = None) -> None:
+        """`key`: 32 bytes to encrypt with; None leaves the words readable."""
+        self._cipher = None if key is None else AESSIV(key)
+
+    def encode(self, start: bytes) -> str:
+        """A cursor for a page that begins at `start` (inclusive)."""
+        return _word(start if self._cipher is None else self._cipher.encrypt(start, None))
+
+    def decode(self, text: str) -> bytes:
+        """Raises BadRequest for anything that `encode` did not make."""
+        try:
+            sealed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            if _word(sealed) != text or len(sealed) > KEY_MAX_BYTES + 1 + _SEAL_BYTES:
+                raise ValueError
+            start = sealed if self._cipher is None else self._cipher.decrypt(sealed, None)
+        except (ValueError, InvalidTag):
+            start = b""
+        if not 0 < len(start) <= KEY_MAX_BYTES + 1:
+            raise BadRequest("cursor is not one that this service gave", field="cursor", code="invalid_cursor")
+        return start
+
+
+def _word(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""What every request passes: a request id, its route, its handler, one place for errors, a line in the log."""
+"""What every request passes: an id, its route, the gate, its handler, one place for errors, a line in the log."""
 
 import logging
 import time
@@ -6,29 +6,37 @@ import time
 import structlog
 from aiohttp import web
 
+from kvs.auth.principal import EVERYBODY
 from kvs.errors import KvsError, StoreError
 from kvs.limits import SLOW_REQUEST_MS
 from kvs.server import request_id as ids
+from kvs.server.authentication import Gate
 from kvs.server.handlers.context import client_error
 from kvs.server.problems import problem
 from kvs.server.response import Response
-from kvs.server.router import Router
+from kvs.server.router import Call, Router
 
 log = structlog.get_logger()
+
+_PRIVATE = b"Cache-Control: no-store\r\n"
 
 
 class Dispatcher:
     """The handler of the HTTP server."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, gate: Gate) -> None:
         self._router = router
+        self._gate = gate
 
     async def __call__(self, request: web.BaseRequest) -> Response:
         started_s = time.monotonic()
         request_id = ids.of(request)
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
-            response = await route.handler(request, parameters)
+            principal = self._gate.admit(request, route.access)
+            response = await route.handler(Call(request, parameters, principal))
+            if principal is not EVERYBODY and not route.access.open:
+                response.fields += _PRIVATE
         except KvsError as error:
             response = problem(error, request_id)
         except StoreError as error:

@@ -13,17 +13,29 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from kvs.auth.principal import Principal
 from kvs.errors import MethodNotAllowed, NotFound
+from kvs.server.access import Access
 from kvs.server.response import Response
 
-Handler = Callable[[web.BaseRequest, Mapping[str, str]], Awaitable[Response]]
+
+class Call(NamedTuple):
+    """What a handler gets: the request, the raw values of the template's names, and who asks."""
+
+    request: web.BaseRequest
+    parameters: Mapping[str, str]
+    principal: Principal
+
+
+Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Route(NamedTuple):
-    """`template` is the documented path; `handler` gets the request and the raw values of the template's names."""
+    """`template` is the documented path; `access` is what whoever asks must have."""
 
     method: str
     template: str
+    access: Access
     handler: Handler
 
 

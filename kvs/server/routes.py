@@ -1,31 +1,65 @@
 """The table of all routes. The order matters where two templates match: the first wins."""
 
+from kvs.auth import scopes
+from kvs.auth.tokens import SigningKey
+from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, READ, WRITE, token
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.context import Context
+from kvs.server.handlers.groups import Groups
 from kvs.server.handlers.history import History
 from kvs.server.handlers.listing import Listing
-from kvs.server.handlers.metadata import Metadata
+from kvs.server.handlers.metadata import MetadataRoutes
 from kvs.server.handlers.node import NodeStatus
+from kvs.server.handlers.tokens import Tokens
+from kvs.server.handlers.users import Users
 from kvs.server.handlers.values import Values
 from kvs.server.router import Route
 
 
-def routes(context: Context) -> list[Route]:
-    """Every resource this node answers. A GET route answers HEAD too."""
-    values, metadata, listing = Values(context), Metadata(context), Listing(context)
+def routes(context: Context, token_key: SigningKey | None) -> list[Route]:
+    """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
+    authentication is switched off, and with it the account routes."""
+    return [*_data_routes(context), *(_account_routes(context, token_key) if token_key else ())]
+
+
+def _data_routes(context: Context) -> list[Route]:
+    values, metadata, listing = Values(context), MetadataRoutes(context), Listing(context)
     bulk, history, status = Bulk(context), History(context), NodeStatus(context)
     return [
-        Route("GET", "/kv/_range", listing.range),
-        Route("GET", "/kv/_list", listing.list),
-        Route("POST", "/kv/_bulk", bulk.post),
-        Route("GET", "/kv/{key}/metadata", metadata.get),
-        Route("PUT", "/kv/{key}/metadata", metadata.put),
-        Route("GET", "/kv/{key}", values.get),
-        Route("PUT", "/kv/{key}", values.put),
-        Route("DELETE", "/kv/{key}", values.delete),
-        Route("POST", "/api/data/{key}/history/{n}/restore", history.restore),
-        Route("GET", "/api/data/{key}/history", history.list),
-        Route("GET", "/api/data/{key}/history/{n}", history.get),
-        Route("GET", "/health", status.health),
-        Route("GET", "/ready", status.ready),
+        Route("GET", "/kv/_range", READ, listing.range),
+        Route("GET", "/kv/_list", READ, listing.list),
+        Route("POST", "/kv/_bulk", BULK, bulk.post),
+        Route("GET", "/kv/{key}/metadata", METADATA_READ, metadata.get),
+        Route("PUT", "/kv/{key}/metadata", METADATA_WRITE, metadata.put),
+        Route("GET", "/kv/{key}", READ, values.get),
+        Route("PUT", "/kv/{key}", WRITE, values.put),
+        Route("DELETE", "/kv/{key}", DELETE, values.delete),
+        Route("POST", "/api/data/{key}/history/{n}/restore", WRITE, history.restore),
+        Route("GET", "/api/data/{key}/history", READ, history.list),
+        Route("GET", "/api/data/{key}/history/{n}", READ, history.get),
+        Route("GET", "/health", OPEN, status.health),
+        Route("GET", "/ready", OPEN, status.ready),
     ]
+
+
+def _account_routes(context: Context, token_key: SigningKey) -> list[Route]:
+    """Each resource under both of its names."""
+    users, groups, tokens = Users(context), Groups(context), Tokens(context, token_key)
+    made = [Route("POST", "/api/login", OPEN, tokens.login)]
+    for root in ("/api", "/auth"):
+        made += [
+            Route("POST", f"{root}/users", token(scopes.USERS_CREATE), users.create),
+            Route("GET", f"{root}/users", token(scopes.USERS_READ), users.list),
+            Route("GET", f"{root}/users/{{uuid}}", token(scopes.USERS_READ), users.get),
+            Route("PUT", f"{root}/users/{{uuid}}", token(scopes.USERS_UPDATE), users.update),
+            Route("DELETE", f"{root}/users/{{uuid}}", token(scopes.USERS_DELETE), users.delete),
+            Route("POST", f"{root}/groups", token(scopes.GROUPS_CREATE), groups.create),
+            Route("GET", f"{root}/groups", token(scopes.GROUPS_READ), groups.list),
+            Route("GET", f"{root}/groups/{{uuid}}", token(scopes.GROUPS_READ), groups.get),
+            Route("PUT", f"{root}/groups/{{uuid}}", token(scopes.GROUPS_UPDATE), groups.update),
+            Route("DELETE", f"{root}/groups/{{uuid}}", token(scopes.GROUPS_DELETE), groups.delete),
+            Route("POST", f"{root}/tokens", token(scopes.TOKENS_CREATE), tokens.create),
+            Route("GET", f"{root}/tokens", token(scopes.TOKENS_READ), tokens.list),
+            Route("DELETE", f"{root}/tokens/{{token_id}}", token(scopes.TOKENS_REVOKE), tokens.revoke),
+        ]
+    return made

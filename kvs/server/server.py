@@ -9,14 +9,17 @@ from aiohttp import web
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.config import Config
-from kvs.errors import StartError, StoreError
+from kvs.errors import KvsError, StartError, StoreError
 from kvs.limits import SHUTDOWN_TIMEOUT_S
 from kvs.server.connection import HttpServer
+from kvs.server.first_start import make_root
 from kvs.server.handlers.context import Context
 from kvs.server.middleware import Dispatcher
+from kvs.server.passwords import Passwords
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
+from kvs.server.security import build_security
 from kvs.storage.compression import Compressor
 from kvs.storage.leveldb import LevelDBStore
 from kvs.storage.state import open_state, read_progress
@@ -41,13 +44,16 @@ class Server:
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._http: web.ServerRunner | None = None
+        self._passwords = Passwords()
         self.url = ""
+        self.first_account = ""
+        """What to show once, after `start`: the root account that a fresh node made."""
 
     async def start(self) -> None:
         """Open the store, start the writer, listen, start the timers. Raises StartError; then nothing is left open."""
         try:
             await self._start()
-        except StoreError as error:
+        except (StoreError, KvsError) as error:
             await self.stop()
             raise StartError(str(error)) from error
         except BaseException:
@@ -64,6 +70,7 @@ class Server:
             await self._runner.stop()
         if self._store is not None:
             self._store.close()
+        self._passwords.close()
 
     async def _start(self) -> None:
         config = self._config
@@ -72,14 +79,17 @@ class Server:
         versions_max = config.max_revisions if config.revision_history_enabled else 1
         settings = NodeSettings(config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention)
         node = Node(settings, read_progress(self._store))
-        self._runner = Runner(self._store, node, unix_ms)
+        security = build_security(config, self._store, unix_ms)
+        self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         self._runner.start()
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
-        context = Context(config, self._store, self._runner, compressor, unix_ms)
-        self._http = web.ServerRunner(
-            HttpServer(Dispatcher(Router(routes(context)))), shutdown_timeout=SHUTDOWN_TIMEOUT_S
-        )
+        context = Context(config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms)
+        dispatcher = Dispatcher(Router(routes(context, security.token_key)), security.gate)
+        self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._listen(self._http)
+        if security.token_key is not None and not config.seed_nodes:
+            # Only now: a start that fails, on a taken port for example, must not use up the only showing of the token.
+            self.first_account = await make_root(self._store, self._runner, security.token_key, unix_ms)
         self._scheduler = Scheduler(
             self._store,
             self._runner,

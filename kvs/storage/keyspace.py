@@ -49,6 +49,11 @@ def system_key(key: bytes) -> bytes:
     return SYSTEM + key
 
 
+def metadata_key(entry: bytes) -> bytes:
+    """The entry key of the metadata of a user's key, given its entry key."""
+    return b"".join((SYSTEM, b"metadata/", entry[1:]))
+
+
 def time_row(timestamp: int, counter: int, entry: bytes) -> bytes:
     return _TIME.pack(TIMES, timestamp, counter) + entry
 

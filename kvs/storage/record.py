@@ -1,5 +1,6 @@
 """A record: one version of one key's value, as every node keeps it."""
 
+from hashlib import blake2b
 from os import urandom
 
 import msgspec
@@ -61,6 +62,12 @@ _UUID_FIXED = (0x4 << 76) | (0x2 << 62)
 """Version 4, variant 1 (RFC 9562)."""
 
 new_uuid = UuidSource()
+
+
+def derived_uuid(seed: bytes, name: bytes) -> bytes:
+    """A UUIDv4 for one of several records that are written together, drawn from the random `seed` and its name."""
+    number = int.from_bytes(blake2b(name, key=seed, digest_size=16).digest(), "big")
+    return (number & _UUID_RANDOM | _UUID_FIXED).to_bytes(16, "big")
 
 
 def uuid_text(uuid: bytes) -> str:

@@ -2,23 +2,26 @@
 
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 import orjson
-from aiohttp import web
 
+from kvs.auth import scopes
+from kvs.auth.principal import Principal
 from kvs.cluster.events import ANY, UNCONDITIONAL, Command, Condition, Delete, Outcome, Written
-from kvs.errors import BadRequest, KvsError, TooLarge
+from kvs.errors import BadRequest, Forbidden, KvsError, TooLarge
 from kvs.keys import check_key
 from kvs.limits import BULK_MAX_BYTES, BULK_MAX_ITEMS
 from kvs.server import parse
+from kvs.server.authorisation import delete_guard
 from kvs.server.body import parse_json, read_body
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.values import media_type
 from kvs.server.problems import describe
 from kvs.server.response import Response
+from kvs.server.router import Call
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import JSON, new_uuid, uuid_text
 
@@ -44,10 +47,10 @@ class Bulk:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def post(self, request: web.BaseRequest, _: Mapping[str, str]) -> Response:
+    async def post(self, call: Call) -> Response:
         self._context.check_writable()
-        items = _split(await read_body(request, BULK_MAX_BYTES))
-        planned = [await self._command(item) for item in items]
+        items = _split(await read_body(call.request, BULK_MAX_BYTES))
+        planned = [await self._command(item, call.principal) for item in items]
         commands = [command for command in planned if not isinstance(command, KvsError)]
         outcomes = iter(await self._context.runner.submit(commands) if commands else ())
         results = [
@@ -55,7 +58,7 @@ class Bulk:
         ]
         return Response(200, orjson.dumps({"results": results}))
 
-    async def _command(self, raw: bytes) -> Command | KvsError:
+    async def _command(self, raw: bytes, principal: Principal) -> Command | KvsError:
         """The command of an item, or why there is none."""
         try:
             parse_json(raw)
@@ -63,11 +66,18 @@ class Bulk:
             key = item.path.encode()
             check_key(key)
             condition = _condition(item)
+            _check_scope(principal, item.op)
             if item.op == "delete":
-                return Delete(entry=data_key(key), uuid=new_uuid(), condition=condition)
+                return Delete(
+                    entry=data_key(key),
+                    uuid=new_uuid(),
+                    owner=principal.user,
+                    condition=condition,
+                    guard=delete_guard(principal),
+                )
             data, content_type = self._value(item)
             ttl_ms = self._context.config.default_ttl if item.ttl is None else parse.ttl_ms(item.ttl)
-            return await self._context.put_command(data_key(key), data, content_type, ttl_ms, condition)
+            return await self._context.put_command(principal, data_key(key), data, content_type, ttl_ms, condition)
         except msgspec.ValidationError as error:
             return BadRequest(f"the item is not a bulk operation: {error}", code="invalid_item")
         except KvsError as error:
@@ -101,6 +111,14 @@ def _split(body: bytes) -> Sequence[bytes]:
     if len(items) > BULK_MAX_ITEMS:
         raise TooLarge(f"a bulk request has at most {BULK_MAX_ITEMS} items", limit=BULK_MAX_ITEMS, actual=len(items))
     return items
+
+
+def _check_scope(principal: Principal, op: str) -> None:
+    """The route lets in who may put or delete, and anonymous writers, who may only put."""
+    if op == "delete" and scopes.DELETE not in principal.scopes:
+        raise Forbidden
+    if op == "put" and principal.token_id and scopes.WRITE not in principal.scopes:
+        raise Forbidden
 
 
 def _condition(item: _Item) -> Condition:

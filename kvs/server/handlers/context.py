@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kvs.auth.principal import Principal
 from kvs.cluster.events import Condition, Put
 from kvs.cluster.runner import Runner
 from kvs.config import Config
 from kvs.errors import CorruptRecord, ReadOnly, StoreClosed, StoreCorrupt, StoreError, Unavailable
 from kvs.limits import OFFLOAD_MIN_BYTES
+from kvs.server.authorisation import write_guard
+from kvs.server.cursor import Cursors
+from kvs.server.passwords import Passwords
 from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Store
@@ -21,6 +25,8 @@ class Context(NamedTuple):
     store: Store
     runner: Runner
     compressor: Compressor
+    cursors: Cursors
+    passwords: Passwords
     now_ms: Callable[[], int]
 
     def check_writable(self) -> None:
@@ -28,7 +34,9 @@ class Context(NamedTuple):
         if self.config.read_only:
             raise ReadOnly("this node is read-only")
 
-    async def put_command(self, entry: bytes, data: bytes, content_type: str, ttl_ms: int, condition: Condition) -> Put:
+    async def put_command(
+        self, principal: Principal, entry: bytes, data: bytes, content_type: str, ttl_ms: int, condition: Condition
+    ) -> Put:
         """The command that stores `data`, packed; large values are packed in a thread."""
         if len(data) < OFFLOAD_MIN_BYTES:
             codec, payload = self.compressor.pack(data)
@@ -40,8 +48,10 @@ class Context(NamedTuple):
             codec=codec,
             payload=payload,
             content_type=content_type,
+            owner=principal.user,
             ttl_ms=ttl_ms,
             condition=condition,
+            guard=write_guard(principal),
         )
 
 

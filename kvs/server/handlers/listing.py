@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import orjson
 import structlog
-from aiohttp import web
 
+from kvs.auth.principal import Principal
 from kvs.errors import BadRequest, StoreCorrupt
 from kvs.limits import (
     DELIMITER_MAX_BYTES,
@@ -21,10 +21,13 @@ from kvs.limits import (
     PAGE_MAX_ENTRIES,
     PAGE_MAX_SCANNED,
 )
-from kvs.server import cursor, parse
+from kvs.server import parse
+from kvs.server.authorisation import may_read
+from kvs.server.cursor import Cursors
 from kvs.server.handlers.context import Context
 from kvs.server.render import key_json, pair_json
 from kvs.server.response import Response
+from kvs.server.router import Call
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import DATA, after
 from kvs.storage.record import Record, uuid_text
@@ -36,7 +39,7 @@ _HIGHEST = b"\xff"
 
 
 class _Seen(NamedTuple):
-    """A stored entry under a key; `record` is None for one that is deleted, expired or corrupt."""
+    """A stored entry under a key; `record` is None for one that is deleted, expired, corrupt or not to be read."""
 
     key: bytes
     record: Record | None
@@ -46,68 +49,55 @@ class Listing:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def range(self, request: web.BaseRequest, _: Mapping[str, str]) -> Response:
-        query = parse.query(request)
+    async def range(self, call: Call) -> Response:
+        query = parse.query(call.request)
         prefix, limit = _text(query, "prefix"), _limit(query)
         keys_only = parse.boolean(query, "keys_only")
-        start = max(_text(query, "start_key"), prefix, _start(query))
+        start = max(_text(query, "start_key"), prefix, self._start(query))
         stop = prefix + _HIGHEST
         if "end_key" in query:
             stop = min(stop, _text(query, "end_key") + b"\0")
         page = _Page(b"pairs", limit)
-        for key, record in self._scan(start, stop):
+        for key, record in self._scan(start, stop, call.principal):
             if page.is_full():
                 page.next_start = key
                 break
             page.scanned += 1
             if record is not None:
                 page.add(b'{"path":%b}' % key_json(key) if keys_only else pair_json(key, record))
-        return page.response()
+        return page.response(self._context.cursors)
 
-    async def list(self, request: web.BaseRequest, _: Mapping[str, str]) -> Response:
-        query = parse.query(request)
+    async def list(self, call: Call) -> Response:
+        query = parse.query(call.request)
         prefix, limit = _text(query, "prefix"), _limit(query)
         delimiter = _text(query, "delimiter", b"/", DELIMITER_MAX_BYTES)
         if not delimiter:
             raise BadRequest("delimiter is not empty", field="delimiter")
         depth = parse.integer(query, "depth", default=1, least=1, most=LIST_DEPTH_MAX)
         page = _Page(b"entries", limit)
-        start: bytes | None = max(prefix, _start(query))
+        start: bytes | None = max(prefix, self._start(query))
         while start is not None:
-            start = self._list_run(page, prefix, delimiter, depth, start)
-        return page.response()
+            seen = self._scan(start, prefix + _HIGHEST, call.principal)
+            start = _list_run(page, seen, len(prefix), delimiter, depth)
+        return page.response(self._context.cursors)
 
-    def _list_run(self, page: "_Page", prefix: bytes, delimiter: bytes, depth: int, start: bytes) -> bytes | None:
-        """Add entries from `start` on until a folder was added: the scan goes on behind it, at the key returned. None
-        when the page is done."""
-        for key, record in self._scan(start, prefix + _HIGHEST):
-            if page.is_full():
-                page.next_start = key
-                return None
-            page.scanned += 1
-            if record is None:
-                continue
-            folder = _folder(key, len(prefix), delimiter, depth)
-            if folder is None:
-                page.add(_entry_json(key, record))
-            else:
-                page.add(b'{"path":%b,"type":"prefix"}' % key_json(folder))
-                return folder + _HIGHEST
-        return None
+    def _start(self, query: Mapping[str, str]) -> bytes:
+        return self._context.cursors.decode(query["cursor"]) if "cursor" in query else b""
 
-    def _scan(self, start: bytes, stop: bytes) -> Iterator[_Seen]:
+    def _scan(self, start: bytes, stop: bytes, principal: Principal) -> Iterator[_Seen]:
         """Stored entries of users' keys in start <= key < stop."""
-        now_ms = self._context.now_ms()
-        for entry, raw in self._context.store.scan(DATA + start, min(DATA + stop, after(DATA))):
+        store, now_ms = self._context.store, self._context.now_ms()
+        for entry, raw in store.scan(DATA + start, min(DATA + stop, after(DATA))):
             try:
                 record = decode(entry, raw).record
+                shown = record.is_live(now_ms) and may_read(store, principal, entry, record, now_ms)
             except StoreCorrupt as error:
                 log.error(
                     "A corrupt record is left out of a page", key=entry[1:].decode(errors="replace"), error=str(error)
                 )
                 yield _Seen(entry[1:], None)
             else:
-                yield _Seen(entry[1:], record if record.is_live(now_ms) else None)
+                yield _Seen(entry[1:], record if shown else None)
 
 
 class _Page:
@@ -128,10 +118,29 @@ class _Page:
         self._items.append(item)
         self._size_bytes += len(item)
 
-    def response(self) -> Response:
-        next_cursor = None if self.next_start is None else cursor.encode(self.next_start)
+    def response(self, cursors: Cursors) -> Response:
+        next_cursor = None if self.next_start is None else cursors.encode(self.next_start)
         body = b'{"%b":[%b],"next_cursor":%b}' % (self._name, b",".join(self._items), orjson.dumps(next_cursor))
         return Response(200, body)
+
+
+def _list_run(page: "_Page", seen: Iterator[_Seen], prefix_length: int, delimiter: bytes, depth: int) -> bytes | None:
+    """Add entries until a folder was added: the scan goes on behind it, at the key returned. None when the page is
+    done."""
+    for key, record in seen:
+        if page.is_full():
+            page.next_start = key
+            return None
+        page.scanned += 1
+        if record is None:
+            continue
+        folder = _folder(key, prefix_length, delimiter, depth)
+        if folder is None:
+            page.add(_entry_json(key, record))
+        else:
+            page.add(b'{"path":%b,"type":"prefix"}' % key_json(folder))
+            return folder + _HIGHEST
+    return None
 
 
 def _folder(key: bytes, start: int, delimiter: bytes, depth: int) -> bytes | None:
@@ -170,7 +179,3 @@ def _text(query: Mapping[str, str], name: str, default: bytes = b"", most_bytes:
 
 def _limit(query: Mapping[str, str]) -> int:
     return parse.integer(query, "limit", default=PAGE_DEFAULT_ENTRIES, least=1, most=PAGE_MAX_ENTRIES)
-
-
-def _start(query: Mapping[str, str]) -> bytes:
-    return cursor.decode(query["cursor"]) if "cursor" in query else b""

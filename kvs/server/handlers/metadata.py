@@ -1,90 +1,107 @@
 """`/kv/{key}/metadata`: who owns a key and who may do what with it. Needs no value under the key."""
 
-from collections.abc import Mapping
+from uuid import UUID
 
 import msgspec
 import orjson
-from aiohttp import web
 
-from kvs.cluster.events import Update
-from kvs.errors import BadRequest, NotFound
+from kvs.auth import scopes
+from kvs.auth.permissions import (
+    DEFAULT_PERMISSIONS,
+    PERMISSIONS_MAX,
+    Metadata,
+    decode_metadata,
+    encode_metadata,
+    owner_of,
+)
+from kvs.auth.principal import Principal
+from kvs.cluster.events import Look, Transact, Transacted
+from kvs.errors import BadRequest, Forbidden, KvsError, NotFound
 from kvs.limits import METADATA_MAX_BYTES
 from kvs.server import parse
-from kvs.server.body import parse_json, read_body
+from kvs.server.authorisation import read_metadata
+from kvs.server.body import read_fields
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
+from kvs.server.router import Call
 from kvs.storage.codec import decode
-from kvs.storage.keyspace import data_key, system_key
+from kvs.storage.keyspace import data_key, metadata_key
 from kvs.storage.record import Record, new_uuid
 
-PERMISSIONS_DEFAULT = 0xF31
-"""Owner: create, delete, write, read; group: write, read (and no create, no delete); others: read."""
 
-
-class _Changes(msgspec.Struct, frozen=True):
+class _Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a body may name; what it does not name stays."""
 
-    owner_uuid: str | msgspec.UnsetType | None = msgspec.UNSET
-    group_uuid: str | msgspec.UnsetType | None = msgspec.UNSET
+    owner_uuid: UUID | msgspec.UnsetType | None = msgspec.UNSET
+    group_uuid: UUID | msgspec.UnsetType | None = msgspec.UNSET
     permissions: int | msgspec.UnsetType = msgspec.UNSET
 
 
-_changes = msgspec.json.Decoder(_Changes)
-
-
-class Metadata:
+class MetadataRoutes:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def get(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
-        key = parse.parse_key(parameters["key"])
-        explicit = self._live(_entry(key))
-        if explicit is None and not parse.boolean(parse.query(request), "effective"):
+    async def get(self, call: Call) -> Response:
+        now_ms = self._context.now_ms()
+        entry = data_key(parse.parse_key(call.parameters["key"]))
+        metadata = read_metadata(self._context.store, entry, now_ms)
+        value = self._live(entry, now_ms)
+        if scopes.USERS_READ not in call.principal.scopes:
+            _check_owner(call.principal, metadata, value)
+        if metadata is None and not parse.boolean(parse.query(call.request), "effective"):
             raise NotFound("no metadata were set for this key")
-        document = self._document(key, orjson.loads(explicit.data) if explicit else {})
-        return Response(200, orjson.dumps(document))
+        return _response(metadata, value, now_ms)
 
-    async def put(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
+    async def put(self, call: Call) -> Response:
         self._context.check_writable()
-        key = parse.parse_key(parameters["key"])
-        body = await read_body(request, METADATA_MAX_BYTES)
-        parse_json(body)
-        try:
-            named = msgspec.to_builtins(_changes.decode(body))
-        except msgspec.ValidationError as error:
-            raise BadRequest(f"the body is not metadata: {error}", code="invalid_metadata") from None
-        if not 0 <= named.get("permissions", 0) <= 0xFFF:
+        entry = data_key(parse.parse_key(call.parameters["key"]))
+        named = msgspec.to_builtins(await read_fields(call.request, _Changes, METADATA_MAX_BYTES))
+        if not 0 <= named.get("permissions", 0) <= PERMISSIONS_MAX:
             raise BadRequest("permissions is a number of 12 bits, 0 to 4095", field="permissions")
+        trusted = scopes.USERS_UPDATE in call.principal.scopes
 
-        def change(old: bytes | None, now_ms: int) -> bytes:
-            document = orjson.loads(old) if old else {"created_at": now_ms}
-            return orjson.dumps({**document, **named, "updated_at": now_ms})
+        def decide(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
+            value, old = look(entry), look(metadata_key(entry))
+            metadata = None if old is None else decode_metadata(old.data)
+            if not trusted:
+                _check_owner(call.principal, metadata, value)
+            if metadata is None:
+                # From now on the owner is the owner of the key, also after the value is gone.
+                metadata = Metadata(owner_uuid=(value.owner if value else None) or None, created_at=now_ms)
+            changed = msgspec.structs.replace(metadata, **named, updated_at=now_ms)
+            return {metadata_key(entry): encode_metadata(changed)}
 
-        record, _ = await self._context.runner.write(Update(entry=_entry(key), uuid=new_uuid(), change=change))
-        document = self._document(key, orjson.loads(record.data))
-        return Response(200, orjson.dumps(document))
+        (outcome,) = await self._context.runner.submit([Transact(uuid=new_uuid(), decide=decide)])
+        if isinstance(outcome, KvsError):
+            raise outcome
+        assert isinstance(outcome, Transacted)
+        now_ms = self._context.now_ms()
+        written = outcome.values[metadata_key(entry)]
+        assert written is not None
+        return _response(decode_metadata(written), self._live(entry, now_ms), now_ms)
 
-    def _document(self, key: bytes, explicit: dict[str, object]) -> dict[str, object]:
-        """The whole metadata: what was set, else what applies without. `ttl` is what remains, in milliseconds; 0 when
-        there is no value or it does not end."""
-        value = self._live(data_key(key))
-        created_at = value.timestamp if value else None
-        return {
-            "owner_uuid": explicit.get("owner_uuid", (value.owner or None) if value else None),
-            "group_uuid": explicit.get("group_uuid"),
-            "permissions": explicit.get("permissions", PERMISSIONS_DEFAULT),
-            "ttl": value.expires_at - self._context.now_ms() if value and value.expires_at else 0,
-            "created_at": explicit.get("created_at", created_at),
-            "updated_at": explicit.get("updated_at", created_at),
-        }
-
-    def _live(self, entry: bytes) -> Record | None:
+    def _live(self, entry: bytes, now_ms: int) -> Record | None:
         raw = self._context.store.get(entry)
-        if raw is None:
-            return None
-        record = decode(entry, raw).record
-        return record if record.is_live(self._context.now_ms()) else None
+        record = None if raw is None else decode(entry, raw).record
+        return record if record is not None and record.is_live(now_ms) else None
 
 
-def _entry(key: bytes) -> bytes:
-    return system_key(b"metadata/" + key)
+def _check_owner(principal: Principal, metadata: Metadata | None, value: Record | None) -> None:
+    """Raises Forbidden."""
+    if not principal.user or owner_of(metadata, None if value is None else value.owner) != principal.user:
+        raise Forbidden
+
+
+def _response(metadata: Metadata | None, value: Record | None, now_ms: int) -> Response:
+    """The whole metadata: what was set, else what applies without. `ttl` is what remains, in milliseconds; 0 when there
+    is no value or it does not end."""
+    written_at = value.timestamp if value else None
+    document = {
+        "owner_uuid": owner_of(metadata, value.owner if value else None) or None,
+        "group_uuid": metadata.group_uuid if metadata else None,
+        "permissions": metadata.permissions if metadata else DEFAULT_PERMISSIONS,
+        "ttl": value.expires_at - now_ms if value and value.expires_at else 0,
+        "created_at": metadata.created_at if metadata else written_at,
+        "updated_at": metadata.updated_at if metadata else written_at,
+    }
+    return Response(200, orjson.dumps(document))

@@ -1,14 +1,13 @@
 """`/health` and `/ready`."""
 
 import time
-from collections.abc import Mapping
 
 import orjson
-from aiohttp import web
 
 from kvs import __version__
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
+from kvs.server.router import Call
 
 
 class NodeStatus:
@@ -16,7 +15,7 @@ class NodeStatus:
         self._context = context
         self._started_s = time.monotonic()
 
-    async def health(self, _: web.BaseRequest, __: Mapping[str, str]) -> Response:
+    async def health(self, _: Call) -> Response:
         degraded = self._context.runner.degraded
         return _json(
             503 if degraded else 200,
@@ -30,7 +29,7 @@ class NodeStatus:
             },
         )
 
-    async def ready(self, _: web.BaseRequest, __: Mapping[str, str]) -> Response:
+    async def ready(self, _: Call) -> Response:
         mode = self._mode()
         return _json(200 if mode == "normal" else 503, {"ready": mode == "normal", "mode": mode})
 

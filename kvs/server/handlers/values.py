@@ -1,19 +1,20 @@
 """`/kv/{key}`: one value."""
 
 import re
-from collections.abc import Mapping
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from kvs.cluster.events import Delete
-from kvs.errors import BadRequest, NotFound
+from kvs.errors import BadRequest, Forbidden, NotFound
 from kvs.limits import CONTENT_TYPE_MAX_BYTES
 from kvs.server import parse
+from kvs.server.authorisation import delete_guard, may_read
 from kvs.server.body import parse_json, read_body
 from kvs.server.handlers.context import Context
 from kvs.server.render import value_json, version_fields, version_json
 from kvs.server.response import Response
+from kvs.server.router import Call
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import JSON, new_uuid, uuid_text
@@ -37,18 +38,21 @@ class Values:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def get(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
+    async def get(self, call: Call) -> Response:
         context = self._context
-        entry = data_key(parse.parse_key(parameters["key"]))
+        now_ms = context.now_ms()
+        entry = data_key(parse.parse_key(call.parameters["key"]))
         raw = context.store.get(entry)
-        if raw is None:
-            raise _absent()
-        record = decode(entry, raw).record
-        if not record.is_live(context.now_ms()):
-            raise _absent()
+        record = None if raw is None else decode(entry, raw).record
+        if record is not None and not record.is_live(now_ms):
+            record = None
+        if not may_read(context.store, call.principal, entry, record, now_ms):
+            raise Forbidden
+        if record is None:
+            raise NotFound("there is no value under this key")
         tag = uuid_text(record.uuid)
         fields = version_fields(record, tag)
-        if parse.is_not_modified(request, tag):
+        if parse.is_not_modified(call.request, tag):
             return Response(304, fields=fields)
         if record.content_type == JSON:
             return Response(200, value_json(record, tag), fields=fields)
@@ -56,10 +60,10 @@ class Values:
         fields += b"Content-Security-Policy: sandbox\r\n"
         return Response(200, record.data, record.content_type, fields)
 
-    async def put(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
-        context = self._context
+    async def put(self, call: Call) -> Response:
+        context, request = self._context, call.request
         context.check_writable()
-        entry = data_key(parse.parse_key(parameters["key"]))
+        entry = data_key(parse.parse_key(call.parameters["key"]))
         condition = parse.condition(request)
         query = parse.query(request)
         ttl_ms = parse.ttl_ms(query["ttl"]) if "ttl" in query else None
@@ -74,15 +78,21 @@ class Values:
             data = await read_body(request, context.config.max_blob_size)
         if ttl_ms is None:
             ttl_ms = context.config.default_ttl
-        command = await context.put_command(entry, data, content_type, ttl_ms, condition)
+        command = await context.put_command(call.principal, entry, data, content_type, ttl_ms, condition)
         record, created = await context.runner.write(command)
         tag = uuid_text(record.uuid)
         return Response(201 if created else 200, version_json(record, tag), fields=version_fields(record, tag))
 
-    async def delete(self, request: web.BaseRequest, parameters: Mapping[str, str]) -> Response:
+    async def delete(self, call: Call) -> Response:
         self._context.check_writable()
-        entry = data_key(parse.parse_key(parameters["key"]))
-        await self._context.runner.write(Delete(entry=entry, uuid=new_uuid(), condition=parse.condition(request)))
+        command = Delete(
+            entry=data_key(parse.parse_key(call.parameters["key"])),
+            uuid=new_uuid(),
+            owner=call.principal.user,
+            condition=parse.condition(call.request),
+            guard=delete_guard(call.principal),
+        )
+        await self._context.runner.write(command)
         return Response(204)
 
 
@@ -112,7 +122,3 @@ def media_type(text: str) -> str:
             f"a content type is a media type of at most {CONTENT_TYPE_MAX_BYTES} bytes", field=hdrs.CONTENT_TYPE
         )
     return text
-
-
-def _absent() -> NotFound:
-    return NotFound("there is no value under this key")

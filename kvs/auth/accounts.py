@@ -1,0 +1,246 @@
+"""Users and groups as stored documents, and every change of them as a pure function.
+
+    user/<uuid>          User
+    group/<uuid>         Group
+    nickname/<hash>      uuid of the user   (JSON text)
+    groupname/<hash>     uuid of the group
+
+A change looks at what is there and returns the documents to write (None: remove); it runs inside the plan of a write,
+so that of two that contradict each other the second sees the first. Membership stands on both sides, and every change
+writes both. The user's side is what permissions are decided by.
+
+Names are kept as SHA3-512 only: a stolen database tells no names. Names are unique on a node; when two nodes take one
+name at the same time, both accounts stay, and the name leads to the one written last.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from kvs.errors import BadRequest, Conflict, NotFound
+from kvs.limits import GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX
+
+Look = Callable[[str], bytes | None]
+"""The live document under a name, or None."""
+Changes = dict[str, bytes | None]
+
+USERS = "user/"
+GROUPS = "group/"
+_NICKNAMES = "nickname/"
+_GROUPNAMES = "groupname/"
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """`scopes` are what a login gives. Times are Unix ms."""
+
+    uuid: str
+    nickname_hash: str
+    password_hash: str | None = None
+    groups: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    created_at: int
+    updated_at: int
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    groupname_hash: str
+    members: tuple[str, ...] = ()
+    created_at: int
+    updated_at: int
+
+
+decode_user = msgspec.json.Decoder(User).decode
+decode_group = msgspec.json.Decoder(Group).decode
+_encode = msgspec.json.Encoder().encode
+_Account = TypeVar("_Account", User, Group)
+
+
+def name_hash(name: str) -> str:
+    """SHA3-512 in hex of a nickname or group name."""
+    return hashlib.sha3_512(name.encode()).hexdigest()
+
+
+def find_user(look: Look, uuid: str) -> User | None:
+    raw = look(USERS + uuid)
+    return None if raw is None else decode_user(raw)
+
+
+def find_group(look: Look, uuid: str) -> Group | None:
+    raw = look(GROUPS + uuid)
+    return None if raw is None else decode_group(raw)
+
+
+def find_by_nickname(look: Look, nickname: str) -> User | None:
+    raw = look(_NICKNAMES + name_hash(nickname))
+    return None if raw is None else find_user(look, msgspec.json.decode(raw, type=str))
+
+
+def find_by_groupname(look: Look, groupname: str) -> Group | None:
+    raw = look(_GROUPNAMES + name_hash(groupname))
+    return None if raw is None else find_group(look, msgspec.json.decode(raw, type=str))
+
+
+# --- users ---
+
+
+def create_user(look: Look, user: User) -> Changes:
+    """A new user, also in the lists of its groups. Raises Conflict when the nickname is taken, BadRequest for a group
+    that does not exist."""
+    changes: Changes = {}
+    _take_name(look, changes, _NICKNAMES + user.nickname_hash, user.uuid, "nickname")
+    changes[USERS + user.uuid] = _encode(user)
+    _join_groups(look, changes, user.uuid, added=user.groups, removed=(), now_ms=user.updated_at)
+    return changes
+
+
+def update_user(look: Look, uuid: str, now_ms: int, **fields: object) -> Changes:
+    """Change the fields that are named. Raises NotFound, Conflict, BadRequest."""
+    user = _existing(find_user(look, uuid), "user")
+    changed = msgspec.structs.replace(user, updated_at=now_ms, **fields)
+    changes: Changes = {}
+    if changed.nickname_hash != user.nickname_hash:
+        _take_name(look, changes, _NICKNAMES + changed.nickname_hash, uuid, "nickname")
+        _free_name(look, changes, _NICKNAMES + user.nickname_hash, uuid)
+    changes[USERS + uuid] = _encode(changed)
+    _join_groups(
+        look,
+        changes,
+        uuid,
+        added=_without(changed.groups, user.groups),
+        removed=_without(user.groups, changed.groups),
+        now_ms=now_ms,
+    )
+    return changes
+
+
+def delete_user(look: Look, uuid: str, now_ms: int) -> Changes:
+    """Remove the user, its name, and it from its groups. Raises NotFound."""
+    user = _existing(find_user(look, uuid), "user")
+    changes: Changes = {USERS + uuid: None}
+    _free_name(look, changes, _NICKNAMES + user.nickname_hash, uuid)
+    _join_groups(look, changes, uuid, added=(), removed=user.groups, now_ms=now_ms)
+    return changes
+
+
+# --- groups ---
+
+
+def create_group(look: Look, group: Group) -> Changes:
+    """A new group, also in the lists of its members. Raises Conflict when the name is taken, BadRequest for a member
+    that does not exist."""
+    changes: Changes = {}
+    _take_name(look, changes, _GROUPNAMES + group.groupname_hash, group.uuid, "groupname")
+    changes[GROUPS + group.uuid] = _encode(group)
+    _admit_members(look, changes, group.uuid, added=group.members, removed=(), now_ms=group.updated_at)
+    return changes
+
+
+def update_group(look: Look, uuid: str, now_ms: int, **fields: object) -> Changes:
+    """Change the fields that are named. Raises NotFound, Conflict, BadRequest."""
+    group = _existing(find_group(look, uuid), "group")
+    changed = msgspec.structs.replace(group, updated_at=now_ms, **fields)
+    changes: Changes = {}
+    if changed.groupname_hash != group.groupname_hash:
+        _take_name(look, changes, _GROUPNAMES + changed.groupname_hash, uuid, "groupname")
+        _free_name(look, changes, _GROUPNAMES + group.groupname_hash, uuid)
+    changes[GROUPS + uuid] = _encode(changed)
+    _admit_members(
+        look,
+        changes,
+        uuid,
+        added=_without(changed.members, group.members),
+        removed=_without(group.members, changed.members),
+        now_ms=now_ms,
+    )
+    return changes
+
+
+def delete_group(look: Look, uuid: str, now_ms: int) -> Changes:
+    """Remove the group, its name, and it from its members. Raises NotFound."""
+    group = _existing(find_group(look, uuid), "group")
+    changes: Changes = {GROUPS + uuid: None}
+    _free_name(look, changes, _GROUPNAMES + group.groupname_hash, uuid)
+    _admit_members(look, changes, uuid, added=(), removed=group.members, now_ms=now_ms)
+    return changes
+
+
+# --- both sides of a membership ---
+
+
+def _join_groups(
+    look: Look, changes: Changes, user: str, *, added: Sequence[str], removed: Sequence[str], now_ms: int
+) -> None:
+    """Write the user into the lists of the groups added, and out of those removed."""
+    for uuid in added:
+        group = find_group(look, uuid)
+        if group is None:
+            raise BadRequest(f"there is no group {uuid}", field="groups")
+        changes[GROUPS + uuid] = _with_members(group, _including(group.members, user), now_ms)
+    for uuid in removed:
+        group = find_group(look, uuid)
+        if group is not None:
+            changes[GROUPS + uuid] = _with_members(group, _without(group.members, (user,)), now_ms)
+
+
+def _admit_members(
+    look: Look, changes: Changes, group: str, *, added: Sequence[str], removed: Sequence[str], now_ms: int
+) -> None:
+    """Write the group into the lists of the users added, and out of those removed."""
+    for uuid in added:
+        user = find_user(look, uuid)
+        if user is None:
+            raise BadRequest(f"there is no user {uuid}", field="members")
+        changes[USERS + uuid] = _with_groups(user, _including(user.groups, group), now_ms)
+    for uuid in removed:
+        user = find_user(look, uuid)
+        if user is not None:
+            changes[USERS + uuid] = _with_groups(user, _without(user.groups, (group,)), now_ms)
+
+
+def _with_members(group: Group, members: tuple[str, ...], now_ms: int) -> bytes:
+    if len(members) > MEMBERS_PER_GROUP_MAX:
+        raise BadRequest(f"a group has at most {MEMBERS_PER_GROUP_MAX} members", field="members")
+    return _encode(msgspec.structs.replace(group, members=members, updated_at=now_ms))
+
+
+def _with_groups(user: User, groups: tuple[str, ...], now_ms: int) -> bytes:
+    if len(groups) > GROUPS_PER_USER_MAX:
+        raise BadRequest(f"a user is in at most {GROUPS_PER_USER_MAX} groups", field="groups")
+    return _encode(msgspec.structs.replace(user, groups=groups, updated_at=now_ms))
+
+
+def _including(items: tuple[str, ...], item: str) -> tuple[str, ...]:
+    return items if item in items else (*items, item)
+
+
+def _without(items: tuple[str, ...], gone: Sequence[str]) -> tuple[str, ...]:
+    absent = set(gone)
+    return tuple(item for item in items if item not in absent)
+
+
+# --- names ---
+
+
+def _take_name(look: Look, changes: Changes, name: str, uuid: str, kind: str) -> None:
+    raw = look(name)
+    holder = None if raw is None else msgspec.json.decode(raw, type=str)
+    owners = USERS if kind == "nickname" else GROUPS
+    if holder is not None and holder != uuid and look(owners + holder) is not None:
+        raise Conflict(f"this {kind} is taken", code=f"{kind}_taken")
+    changes[name] = _encode(uuid)
+
+
+def _free_name(look: Look, changes: Changes, name: str, uuid: str) -> None:
+    """Unless it leads to another account by now."""
+    raw = look(name)
+    if raw is not None and msgspec.json.decode(raw, type=str) == uuid:
+        changes[name] = None
+
+
+def _existing(account: _Account | None, kind: str) -> _Account:
+    if account is None:
+        raise NotFound(f"there is no such {kind}")
+    return account

@@ -1,0 +1,77 @@
+"""Who may do what with a key: 12 bits as POSIX has them.
+
+    bit   11     10     9     8    | 7      6      5     4    | 3      2      1     0
+          create delete write read | create delete write read | create delete write read
+          owner                      group                      others
+
+The first class that fits decides, as in POSIX: an owner who took a right away from himself does not get it back as
+one of the others. `create` applies to a key without a value, `write` to one with a value.
+
+What applies to a key is its metadata, if they were set, else the owner of its record and the default bits.
+"""
+
+import enum
+
+import msgspec
+
+from kvs.auth.principal import Principal
+
+DEFAULT_PERMISSIONS = 0xF31
+"""Owner everything; group write and read; others read."""
+PERMISSIONS_MAX = 0xFFF
+
+_OWNER_SHIFT, _GROUP_SHIFT, _OTHERS_SHIFT = 8, 4, 0
+
+
+class Action(enum.IntEnum):
+    """Its value is its bit within a class."""
+
+    READ = 1
+    WRITE = 2
+    DELETE = 4
+    CREATE = 8
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was set explicitly for a key. Times are Unix ms."""
+
+    owner_uuid: str | None = None
+    group_uuid: str | None = None
+    permissions: int = DEFAULT_PERMISSIONS
+    created_at: int = 0
+    updated_at: int = 0
+
+
+decode_metadata = msgspec.json.Decoder(Metadata).decode
+encode_metadata = msgspec.json.Encoder().encode
+
+
+def permits(principal: Principal, action: Action, metadata: Metadata | None, record_owner: str | None) -> bool:
+    """Whether the principal may do it.
+
+    `record_owner` is the owner of the value under the key, empty for a value that an anonymous writer left, None when
+    there is no value. A key without a value belongs to whoever creates it, unless its metadata name an owner.
+    """
+    if principal.bypasses:
+        return True
+    if metadata is None:
+        if record_owner is None:
+            return True  # created by its owner to be; for a read or delete there is nothing to protect
+        # What anonymous writers left belongs to all of them; once metadata are set, they are among the others.
+        shift = _OWNER_SHIFT if principal.user == record_owner else _OTHERS_SHIFT
+        return bool(DEFAULT_PERMISSIONS >> shift & action)
+    return bool(metadata.permissions >> _shift(principal, action, metadata, record_owner) & action)
+
+
+def owner_of(metadata: Metadata | None, record_owner: str | None) -> str | None:
+    """The uuid of the key's owner; None or empty when it has none."""
+    return (metadata.owner_uuid if metadata is not None else None) or record_owner
+
+
+def _shift(principal: Principal, action: Action, metadata: Metadata, record_owner: str | None) -> int:
+    if not principal.user:
+        return _OTHERS_SHIFT
+    owner = owner_of(metadata, record_owner)
+    if owner == principal.user or (owner is None and action is Action.CREATE):
+        return _OWNER_SHIFT
+    return _GROUP_SHIFT if metadata.group_uuid in principal.groups else _OTHERS_SHIFT

@@ -1,0 +1,63 @@
+"""Asking a node's HTTP API from the command line. Every failure becomes one line and an exit code."""
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kvs.daemon.failure import CONDITION, FAILED, LIMITED, NOT_FOUND, REFUSED, UNREACHABLE, Failed
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_TIMEOUT_S = 30
+_EXIT_CODES = {401: REFUSED, 403: REFUSED, 404: NOT_FOUND, 409: CONDITION, 412: CONDITION, 429: LIMITED}
+
+
+class Api:
+    """One node, asked with one credential."""
+
+    def __init__(self, url: str, authorization: str) -> None:
+        """`authorization` is the whole field, empty for none. Raises Failed for a URL that is none."""
+        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+            raise Failed(f"not a URL of a node: {url!r}; write it like http://127.0.0.1:8080")
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": authorization} if authorization else {}
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """The answer's JSON, None when it has no body. Raises Failed."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = self._headers | ({"Content-Type": "application/json"} if data is not None else {})
+        request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - checked above
+        try:
+            with _DIRECT.open(request, timeout=_TIMEOUT_S) as response:
+                answer = response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                raise Failed(_explain(error), _EXIT_CODES.get(error.code, FAILED)) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Failed(f"no node answers at {self._url}: {reason}", UNREACHABLE) from None
+        try:
+            return json.loads(answer) if answer else None
+        except ValueError:
+            raise Failed(f"what answers at {self._url} is no node of KVS") from None
+
+    def pages(self, path: str, name: str, **query: str) -> Iterator[Mapping[str, Any]]:
+        """The items of all pages of a list."""
+        while True:
+            page = self.call("GET", f"{path}?{urllib.parse.urlencode(query)}")
+            yield from page[name]
+            if page["next_cursor"] is None:
+                return
+            query["cursor"] = page["next_cursor"]
+
+
+def _explain(error: urllib.error.HTTPError) -> str:
+    """The problem document's sentence."""
+    try:
+        problem = json.loads(error.read())
+        return f"{problem['detail']} ({error.code} {problem['code']})"
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return f"the node answered {error.code} {error.reason}"

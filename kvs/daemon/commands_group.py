@@ -1,0 +1,77 @@
+"""kvs group."""
+
+import json
+from collections.abc import Callable, Sequence
+
+import click
+
+from kvs.daemon.failure import OK
+from kvs.daemon.session import Session, in_session
+
+
+@click.group()
+def group() -> None:
+    """Manage groups. GROUP is a name or a uuid, USER a nickname or a uuid."""
+
+
+@group.command("create")
+@click.argument("groupname")
+@click.argument("users", metavar="[USER]...", nargs=-1)
+@in_session
+def group_create(session: Session, groupname: str, users: Sequence[str]) -> int:
+    """Make a group with these members and print its uuid."""
+    members = [session.user_uuid(ref) for ref in users]
+    made = session.api.call("POST", "/api/groups", {"groupname": groupname, "members": members})
+    click.echo(json.dumps(made) if session.as_json else made["uuid"])
+    return OK
+
+
+@group.command("list")
+@in_session
+def group_list(session: Session) -> int:
+    """List all groups. Names are not known: only their hashes are stored."""
+    rows = list(session.api.pages("/api/groups", "groups"))
+    return session.print_rows(rows, ("GROUP", "MEMBERS"), lambda row: (row["uuid"], str(len(row["members"]))))
+
+
+@group.command("show")
+@click.argument("group_ref", metavar="GROUP")
+@in_session
+def group_show(session: Session, group_ref: str) -> int:
+    """Show one group."""
+    return session.print_one(session.api.call("GET", f"/api/groups/{session.group_uuid(group_ref)}"))
+
+
+@group.command("add")
+@click.argument("group_ref", metavar="GROUP")
+@click.argument("users", metavar="USER...", nargs=-1, required=True)
+@in_session
+def group_add(session: Session, group_ref: str, users: Sequence[str]) -> int:
+    """Add users to a group."""
+    return _set_members(session, group_ref, lambda old: [*old, *(session.user_uuid(ref) for ref in users)])
+
+
+@group.command("remove")
+@click.argument("group_ref", metavar="GROUP")
+@click.argument("users", metavar="USER...", nargs=-1, required=True)
+@in_session
+def group_remove(session: Session, group_ref: str, users: Sequence[str]) -> int:
+    """Take users out of a group."""
+    gone = {session.user_uuid(ref) for ref in users}
+    return _set_members(session, group_ref, lambda old: [uuid for uuid in old if uuid not in gone])
+
+
+@group.command("delete")
+@click.argument("group_ref", metavar="GROUP")
+@in_session
+def group_delete(session: Session, group_ref: str) -> int:
+    """Remove a group."""
+    uuid = session.group_uuid(group_ref)
+    session.api.call("DELETE", f"/api/groups/{uuid}")
+    return session.done({"deleted": uuid})
+
+
+def _set_members(session: Session, group_ref: str, change: Callable[[list[str]], list[str]]) -> int:
+    path = f"/api/groups/{session.group_uuid(group_ref)}"
+    members = change(session.api.call("GET", path)["members"])
+    return session.print_one(session.api.call("PUT", path, {"members": members}))

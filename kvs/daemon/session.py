@@ -1,0 +1,118 @@
+"""What the account commands share: which node they ask, as whom, and how they show what it answers."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from kvs.daemon.failure import NOT_FOUND, OK, Failed
+
+if TYPE_CHECKING:
+    from kvs.daemon.api import Api
+
+_DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+class Session:
+    """One node, asked with one credential."""
+
+    def __init__(self, api: "Api", *, as_json: bool) -> None:
+        self.api = api
+        self.as_json = as_json
+
+    def user_uuid(self, ref: str) -> str:
+        """The uuid that is given, or that of the user with this nickname. Raises Failed."""
+        return self._uuid(ref, "users", "nickname", "user")
+
+    def group_uuid(self, ref: str) -> str:
+        """The uuid that is given, or that of the group with this name. Raises Failed."""
+        return self._uuid(ref, "groups", "groupname", "group")
+
+    def _uuid(self, ref: str, resource: str, by: str, kind: str) -> str:
+        try:
+            return str(UUID(ref))
+        except ValueError:
+            for found in self.api.pages(f"/api/{resource}", resource, **{by: ref}):
+                return str(found["uuid"])
+        raise Failed(f"there is no {kind} {ref!r}", NOT_FOUND)
+
+    def done(self, document: Mapping[str, str]) -> int:
+        """Say that something was done: words are not data."""
+        if self.as_json:
+            click.echo(json.dumps(document))
+        else:
+            click.echo(" ".join(f"{done} {what}" for done, what in document.items()), err=True)
+        return OK
+
+    def print_one(self, document: Mapping[str, Any]) -> int:
+        if self.as_json:
+            click.echo(json.dumps(document))
+            return OK
+        for name, value in document.items():
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            click.echo(f"{name + ':':16}{time_text(value) if name.endswith('_at') else text}")
+        return OK
+
+    def print_rows(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        heads: Sequence[str],
+        cells: Callable[[Mapping[str, Any]], Sequence[str]],
+    ) -> int:
+        from kvs.daemon.table import table
+
+        click.echo(json.dumps(list(rows)) if self.as_json else table(heads, [cells(row) for row in rows]))
+        return OK
+
+
+def in_session(command: Callable[..., int]) -> Callable[..., int]:
+    """Gives a command the options that say which node is asked and as whom, and a Session as its first argument."""
+
+    @click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
+    @click.option(
+        "--token",
+        envvar="KVS_TOKEN",
+        default="",
+        help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
+    )
+    @click.option(
+        "--local", metavar="CONFIG", help="Ask the node of CONFIG on this host, by the key in its data directory."
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @functools.wraps(command)
+    def with_session(url: str, token: str, local: str | None, as_json: bool, **arguments: Any) -> int:
+        from kvs.daemon.api import Api
+        from kvs.daemon.local import local_credential
+
+        if local is not None:
+            url, authorization = local_credential(local)
+        elif token:
+            authorization = f"Bearer {token}"
+        else:
+            raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
+        return command(Session(Api(url, authorization), as_json=as_json), **arguments)
+
+    return with_session
+
+
+def words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def time_text(unix_ms: int) -> str:
+    """RFC 3339, in UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def read_password() -> str:
+    """Asked for on a terminal, else the first line of standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    return sys.stdin.readline().rstrip("\r\n")

@@ -1,0 +1,30 @@
+"""What a route needs. Every route says so; there is no default."""
+
+from typing import Literal, NamedTuple
+
+from kvs.auth import scopes
+
+
+class Access(NamedTuple):
+    """A token with one of `scopes`; or none, if the setting `anonymous` allows it. `open`: no questions asked."""
+
+    scopes: frozenset[str] = frozenset()
+    anonymous: Literal["", "allow_anonymous_read", "allow_anonymous_write"] = ""
+    open: bool = False
+
+
+def token(*needed: str) -> Access:
+    """A token with one of the scopes."""
+    return Access(frozenset(needed))
+
+
+OPEN = Access(open=True)
+READ = Access(frozenset((scopes.READ,)), "allow_anonymous_read")
+WRITE = Access(frozenset((scopes.WRITE,)), "allow_anonymous_write")
+DELETE = token(scopes.DELETE)
+BULK = Access(frozenset((scopes.WRITE, scopes.DELETE)), "allow_anonymous_write")
+"""Each item is checked for its own scope."""
+METADATA_READ = token(scopes.USERS_READ, scopes.READ, scopes.WRITE)
+"""Without the first: the owner of the key only."""
+METADATA_WRITE = token(scopes.USERS_UPDATE, scopes.WRITE)
+"""Without the first: the owner of the key only."""

@@ -1,0 +1,136 @@
+"""From the `Authorization` field of a request to who it comes from.
+
+    Bearer <token> ─ SHA3-512 ─ remembered? ─ stored under that hash? ─ signature, claims ─ the user lives ─ Principal
+    KVS-Local <token> ─ signature, claims ─ Principal that may manage accounts
+
+An unknown token is refused before anything of it is parsed. What was verified is remembered until it expires or until
+a record that it rests on changes: `forget` is told of those before anybody hears that the change was made.
+
+The second form comes from the command line on the node's own host: it proves that its user can read the data
+directory, who could therefore do anything to the node.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from aiohttp import hdrs, web
+
+from kvs.auth.accounts import USERS, find_user
+from kvs.auth.principal import ANONYMOUS, EVERYBODY, Principal
+from kvs.auth.scopes import ACCOUNTS, ALL
+from kvs.auth.tokens import LOCAL_SCHEME, TOKENS, SigningKey, decode_token, token_hash, verify, verify_local
+from kvs.errors import Forbidden, Unauthorized
+from kvs.limits import TOKEN_CACHE_MAX_ENTRIES, TOKEN_MAX_BYTES
+from kvs.server.access import Access
+from kvs.server.system import live_document
+from kvs.storage.keyspace import system_key
+from kvs.storage.store import Store
+
+_TOKEN_ENTRIES = system_key(TOKENS.encode())
+_USER_ENTRIES = system_key(USERS.encode())
+
+
+class Gate(Protocol):
+    """Decides who may pass."""
+
+    def admit(self, request: web.BaseRequest, access: Access) -> Principal:
+        """Who asks. Raises Unauthorized, Forbidden."""
+
+    def forget(self, entries: Sequence[bytes]) -> None:
+        """These system records have changed."""
+
+
+class OpenGate:
+    """Authentication is switched off."""
+
+    def admit(self, request: web.BaseRequest, access: Access) -> Principal:
+        return EVERYBODY
+
+    def forget(self, entries: Sequence[bytes]) -> None:
+        """Nothing is remembered."""
+
+
+class TokenGate:
+    """Authentication is on."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Sequence[SigningKey],
+        local_key: SigningKey,
+        now_ms: Callable[[], int],
+        *,
+        anonymous: Iterable[str],
+    ) -> None:
+        """`anonymous`: the settings of `Access.anonymous` that are on."""
+        self._store = store
+        self._keys = keys
+        self._local_key = local_key
+        self._now_ms = now_ms
+        self._anonymous = frozenset(anonymous)
+        self._known: dict[str, Principal] = {}
+
+    def admit(self, request: web.BaseRequest, access: Access) -> Principal:
+        if access.open:
+            return ANONYMOUS
+        given = request.headers.getall(hdrs.AUTHORIZATION, ())
+        if not given:
+            if access.anonymous not in self._anonymous:
+                raise Unauthorized
+            return ANONYMOUS
+        principal = self._authenticate(given, access)
+        if not principal.scopes & access.scopes:
+            raise Forbidden
+        return principal
+
+    def forget(self, entries: Sequence[bytes]) -> None:
+        users = {entry.removeprefix(_USER_ENTRIES).decode() for entry in entries if entry.startswith(_USER_ENTRIES)}
+        for entry in entries:
+            self._known.pop(entry.removeprefix(_TOKEN_ENTRIES).decode(), None)
+        if users:
+            self._known = {digest: known for digest, known in self._known.items() if known.user not in users}
+
+    def _authenticate(self, given: Sequence[str], access: Access) -> Principal:
+        scheme, _, token = given[0].partition(" ")
+        if len(given) > 1 or not token.isascii() or len(token) > TOKEN_MAX_BYTES:
+            raise Unauthorized
+        now_ms = self._now_ms()
+        if scheme.lower() == LOCAL_SCHEME.lower():
+            return self._verify_local(token, access, now_ms)
+        if scheme.lower() != "bearer":
+            raise Unauthorized
+        digest = token_hash(token)
+        principal = self._known.get(digest)
+        if principal is None or now_ms >= principal.expires_at:
+            principal = self._verify(token, digest, now_ms)
+        return principal
+
+    def _verify(self, token: str, digest: str, now_ms: int) -> Principal:
+        self._known.pop(digest, None)
+        raw = live_document(self._store, TOKENS + digest, now_ms)
+        if raw is None:
+            raise Unauthorized
+        stored = decode_token(raw)
+        claims = verify(token, self._keys, now_ms)
+        if stored.revoked_at is not None or stored.user_uuid != claims.user_uuid:
+            raise Unauthorized
+        user = find_user(lambda name: live_document(self._store, name, now_ms), claims.user_uuid)
+        if user is None:
+            raise Unauthorized
+        principal = Principal(
+            user=user.uuid,
+            groups=frozenset(user.groups),
+            scopes=frozenset(claims.scopes),
+            expires_at=claims.exp * 1000,
+            token_id=stored.token_id,
+        )
+        if len(self._known) >= TOKEN_CACHE_MAX_ENTRIES:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = principal
+        return principal
+
+    def _verify_local(self, token: str, access: Access, now_ms: int) -> Principal:
+        claims = verify_local(token, self._local_key, now_ms)
+        if not access.scopes <= ACCOUNTS:
+            raise Forbidden
+        return Principal(scopes=frozenset(ALL), expires_at=claims.exp * 1000)

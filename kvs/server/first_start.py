@@ -1,0 +1,51 @@
+"""The root account that a fresh node makes, so that somebody can make the others."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from kvs.auth.accounts import USERS, Changes, Group, User, create_group, create_user, name_hash
+from kvs.auth.scopes import ALL
+from kvs.auth.tokens import SigningKey
+from kvs.cluster.runner import Runner
+from kvs.errors import KvsError
+from kvs.limits import ROOT_TOKEN_LIFE_MS
+from kvs.server.system import Documents, change_documents, live_documents
+from kvs.server.token_maker import make_token
+from kvs.storage.store import Store
+
+ROOT_NICKNAME = "root"
+ADMIN_GROUPNAME = "admin"
+
+
+async def make_root(store: Store, runner: Runner, key: SigningKey, now_ms: Callable[[], int]) -> str:
+    """The block to print once, or nothing when there are users. Raises KvsError when it cannot be written."""
+    now = now_ms()
+    if any(document is not None for _, document in live_documents(store, USERS, USERS, now)):
+        return ""
+    user, group = str(uuid4()), str(uuid4())
+
+    def change(look: Documents, now_ms: int) -> Changes:
+        root = User(uuid=user, nickname_hash=name_hash(ROOT_NICKNAME), scopes=ALL, created_at=now_ms, updated_at=now_ms)
+        changes = create_user(look, root)
+        admins = Group(
+            uuid=group,
+            groupname_hash=name_hash(ADMIN_GROUPNAME),
+            members=(user,),
+            created_at=now_ms,
+            updated_at=now_ms,
+        )
+        return changes | create_group(lambda name: changes[name] if name in changes else look(name), admins)
+
+    made = make_token(key, user=user, scopes=ALL, now_ms=now, life_ms=ROOT_TOKEN_LIFE_MS, created_by=user)
+    for outcome in await runner.submit([change_documents(change), made.command]):
+        if isinstance(outcome, KvsError):
+            raise outcome
+    expires = datetime.fromtimestamp(made.stored.expires_at / 1000, UTC).isoformat().replace("+00:00", "Z")
+    return (
+        "A root account was made. Its token is shown this once.\n"
+        f"User UUID: {user}\n"
+        f"Group UUID: {group}\n"
+        f"Token: {made.token}\n"
+        f"Expires: {expires}"
+    )

@@ -1,0 +1,83 @@
+"""What the account routes share: carrying out a change, and pages of documents."""
+
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+import orjson
+
+from kvs.auth.accounts import Changes
+from kvs.cluster.events import Command, Transacted, Written
+from kvs.errors import BadRequest, KvsError, NotFound
+from kvs.limits import NAME_MAX_BYTES, PAGE_DEFAULT_ENTRIES, PAGE_MAX_ENTRIES, PAGE_MAX_SCANNED
+from kvs.server import parse
+from kvs.server.handlers.context import Context
+from kvs.server.response import Response
+from kvs.server.router import Call
+from kvs.server.system import Documents, change_documents, live_document, live_documents
+
+
+async def carry_out(
+    context: Context, change: Callable[[Documents, int], Changes], *more: Command
+) -> Mapping[bytes, bytes | None]:
+    """Commit a change of documents, and `more` with it; what was written. Raises the KvsError that refuses it."""
+    outcomes = await context.runner.submit([change_documents(change), *more])
+    for outcome in outcomes:
+        if isinstance(outcome, KvsError):
+            raise outcome
+    first = outcomes[0]
+    assert isinstance(first, Transacted)
+    assert all(isinstance(outcome, Written) for outcome in outcomes[1:])
+    return first.values
+
+
+def documents(context: Context) -> Documents:
+    """The documents as they are now."""
+    now_ms = context.now_ms()
+    return lambda name: live_document(context.store, name, now_ms)
+
+
+def page(
+    context: Context, call: Call, name: str, prefix: str, show: Callable[[bytes], Mapping[str, object] | None]
+) -> Response:
+    """`{name: [...], "next_cursor"}` of the documents under `prefix`; those that `show` gives None for are left out."""
+    query = parse.query(call.request)
+    limit = parse.integer(query, "limit", default=PAGE_DEFAULT_ENTRIES, least=1, most=PAGE_MAX_ENTRIES)
+    cursor = query.get("cursor")
+    start = prefix if cursor is None else context.cursors.decode(cursor).decode(errors="replace")
+    shown: list[Mapping[str, object]] = []
+    next_start = None
+    found = live_documents(context.store, prefix, max(start, prefix), context.now_ms())
+    for scanned, (document_name, raw) in enumerate(found):
+        if len(shown) == limit or scanned == PAGE_MAX_SCANNED:
+            next_start = document_name
+            break
+        document = None if raw is None else show(raw)
+        if document is not None:
+            shown.append(document)
+    next_cursor = None if next_start is None else context.cursors.encode(next_start.encode())
+    return Response(200, orjson.dumps({name: shown, "next_cursor": next_cursor}))
+
+
+def json_response(status: int, document: object, *, location: str = "") -> Response:
+    fields = f"Location: {location}\r\n".encode() if location else b""
+    return Response(status, orjson.dumps(document), fields=fields)
+
+
+def uuid_parameter(call: Call) -> str:
+    """The uuid in the path in its usual form. Raises NotFound for anything else: there is nothing under it."""
+    try:
+        return str(UUID(call.parameters["uuid"]))
+    except ValueError:
+        raise NotFound("there is nothing under this uuid") from None
+
+
+def check_name(text: str, field: str) -> str:
+    """A nickname or group name. Raises BadRequest."""
+    if not text.strip() or not text.isprintable() or len(text.encode()) > NAME_MAX_BYTES:
+        raise BadRequest(f"{field} is 1 to {NAME_MAX_BYTES} bytes of printable text", field=field)
+    return text
+
+
+def unique(uuids: Sequence[UUID]) -> tuple[str, ...]:
+    """In their usual form, each once, in the order given."""
+    return tuple(dict.fromkeys(map(str, uuids)))

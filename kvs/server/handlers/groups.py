@@ -1,0 +1,98 @@
+"""`/api/groups`."""
+
+from collections.abc import Mapping
+from uuid import UUID, uuid4
+
+import msgspec
+
+from kvs.auth.accounts import (
+    GROUPS,
+    Group,
+    create_group,
+    decode_group,
+    delete_group,
+    find_by_groupname,
+    find_group,
+    name_hash,
+    update_group,
+)
+from kvs.errors import NotFound
+from kvs.limits import ACCOUNT_BODY_MAX_BYTES
+from kvs.server import parse
+from kvs.server.body import read_fields
+from kvs.server.handlers.accounts import carry_out, check_name, documents, json_response, page, unique, uuid_parameter
+from kvs.server.handlers.context import Context
+from kvs.server.response import Response
+from kvs.server.router import Call
+from kvs.server.system import Documents
+
+
+class _NewGroup(msgspec.Struct, frozen=True):
+    groupname: str
+    members: list[UUID] = []
+
+
+class _Changes(msgspec.Struct, frozen=True):
+    """What a body may name; what it does not name stays."""
+
+    groupname: str | msgspec.UnsetType = msgspec.UNSET
+    members: list[UUID] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Groups:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(self, call: Call) -> Response:
+        self._context.check_writable()
+        given = await read_fields(call.request, _NewGroup, ACCOUNT_BODY_MAX_BYTES)
+        groupname_hash = name_hash(check_name(given.groupname, "groupname"))
+        uuid, members = str(uuid4()), unique(given.members)
+
+        def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
+            group = Group(
+                uuid=uuid, groupname_hash=groupname_hash, members=members, created_at=now_ms, updated_at=now_ms
+            )
+            return create_group(look, group)
+
+        await carry_out(self._context, change)
+        return json_response(201, {"uuid": uuid}, location=f"/api/groups/{uuid}")
+
+    async def list(self, call: Call) -> Response:
+        """All, or with `groupname` the one that has it."""
+        query = parse.query(call.request)
+        if "groupname" not in query:
+            return page(self._context, call, "groups", GROUPS, lambda raw: _shown(decode_group(raw)))
+        group = find_by_groupname(documents(self._context), query["groupname"])
+        return json_response(200, {"groups": [] if group is None else [_shown(group)], "next_cursor": None})
+
+    async def get(self, call: Call) -> Response:
+        return json_response(200, self._existing(uuid_parameter(call)))
+
+    async def update(self, call: Call) -> Response:
+        self._context.check_writable()
+        uuid = uuid_parameter(call)
+        given = await read_fields(call.request, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        fields: dict[str, object] = {}
+        if isinstance(given.groupname, str):
+            fields["groupname_hash"] = name_hash(check_name(given.groupname, "groupname"))
+        if isinstance(given.members, list):
+            fields["members"] = unique(given.members)
+        await carry_out(self._context, lambda look, now_ms: update_group(look, uuid, now_ms, **fields))
+        return json_response(200, self._existing(uuid))
+
+    async def delete(self, call: Call) -> Response:
+        self._context.check_writable()
+        uuid = uuid_parameter(call)
+        await carry_out(self._context, lambda look, now_ms: delete_group(look, uuid, now_ms))
+        return Response(204)
+
+    def _existing(self, uuid: str) -> Mapping[str, object]:
+        group = find_group(documents(self._context), uuid)
+        if group is None:
+            raise NotFound("there is no such group")
+        return _shown(group)
+
+
+def _shown(group: Group) -> Mapping[str, object]:
+    return msgspec.structs.asdict(group)

@@ -1,0 +1,166 @@
+"""`/api/tokens` and `/api/login`."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
+from uuid import UUID
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from kvs.auth.accounts import User, find_by_nickname, find_user, name_hash
+from kvs.auth.tokens import TOKEN_ID_CHARS, TOKENS, SigningKey, StoredToken, decode_token
+from kvs.durations import parse_duration
+from kvs.errors import BadRequest, NotFound, TooManyRequests, Unauthorized
+from kvs.limits import (
+    ACCOUNT_BODY_MAX_BYTES,
+    LOGIN_PER_ACCOUNT_MAX,
+    LOGIN_PER_ADDRESS_MAX,
+    LOGIN_TRACKED_MAX,
+    LOGIN_WINDOW_S,
+    TOKEN_DEFAULT_LIFE_MS,
+    TOKEN_LIFE_MIN_MS,
+)
+from kvs.server import parse
+from kvs.server.body import read_fields
+from kvs.server.handlers.accounts import documents, json_response, page
+from kvs.server.handlers.context import Context
+from kvs.server.handlers.users import check_scopes
+from kvs.server.ratelimit import SlidingWindow
+from kvs.server.response import Response
+from kvs.server.router import Call
+from kvs.server.system import live_documents
+from kvs.server.token_maker import MadeToken, make_token, store_token
+
+log = structlog.get_logger()
+
+_TOKEN_ID = re.compile(rf"[0-9a-f]{{{TOKEN_ID_CHARS}}}")
+
+
+class _NewToken(msgspec.Struct, frozen=True):
+    """`expires_in`: seconds, or a duration such as "12h"."""
+
+    user_uuid: UUID
+    scopes: list[str]
+    expires_in: int | str | None = None
+
+
+class _Login(msgspec.Struct, frozen=True):
+    nickname: str
+    password: str
+
+
+class Tokens:
+    def __init__(self, context: Context, key: SigningKey) -> None:
+        self._context = context
+        self._key = key
+        window_ms = LOGIN_WINDOW_S * 1000
+        self._accounts = SlidingWindow(LOGIN_PER_ACCOUNT_MAX, window_ms, LOGIN_TRACKED_MAX)
+        self._addresses = SlidingWindow(LOGIN_PER_ADDRESS_MAX, window_ms, LOGIN_TRACKED_MAX)
+
+    async def create(self, call: Call) -> Response:
+        self._context.check_writable()
+        given = await read_fields(call.request, _NewToken, ACCOUNT_BODY_MAX_BYTES)
+        scopes = check_scopes(given.scopes, call.principal)
+        user = find_user(documents(self._context), str(given.user_uuid))
+        if user is None:
+            raise BadRequest("there is no user with this uuid", field="user_uuid")
+        made = await self._make(user, scopes, self._life_ms(given.expires_in), call.principal.user)
+        return json_response(201, _answer(made))
+
+    async def list(self, call: Call) -> Response:
+        """Those that are good, or with `user_uuid` those of one user."""
+        user_uuid = parse.query(call.request).get("user_uuid")
+
+        def show(raw: bytes) -> Mapping[str, object] | None:
+            stored = decode_token(raw)
+            if stored.revoked_at is not None or user_uuid not in (None, stored.user_uuid):
+                return None
+            document = msgspec.structs.asdict(stored)
+            del document["revoked_at"]
+            return document
+
+        return page(self._context, call, "tokens", TOKENS, show)
+
+    async def revoke(self, call: Call) -> Response:
+        self._context.check_writable()
+        digest, stored = self._find(call.parameters["token_id"])
+        now_ms = self._context.now_ms()
+        revoked = msgspec.structs.replace(stored, revoked_at=now_ms)
+        await self._context.runner.write(store_token(digest, revoked, now_ms))
+        return Response(204)
+
+    async def login(self, call: Call) -> Response:
+        self._context.check_writable()
+        given = await read_fields(call.request, _Login, ACCOUNT_BODY_MAX_BYTES)
+        self._limit_attempts(call.request, given.nickname)
+        user = find_by_nickname(documents(self._context), given.nickname)
+        # Asked also for a user who does not exist, so that the answer takes as long.
+        good = await self._context.passwords.check(user.password_hash if user else None, given.password)
+        if user is None or not good:
+            log.warning("Login refused", client=call.request.remote)
+            raise Unauthorized
+        made = await self._make(user, user.scopes, self._life_ms(None), user.uuid)
+        return json_response(200, {**_answer(made), "user_uuid": user.uuid})
+
+    async def _make(self, user: User, scopes: tuple[str, ...], life_ms: int, created_by: str) -> MadeToken:
+        made = make_token(
+            self._key,
+            user=user.uuid,
+            scopes=scopes,
+            now_ms=self._context.now_ms(),
+            life_ms=life_ms,
+            created_by=created_by,
+        )
+        await self._context.runner.write(made.command)
+        return made
+
+    def _find(self, token_id: str) -> tuple[str, StoredToken]:
+        """The hash and the record of a token that is not revoked. Raises NotFound."""
+        if _TOKEN_ID.fullmatch(token_id):
+            prefix = TOKENS + token_id
+            for name, raw in live_documents(self._context.store, prefix, prefix, self._context.now_ms()):
+                stored = None if raw is None else decode_token(raw)
+                if stored is not None and stored.revoked_at is None:
+                    return name.removeprefix(TOKENS), stored
+        raise NotFound("there is no such token")
+
+    def _life_ms(self, expires_in: int | str | None) -> int:
+        most_ms = self._context.config.token_max_ttl
+        try:
+            if expires_in is None:
+                life_ms = min(TOKEN_DEFAULT_LIFE_MS, most_ms)
+            else:
+                life_ms = parse_duration(expires_in) if isinstance(expires_in, str) else expires_in * 1000
+        except ValueError as error:
+            raise BadRequest(str(error), field="expires_in") from None
+        if not TOKEN_LIFE_MIN_MS <= life_ms <= most_ms:
+            raise BadRequest(f"expires_in is 1 to {most_ms // 1000} seconds", field="expires_in")
+        return life_ms
+
+    def _limit_attempts(self, request: web.BaseRequest, nickname: str) -> None:
+        """Raises TooManyRequests."""
+        now_ms = self._context.now_ms()
+        verdicts = (
+            self._addresses.hit(_network(request.remote or ""), now_ms),
+            self._accounts.hit(name_hash(nickname), now_ms),
+        )
+        if not all(verdict.allowed for verdict in verdicts):
+            wait_s = max(verdict.retry_after_s for verdict in verdicts)
+            raise TooManyRequests("too many attempts to log in", retry_after_s=wait_s)
+
+
+def _answer(made: MadeToken) -> dict[str, object]:
+    return {"token": made.token, "expires_at": made.stored.expires_at, "token_id": made.stored.token_id}
+
+
+def _network(address: str) -> str:
+    """The client as one: an IPv6 host has a whole /64 to itself."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return parsed.exploded[:19]
+    return address

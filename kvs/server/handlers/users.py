@@ -1,0 +1,146 @@
+"""`/api/users`."""
+
+from collections.abc import Mapping
+from uuid import UUID, uuid4
+
+import msgspec
+
+from kvs.auth.accounts import (
+    USERS,
+    User,
+    create_user,
+    decode_user,
+    delete_user,
+    find_by_nickname,
+    find_user,
+    name_hash,
+    update_user,
+)
+from kvs.auth.principal import Principal
+from kvs.auth.scopes import ALL, DATA
+from kvs.errors import BadRequest, Forbidden, NotFound
+from kvs.limits import ACCOUNT_BODY_MAX_BYTES, PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS
+from kvs.server import parse
+from kvs.server.body import read_fields
+from kvs.server.handlers.accounts import carry_out, check_name, documents, json_response, page, unique, uuid_parameter
+from kvs.server.handlers.context import Context
+from kvs.server.response import Response
+from kvs.server.router import Call
+from kvs.server.system import Documents
+
+
+class _NewUser(msgspec.Struct, frozen=True):
+    nickname: str
+    password: str | None = None
+    groups: list[UUID] = []
+    scopes: list[str] | None = None
+
+
+class _Changes(msgspec.Struct, frozen=True):
+    """What a body may name; what it does not name stays."""
+
+    nickname: str | msgspec.UnsetType = msgspec.UNSET
+    password: str | msgspec.UnsetType | None = msgspec.UNSET
+    groups: list[UUID] | msgspec.UnsetType = msgspec.UNSET
+    scopes: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Users:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(self, call: Call) -> Response:
+        self._context.check_writable()
+        given = await read_fields(call.request, _NewUser, ACCOUNT_BODY_MAX_BYTES)
+        scopes = check_scopes(given.scopes, call.principal) if given.scopes is not None else DATA
+        nickname_hash = name_hash(check_name(given.nickname, "nickname"))
+        password_hash = await self._hash(given.password)
+        uuid, groups = str(uuid4()), unique(given.groups)
+
+        def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
+            user = User(
+                uuid=uuid,
+                nickname_hash=nickname_hash,
+                password_hash=password_hash,
+                groups=groups,
+                scopes=scopes,
+                created_at=now_ms,
+                updated_at=now_ms,
+            )
+            return create_user(look, user)
+
+        await carry_out(self._context, change)
+        return json_response(201, {"uuid": uuid}, location=f"/api/users/{uuid}")
+
+    async def list(self, call: Call) -> Response:
+        """All, or with `nickname` the one who has it."""
+        query = parse.query(call.request)
+        if "nickname" not in query:
+            return page(self._context, call, "users", USERS, lambda raw: _shown(decode_user(raw)))
+        user = find_by_nickname(documents(self._context), query["nickname"])
+        return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
+
+    async def get(self, call: Call) -> Response:
+        user = find_user(documents(self._context), uuid_parameter(call))
+        if user is None:
+            raise NotFound("there is no such user")
+        return json_response(200, _shown(user))
+
+    async def update(self, call: Call) -> Response:
+        self._context.check_writable()
+        uuid, principal = uuid_parameter(call), call.principal
+        given = await read_fields(call.request, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        fields: dict[str, object] = {}
+        if isinstance(given.nickname, str):
+            fields["nickname_hash"] = name_hash(check_name(given.nickname, "nickname"))
+        if given.password is not msgspec.UNSET:
+            fields["password_hash"] = await self._hash(given.password)
+        if isinstance(given.groups, list):
+            fields["groups"] = unique(given.groups)
+        if isinstance(given.scopes, list):
+            fields["scopes"] = check_scopes(given.scopes, principal)
+
+        def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
+            user = find_user(look, uuid)
+            if user is not None and "password_hash" in fields and not principal.scopes.issuperset(user.scopes):
+                # Whoever sets a password can log in with it.
+                raise Forbidden("this user's login gives scopes that your token lacks", code="scope_exceeded")
+            return update_user(look, uuid, now_ms, **fields)
+
+        await carry_out(self._context, change)
+        user = find_user(documents(self._context), uuid)
+        if user is None:
+            raise NotFound("there is no such user")
+        return json_response(200, _shown(user))
+
+    async def delete(self, call: Call) -> Response:
+        self._context.check_writable()
+        uuid = uuid_parameter(call)
+        await carry_out(self._context, lambda look, now_ms: delete_user(look, uuid, now_ms))
+        return Response(204)
+
+    async def _hash(self, password: str | msgspec.UnsetType | None) -> str | None:
+        if not isinstance(password, str):
+            return None
+        if len(password) < PASSWORD_MIN_CHARS or len(password.encode()) > PASSWORD_MAX_BYTES:
+            raise BadRequest(
+                f"password has at least {PASSWORD_MIN_CHARS} characters and at most {PASSWORD_MAX_BYTES} bytes",
+                field="password",
+            )
+        return await self._context.passwords.hash(password)
+
+
+def check_scopes(given: list[str], principal: Principal) -> tuple[str, ...]:
+    """Known scopes, in their usual order. Raises BadRequest, and Forbidden for one that the principal lacks."""
+    unknown = [scope for scope in given if scope not in ALL]
+    if unknown:
+        raise BadRequest(f"{unknown[0][:64]!r} is not a scope", field="scopes")
+    if not principal.scopes.issuperset(given):
+        raise Forbidden("these scopes include some that your token lacks", code="scope_exceeded")
+    return tuple(scope for scope in ALL if scope in given)
+
+
+def _shown(user: User) -> Mapping[str, object]:
+    document = msgspec.structs.asdict(user)
+    del document["password_hash"]
+    return {**document, "has_password": user.password_hash is not None}
