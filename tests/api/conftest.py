@@ -1,0 +1,66 @@
+"""One node that all tests share, each under keys of its own, and nodes for those that need one to themselves."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+
+from tests.api.client import Client
+from tests.api.running import Clock, RunningNode
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    running = RunningNode(tmp_path_factory.mktemp("shared") / "data")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(node: RunningNode) -> Iterator[Client]:
+    """A client of the shared node."""
+    connected = Client(node.address)
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that no other test uses, nor any key that begins with it and a slash."""
+    return f"test{next(_numbers)}"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Client]]:
+    """Starts a node (arguments as of `RunningNode`) and connects to it; both end with the test."""
+    with ExitStack() as ends:
+
+        def make(**settings: object) -> Client:
+            running = RunningNode(tmp_path_factory.mktemp("node") / "data", **settings)  # type: ignore[arg-type]
+            ends.callback(running.stop)
+            connected = Client(running.address)
+            ends.callback(connected.close)
+            return connected
+
+        yield make
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[Client], Client]]:
+    """Opens further connections to a client's node; they end with the test."""
+    with ExitStack() as ends:
+
+        def another(client: Client) -> Client:
+            connected = Client(client.address)
+            ends.callback(connected.close)
+            return connected
+
+        yield another

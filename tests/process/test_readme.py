@@ -1,0 +1,156 @@
+"""The README works as printed: every shell block, in order, in one shell, as a user would type them after `make run`.
+
+A block of `json`, `http` or `text` shows what the `sh` block before it prints. Ids, times and process numbers are
+compared as such, whatever their value; `…` stands for anything. Lines that begin with `make` are not run: what
+`make run` starts is started here the same way, on a free port instead of the default one.
+"""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.process.cli import ROOT, RUN_TIMEOUT_S, Cli, Environ
+
+README = (ROOT / "README.md").read_text()
+OUTPUTS = ("json", "http", "text")
+DEFAULT_ADDRESS = "127.0.0.1:8080"
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_END = "=== end of block"
+
+_SAME = [
+    (r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<uuid>"),
+    (r"\b[0-9a-f]{12}-[0-9a-f]+\b", "<request id>"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
+    (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "<date>"),
+    (r"\b\d{13}\b", "<ms>"),
+    (r"(?<=\(pid )\d+|(?<=RUNNING )\d+", "<pid>"),
+    (r"\b(?:\d+[hms])+\b", "<uptime>"),
+]
+"""What differs from run to run, and what it is compared as."""
+
+
+class Block(NamedTuple):
+    """Commands, and what the README says they print (None: nothing is said)."""
+
+    commands: str
+    output: str | None
+
+
+class User(Cli):
+    """Somebody with a home folder and no KVS variable but the port."""
+
+    @property
+    def home(self) -> Path:
+        return self.folder / ".kvs"
+
+    def environment(self, extra: Environ) -> dict[str, str]:
+        environment = {**super().environment(extra), "HOME": str(self.folder), "NO_PROXY": "127.0.0.1"}
+        del environment["KVS_HOME"]
+        return environment
+
+
+def blocks(text: str) -> list[Block]:
+    found: list[Block] = []
+    may_follow = False
+    for language, body in _FENCE.findall(text):
+        if language in OUTPUTS and may_follow:
+            found[-1] = found[-1]._replace(output=body)
+        elif language == "sh":
+            found.append(Block("".join(line for line in body.splitlines(True) if not line.startswith("make ")), None))
+        may_follow = language == "sh"
+    return found
+
+
+def comparable(text: str) -> str:
+    text = " ".join(text.split())
+    for pattern, name in _SAME:
+        text = re.sub(pattern, name, text)
+    return text
+
+
+def agrees(printed: str, documented: str) -> bool:
+    parts = [re.escape(part.strip()) for part in comparable(documented).split("…")]
+    return re.fullmatch(r".*?".join(parts), comparable(printed)) is not None
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[User]:
+    """In a folder like that of the repository after `make run`, whose `kvs` is the one under test."""
+    program = tmp_path / ".venv" / "bin" / "kvs"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kvs "$@"\n')
+    program.chmod(0o755)
+    user = User(tmp_path)
+    yield user
+    user.kill_all()
+
+
+def run_session(user: User, environ: dict[str, str], commands: list[str]) -> list[tuple[str, str]]:
+    """(exit code, output) of each block of commands, all in one shell. Remarks on standard error are part of it, the
+    progress that curl shows there is not."""
+    script = user.folder / "session.sh"
+    script.write_text("exec 2>&1\n" + "".join(f"{block}printf '\\n{_END} %s\\n' $?\n" for block in commands))
+    (user.folder / ".curlrc").write_text("silent\nshow-error\nmax-time = 30\n")
+    done = subprocess.run(
+        ["sh", str(script)],
+        cwd=user.folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        check=True,
+    )
+    pieces = re.split(rf"\n{_END} (\d+)\n", done.stdout)
+    assert len(pieces) == 2 * len(commands) + 1, done.stdout
+    return list(zip(pieces[1::2], pieces[0::2], strict=False))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
+def test_every_shell_block_works_as_printed(user: User) -> None:
+    port = free_port()
+    environ = user.environment({"KVS_PORT": str(port)})
+    address = f"127.0.0.1:{port}"
+    make_run = [sys.executable, "-m", "kvs.daemon.quickstart", "run/kvs.yaml"]
+    subprocess.run(make_run, cwd=user.folder, env=environ, capture_output=True, timeout=RUN_TIMEOUT_S, check=True)
+
+    session = blocks(README.replace(DEFAULT_ADDRESS, address))
+    results = run_session(user, environ, [block.commands for block in session])
+    for block, (code, printed) in zip(session, results, strict=True):
+        assert code == "0", (block.commands, printed)
+        if block.output is not None:
+            assert agrees(printed, block.output), f"{block.commands}\nprints\n{printed}\nand not\n{block.output}"
+    assert not list((user.home / "pids").iterdir()), "the session stops the node it started"
+
+
+def test_the_readme_shows_commands_and_what_they_print() -> None:
+    found = blocks(README)
+    assert len(found) >= 15
+    assert sum(block.output is not None for block in found) >= 12
+    languages = {language for language, _ in _FENCE.findall(README)}
+    assert languages <= {"sh", *OUTPUTS}, "a block of another language is neither run nor compared"
+
+
+def test_the_comparison_can_fail() -> None:
+    shown = '{"uuid":"3f1c9a52-8d07-4e6b-9b1a-52c7d0e4a8f6","timestamp":1767225600000,"data":1}'
+    assert agrees(shown.replace("3f1c9a52", "00000000").replace("1767225600000", "1800000000000"), shown)
+    assert not agrees(shown.replace('"data":1', '"data":2'), shown)
+    assert not agrees(shown.replace("1767225600000", "17"), shown)
+    assert not agrees("", shown)
+    assert agrees(
+        "NAME  STATE\nkvs  RUNNING  12  3s  /a/run/kvs.yaml", "NAME STATE\nkvs RUNNING 4711 12s …/run/kvs.yaml"
+    )
+    assert not agrees("kvs STOPPED 12 3s /a/run/kvs.yaml", "kvs RUNNING 4711 12s …/run/kvs.yaml")
