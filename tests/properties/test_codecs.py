@@ -1,11 +1,13 @@
 """What is encoded decodes to itself; anything else is refused with the one error that says so."""
 
+from base64 import urlsafe_b64decode
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvs.errors import BadRequest, StoreCorrupt
-from kvs.server import cursor
+from kvs.server.cursor import Cursors
 from kvs.storage.codec import Stored, decode, encode
 from kvs.storage.compression import RAW, ZSTD, Compressor, decompress
 from tests.records import stored
@@ -63,17 +65,31 @@ def test_garbage_never_crashes_the_decompressor(codec: int, payload: bytes) -> N
     assert codec == ZSTD or data == payload
 
 
-@given(st.binary(min_size=1, max_size=1025))
-def test_a_cursor_round_trips(start: bytes) -> None:
-    assert cursor.decode(cursor.encode(start)) == start
+PLAIN, SEALED = Cursors(), Cursors(bytes(range(32)))
+
+
+@given(st.binary(min_size=1, max_size=1025), st.sampled_from((PLAIN, SEALED)))
+def test_a_cursor_round_trips(start: bytes, cursors: Cursors) -> None:
+    assert cursors.decode(cursors.encode(start)) == start
 
 
 @given(st.text(max_size=60))
 def test_a_forged_cursor_is_refused_or_canonical(text: str) -> None:
     try:
-        start = cursor.decode(text)
+        start = PLAIN.decode(text)
     except BadRequest as error:
         code = error.code
     else:
-        code = "invalid_cursor" if cursor.encode(start) == text else "not canonical"
+        code = "invalid_cursor" if PLAIN.encode(start) == text else "not canonical"
     assert code == "invalid_cursor"
+
+
+@given(st.binary(min_size=4, max_size=1025), st.data())
+def test_a_sealed_cursor_hides_the_key_and_cannot_be_made_by_others(start: bytes, data: st.DataObject) -> None:
+    word = SEALED.encode(start)
+    assert start not in urlsafe_b64decode(word + "=" * (-len(word) % 4))
+    at = data.draw(st.integers(0, len(word) - 1))
+    other = data.draw(st.sampled_from("ABCabc012-_").filter(lambda letter: letter != word[at]))
+    for forged in (word[:at] + other + word[at + 1 :], PLAIN.encode(start), Cursors(bytes(32)).encode(start)):
+        with pytest.raises(BadRequest):
+            SEALED.decode(forged)

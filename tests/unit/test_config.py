@@ -257,15 +257,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 # --- this version ----------------------------------------------------------------------------------------------------
 
 
-def test_accounts_and_clustering_are_refused_even_by_default(file: Path) -> None:
+def test_clustering_is_refused_even_by_default(file: Path) -> None:
     assert problems(file, "") == [
-        ": auth_enabled: true (the default) needs accounts, which this version does not have yet; "
-        "set auth_enabled: false",
         ": clustering_enabled: true (the default) needs clustering, which this version does not have yet; "
         "set clustering_enabled: false",
     ]
-    assert problems(file, "clustering_enabled: false\nauth_enabled: true\n") == [
-        ":2: auth_enabled: true needs accounts, which this version does not have yet; set auth_enabled: false"
+    assert problems(file, "port: 1\nclustering_enabled: true\n") == [
+        ":2: clustering_enabled: true needs clustering, which this version does not have yet; "
+        "set clustering_enabled: false"
     ]
 
 

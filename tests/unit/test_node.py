@@ -1,11 +1,29 @@
+import msgspec
 import pytest
 
-from kvs.cluster.events import ANY, Condition, Delete, Outcome, Put, Restore, Sweep, Swept, Trim, Update, Written
-from kvs.errors import CorruptRecord, KvsError, NotFound, PreconditionFailed
+from kvs.cluster.events import (
+    ANY,
+    Changed,
+    Condition,
+    Delete,
+    Look,
+    Outcome,
+    Put,
+    Reply,
+    Restore,
+    Submission,
+    Sweep,
+    Swept,
+    Transact,
+    Transacted,
+    Trim,
+    Written,
+)
+from kvs.errors import Conflict, CorruptRecord, Forbidden, NotFound, PreconditionFailed
 from kvs.limits import EXPIRY_GRACE_MS
 from kvs.storage.compression import RAW
-from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, expiry_row
-from kvs.storage.record import new_uuid, uuid_text
+from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, expiry_row, metadata_key
+from kvs.storage.record import Record, new_uuid, uuid_text
 from tests.nodes import LoneNode
 
 KEY = b"dsite/a"
@@ -149,17 +167,94 @@ def test_a_refused_command_writes_nothing(node: LoneNode) -> None:
     assert list(node.store.scan(b"", b"\xff")) == []
 
 
-def test_update_derives_from_what_is_there(node: LoneNode) -> None:
-    def change(old: bytes | None, now_ms: int) -> bytes:
-        return (old or b"") + b"%d;" % now_ms
+def test_a_transaction_sees_what_is_there_and_writes_all_or_nothing(node: LoneNode) -> None:
+    def count(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
+        old = look(b"sa")
+        if old is not None and len(old.data) == 2:
+            raise Conflict("enough")
+        return {b"sa": (old.data if old else b"") + b"1", b"sb": b"%d" % now_ms}
 
-    for now_ms in (1, 2):
-        node.do(now_ms, Update(entry=b"smeta", uuid=new_uuid(), change=change))
-    live = node.live(b"smeta", 3)
-    assert live is not None
-    assert live.data == b"1;2;"
+    def remove(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
+        return {b"sa": None, b"sabsent": None}
+
+    first, second, refused = node.do(5, *(Transact(uuid=new_uuid(), decide=count) for _ in range(3)))
+    assert [first, second] == [Transacted({b"sa": b"1", b"sb": b"5"}), Transacted({b"sa": b"11", b"sb": b"5"})]
+    assert isinstance(refused, Conflict)
+    one, other = node.live(b"sa", 6), node.live(b"sb", 6)
+    assert one is not None
+    assert other is not None
+    assert (one.data, one.uuid != other.uuid) == (b"11", True)
+    node.check_rows()
+    node.do(6, Transact(uuid=new_uuid(), decide=remove))
+    assert node.live(b"sa", 7) is None
+    assert node.store.get(b"sabsent") is None
     assert node.rows(REVISIONS) == {}
     node.check_rows()
+
+
+def test_a_change_of_system_records_is_told_before_anybody_is_answered(node: LoneNode) -> None:
+    change = Transact(uuid=new_uuid(), decide=lambda look, now_ms: {b"sa": b"1"})
+    submissions = [Submission(1, (put(b"1"),), 1), Submission(2, (change,), 0)]
+    effects = node.node.plan_group(submissions, node.store, NOW).effects
+    assert effects[0] == Changed((b"sa",))
+    assert [type(effect) for effect in effects[1:]] == [Reply, Reply]
+    only_data = node.node.plan_group(submissions[:1], node.store, NOW).effects
+    assert [type(effect) for effect in only_data] == [Reply]
+
+
+# --- who may ---
+
+
+def refuse_all(live: Record | None, metadata: bytes | None) -> None:
+    raise Forbidden
+
+
+def test_a_guard_is_asked_first_and_sees_what_is_replaced(node: LoneNode) -> None:
+    seen: list[tuple[bytes | None, bytes | None]] = []
+
+    def watch(live: Record | None, metadata: bytes | None) -> None:
+        seen.append((None if live is None else live.data, metadata))
+
+    node.do(NOW, put(b"1"))
+    node.do(NOW, Transact(uuid=new_uuid(), decide=lambda look, now_ms: {metadata_key(KEY): b"{}"}))
+    for command in (put(b"2"), delete(), restore(2)):
+        node.do(NOW, msgspec.structs.replace(command, guard=watch))
+    assert seen == [(b"1", b"{}"), (b"2", b"{}"), (None, b"{}")]
+    # Neither a failed condition nor an absent value tells anything to who may not write.
+    for command in (put(b"3", condition=Condition(match=frozenset())), restore(9)):
+        (outcome,) = node.do(NOW, msgspec.structs.replace(command, guard=refuse_all))
+        assert isinstance(outcome, Forbidden)
+    absent = Delete(entry=b"dabsent", uuid=new_uuid(), guard=refuse_all)
+    assert isinstance(node.do(NOW, absent)[0], Forbidden)
+
+
+def test_writing_over_a_value_leaves_its_owner(node: LoneNode) -> None:
+    def owner() -> str:
+        return node.history(KEY, NOW)[0][1].owner
+
+    for user in ("alice", "bob"):
+        node.do(NOW, msgspec.structs.replace(put(b"1"), owner=user))
+    assert owner() == "alice"
+    node.do(NOW, msgspec.structs.replace(delete(), owner="bob"))
+    assert owner() == "alice"
+    node.do(NOW, msgspec.structs.replace(restore(2), owner="bob"))
+    assert owner() == "bob"
+
+
+def test_a_revision_that_may_not_be_read_is_not_restored(node: LoneNode) -> None:
+    node.do(NOW, msgspec.structs.replace(put(b"1"), owner="alice"), put(b"2"))
+    hidden = msgspec.structs.replace(restore(2), readable=lambda record, metadata: record.owner != "alice")
+    assert isinstance(node.do(NOW, hidden)[0], NotFound)
+
+
+def test_a_corrupt_record_or_metadata_refuse_whoever_is_asked(node: LoneNode) -> None:
+    node.do(NOW, put(b"1"))
+    corrupt(node)
+    guarded = msgspec.structs.replace(put(b"2"), guard=lambda live, metadata: None)
+    assert isinstance(node.do(NOW, guarded)[0], CorruptRecord)
+    node.do(NOW, put(b"3"))
+    node.store.commit({metadata_key(KEY): b"rotten"})
+    assert isinstance(node.do(NOW, guarded)[0], CorruptRecord)
 
 
 # --- background work ---
@@ -232,5 +327,11 @@ def test_a_corrupt_record_satisfies_no_precondition_and_is_not_restored(node: Lo
     assert isinstance(refused, PreconditionFailed)
     (refused,) = node.do(NOW, restore(1))
     assert isinstance(refused, CorruptRecord)
-    (refused,) = node.do(NOW, Update(entry=KEY, uuid=new_uuid(), change=lambda old, now_ms: b""))
-    assert isinstance(refused, KvsError)
+
+
+def test_a_transaction_does_not_build_on_a_corrupt_record(node: LoneNode) -> None:
+    node.do(NOW, put(b"1"))
+    corrupt(node)
+    change = Transact(uuid=new_uuid(), decide=lambda look, now_ms: {b"sa": b"1"} if look(KEY) else {})
+    assert isinstance(node.do(NOW, change)[0], CorruptRecord)
+    assert node.live(b"sa", NOW) is None

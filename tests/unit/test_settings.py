@@ -17,7 +17,7 @@ def test_the_example_is_the_default_text() -> None:
 
 
 def test_only_what_this_version_needs_is_set() -> None:
-    assert yaml.safe_load(default_text()) == {"auth_enabled": False, "clustering_enabled": False}
+    assert yaml.safe_load(default_text()) == {"clustering_enabled": False}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -26,7 +26,7 @@ def test_every_default_is_valid_and_reads_back(name: str) -> None:
     assert setting.kind.read(setting.kind.plain(DEFAULTS[name]), Path()) == DEFAULTS[name]
 
 
-@pytest.mark.parametrize("name", set(SETTINGS) - {"auth_enabled", "clustering_enabled"})
+@pytest.mark.parametrize("name", set(SETTINGS) - {"clustering_enabled"})
 def test_every_line_of_the_default_file_may_be_switched_on(name: str, tmp_path: Path) -> None:
     file = tmp_path / "node.yaml"
     file.write_text(default_text().replace(f"\n#{name}: ", f"\n{name}: "))
