@@ -9,23 +9,32 @@ from pathlib import Path
 
 import click
 
+from kvs.auth.scopes import DATA
+from kvs.config import load
 from kvs.daemon import cli
+from kvs.daemon.api import Api
 from kvs.daemon.config_creation import create_config
 from kvs.daemon.failure import OK, USAGE, Failed
 from kvs.daemon.home import Home, canonical
 from kvs.daemon.instances import inspect
+from kvs.daemon.local import local_credential
+from kvs.daemon.session import Session
+from kvs.errors import ConfigError, StartError
+from kvs.server.first_start import ROOT_NICKNAME
 
 _NEXT = """\
 KVS serves {url}
 
-  curl -X PUT {url}/kv/greetings/hello -H 'Content-Type: application/json' -d '"world"'
-  curl {url}/kv/greetings/hello
+  curl{auth} -X PUT {url}/kv/greetings/hello -H 'Content-Type: application/json' -d '"world"'
+  curl{auth} {url}/kv/greetings/hello
 
 Configuration: {config}
 Log:           {log}
 All commands:  {command} --help
 To stop it:    make stop
 """
+_HEADER_FILE = "authorization"
+_ONE_DAY = "1d"
 
 
 def main(config: Path) -> int:
@@ -40,7 +49,8 @@ def main(config: Path) -> int:
             if code != OK:
                 return code
         running = inspect(home, canonical(config)).running
-    except (Failed, OSError) as error:
+        auth = _authorization(config) if running is not None else ""
+    except (Failed, ConfigError, StartError, OSError) as error:
         click.echo(f"kvs: {error}", err=True)
         return error.exit_code if isinstance(error, Failed) else 1
     if running is None:
@@ -48,8 +58,22 @@ def main(config: Path) -> int:
         return 1
     command = os.path.relpath(Path(sys.executable).with_name("kvs"))
     log = home.log_file(canonical(config))
-    click.echo(_NEXT.format(url=running.url, config=config, log=log, command=command), nl=False)
+    click.echo(_NEXT.format(url=running.url, auth=auth, config=config, log=log, command=command), nl=False)
     return OK
+
+
+def _authorization(config: Path) -> str:
+    """What the printed lines need to be let in: a token of the root user for a day, in a file beside the
+    configuration, so that it stands neither on the screen nor among the arguments of other programs."""
+    if not load(config, os.environ).auth_enabled:
+        return ""
+    session = Session(Api(*local_credential(str(config))), as_json=False)
+    wanted = {"user_uuid": session.user_uuid(ROOT_NICKNAME), "scopes": list(DATA), "expires_in": _ONE_DAY}
+    made = session.api.call("POST", "/api/tokens", wanted)
+    path = config.parent / _HEADER_FILE
+    path.unlink(missing_ok=True)
+    path.write_text(f"Authorization: Bearer {made['token']}\n")
+    return f" -H @{path}"
 
 
 if __name__ == "__main__":

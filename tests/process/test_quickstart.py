@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.cli import RUN_TIMEOUT_S, Cli
+from tests.process.cli import RUN_TIMEOUT_S, Cli, mode
 
 
 def quickstart(kvs: Cli, config: str) -> "subprocess.CompletedProcess[str]":
@@ -29,9 +29,12 @@ def test_the_printed_lines_work_and_a_second_run_finds_the_node(kvs: Cli) -> Non
     assert (first.returncode, first.stderr) == (0, "made run/kvs.yaml with default settings\n")
     put, get = (line.strip() for line in first.stdout.splitlines() if line.startswith("  curl "))
     answers = [
-        json.loads(subprocess.run(["sh", "-c", line], capture_output=True, check=True, timeout=30).stdout)
+        json.loads(
+            subprocess.run(["sh", "-c", line], cwd=kvs.folder, capture_output=True, check=True, timeout=30).stdout
+        )
         for line in (put, get)
     ]
+    assert mode(kvs.folder / "run" / "authorization") == 0o600
     assert answers[1]["data"] == "world"
     assert answers[1]["uuid"] == answers[0]["uuid"]
     named = dict(line.split(":", 1) for line in first.stdout.splitlines() if line[:1].isalpha() and ":" in line)
