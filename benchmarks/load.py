@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _SCRIPT = """\
 local requests, sent = {}, 0
 init = function()
   for i = 1, KEYS do
-    requests[i] = wrk.format("PUT", "/kv/bench/" .. i, {["Content-Type"] = "application/json"}, [[DOCUMENT]])
+    requests[i] = wrk.format("PUT", "/kv/bench/" .. i, nil, [[DOCUMENT]])
   end
 end
 request = function()
@@ -48,9 +49,11 @@ def write_script(folder: Path) -> Path:
     return path
 
 
-def run_wrk(url: str, seconds: int, script: Path | None = None) -> Outcome:
+def run_wrk(url: str, headers: Mapping[str, str], seconds: int, script: Path | None = None) -> Outcome:
     """Raises RuntimeError if any answer was not a success or a connection failed: such a figure would mean nothing."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+    for name, value in {**headers, "Content-Type": "application/json"}.items():
+        command += ["-H", f"{name}: {value}"]
     if script is not None:
         command += ["-s", str(script)]
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,5 @@
-"""GET and PUT of a small document: KVS against bare handlers, in turn, so that both meet the same machine."""
+"""GET and PUT of a small document, in turn, so that all meet the same machine: KVS with a user's token, KVS without
+authentication, and bare handlers."""
 
 import tempfile
 from pathlib import Path
@@ -10,11 +11,16 @@ from benchmarks.spread import Spread
 
 GET_AIM = 0.70
 PUT_AIM = 0.60
+AUTH_AIM = 0.90
+
+_SERVERS = {"bare": processes.bare, "open": processes.open_node, "KVS": processes.node}
 
 
 def measure(rounds: int, seconds: int) -> list[Row]:
     """One warm-up round, which does not count, then `rounds` rounds of `seconds` for each figure."""
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in ("bare GET", "KVS GET", "bare PUT", "KVS PUT")}
+    outcomes: dict[str, list[Outcome]] = {
+        name: [] for server in _SERVERS for name in (f"{server} GET", f"{server} PUT")
+    }
     for number in range(rounds + 1):
         for name, outcome in _round(seconds if number else 1).items():
             if number:
@@ -24,12 +30,14 @@ def measure(rounds: int, seconds: int) -> list[Row]:
     return [
         _row("GET of a 100 byte document, against constant bytes", outcomes["KVS GET"], outcomes["bare GET"], GET_AIM),
         _row("PUT with fsync, against one batch without", outcomes["KVS PUT"], outcomes["bare PUT"], PUT_AIM),
+        _row("GET with a token, against none asked for", outcomes["KVS GET"], outcomes["open GET"], AUTH_AIM),
+        _row("PUT with a token, against none asked for", outcomes["KVS PUT"], outcomes["open PUT"], AUTH_AIM),
     ]
 
 
 def _round(seconds: int) -> dict[str, Outcome]:
     found = {}
-    for name, start in (("bare", processes.bare), ("KVS", processes.node)):
+    for name, start in _SERVERS.items():
         with tempfile.TemporaryDirectory(prefix="kvs-bench-") as name_of_folder:
             folder = Path(name_of_folder)
             script = write_script(folder)
@@ -37,8 +45,8 @@ def _round(seconds: int) -> dict[str, Outcome]:
                 status, _ = server.request("PUT", GET_PATH, DOCUMENT)
                 if status not in (200, 201):
                     raise RuntimeError(f"{name}: PUT answers {status}")
-                found[f"{name} GET"] = run_wrk(server.url + GET_PATH, seconds)
-                found[f"{name} PUT"] = run_wrk(server.url, seconds, script)
+                found[f"{name} GET"] = run_wrk(server.url + GET_PATH, server.headers, seconds)
+                found[f"{name} PUT"] = run_wrk(server.url, server.headers, seconds, script)
     return found
 
 

@@ -43,6 +43,12 @@ class RunningNode:
             self._thread.start()
             self.address = self._address.result(_START_TIMEOUT_S)
 
+    @property
+    def first_account(self) -> dict[str, str]:
+        """What the node shows once, by its labels; empty when it made no account."""
+        lines = (line.partition(": ") for line in self._server.first_account.splitlines())
+        return {label: value for label, separator, value in lines if separator}
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop_asked.set)
         self._thread.join(_START_TIMEOUT_S)
