@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import structlog
 from aiohttp import HttpVersion11, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
 from kvs.errors import BadRequest, KvsError, Unavailable
@@ -52,6 +53,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._messages and self._current_request is not None:
+            self._tell_of_broken_body(self._current_request)
         if self._messages or self._request_in_progress:
             if self._header_deadline is not None:
                 self._header_deadline.cancel()
@@ -93,6 +96,13 @@ class Connection(web.RequestHandler):
         response = problem(error, request_id.of(request))
         response.close = True
         return cast(web.StreamResponse, response)
+
+    def _tell_of_broken_body(self, request: web.BaseRequest) -> None:
+        """When a body turns out not to be framed as its headers said, aiohttp queues the error behind the request
+        that is being read, whose reader would wait for the rest until its deadline."""
+        if not isinstance(self._messages[-1][0], RawRequestMessage) and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("the body is not framed as the headers say"))
+            self._lingering_time = 0.0  # there is no rest of the body that could be read
 
     def _await_headers(self) -> None:
         self._header_deadline = self._loop.call_later(HEADER_TIMEOUT_S, self._headers_late)

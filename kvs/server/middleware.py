@@ -39,6 +39,8 @@ class Dispatcher:
                 response.fields += _PRIVATE
         except KvsError as error:
             response = problem(error, request_id)
+            # aiohttp closes behind a body that was not read; the client is told.
+            response.close = not request.content.is_eof()
         except StoreError as error:
             log.error("A read failed", error=str(error), path=request.rel_url.raw_path, request_id=request_id)
             response = problem(client_error(error), request_id)

@@ -59,19 +59,9 @@ class Client:
         headers: Mapping[str, str] = _NO_HEADERS,
     ) -> Reply:
         """One exchange. A body that is not bytes is sent in chunks."""
-        self.open()
-        assert self._socket is not None
-        assert self._file is not None
         with suppress(ConnectionError):  # the node may refuse a body and close before it is all sent
-            self._socket.sendall(request(method, target, body, headers))
-        reply = read_reply(self._file, method)
-        if reply is None:
-            self.close()
-            raise ConnectionError(f"no answer to {method} {target!r}")
-        if reply.is_last:
-            self.close()
-        check(reply, method)
-        return reply
+            self.write(request(method, target, body, headers))
+        return self.read(method)
 
     def get(self, target: str, **headers: str) -> Reply:
         return self.send("GET", target, headers=_named(headers))
@@ -85,10 +75,33 @@ class Client:
     def delete(self, target: str, **headers: str) -> Reply:
         return self.send("DELETE", target, headers=_named(headers))
 
+    # --- piece by piece ---
+
     def open(self) -> None:
         if self._socket is None:
             self._socket = socket.create_connection(self.address, timeout=TIMEOUT_S)
             self._file = self._socket.makefile("rb")
+
+    def write(self, data: bytes) -> None:
+        self.open()
+        assert self._socket is not None
+        self._socket.sendall(data)
+
+    def read(self, method: str = "GET") -> Reply:
+        """The next answer, checked. Raises ConnectionError when there is none."""
+        assert self._file is not None
+        reply = read_reply(self._file, method)
+        if reply is None:
+            self.close()
+            raise ConnectionError("the node closed the connection without an answer")
+        if reply.is_last:
+            self.close()
+        check(reply, method)
+        return reply
+
+    def read_line(self) -> bytes:
+        assert self._file is not None
+        return self._file.readline()
 
 
 def request(

@@ -130,12 +130,12 @@ class Ledger:
         return past
 
     def check_batches(self, found: dict[str, bytes | None]) -> None:
-        """What was sent as one and got no answer is there as a whole or not at all. `found` is what stands where; only
-        batches that nothing came after can be judged."""
+        """What was sent as one is there as a whole or not at all. `found` is what stands where; only batches that
+        nothing came after can be judged."""
         batches: dict[int, list[Write]] = defaultdict(list)
         for writes in self.writes.values():
             for write in writes:
-                if write.batch and write.digest is not None and write.outcome == UNKNOWN:
+                if write.batch and write.digest is not None and write.outcome != REFUSED:
                     batches[write.batch].append(write)
         for number, items in batches.items():
             last = all(self.writes[item.key][-1] is item for item in items)

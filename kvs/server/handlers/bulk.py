@@ -18,7 +18,7 @@ from kvs.server import parse
 from kvs.server.authorisation import delete_guard
 from kvs.server.body import parse_json, read_body
 from kvs.server.handlers.context import Context
-from kvs.server.handlers.values import media_type
+from kvs.server.handlers.values import stored_type
 from kvs.server.problems import describe
 from kvs.server.response import Response
 from kvs.server.router import Call
@@ -88,16 +88,18 @@ class Bulk:
         data = bytes(item.data)
         if not data:
             raise BadRequest("a put has data", field="data")
-        if item.encoding == "json":
-            content_type, most = JSON, config.max_json_size
-        else:
-            content_type, most = media_type(item.content_type), config.max_blob_size
+        content_type = JSON
+        if item.encoding == "base64":
+            content_type = stored_type(item.content_type)
             try:
                 data = b64decode(msgspec.json.decode(data, type=str), validate=True)
             except (msgspec.ValidationError, Base64Error):
                 raise BadRequest("data is base64 text", field="data") from None
+        most = config.max_json_size if content_type == JSON else config.max_blob_size
         if len(data) > most:
             raise TooLarge(f"the value is larger than {most} bytes", limit=most, actual=len(data))
+        if item.encoding == "base64" and content_type == JSON:
+            parse_json(data)  # unlike JSON in the item itself, this was not looked at yet
         return data, content_type
 
 

@@ -15,6 +15,9 @@ from kvs.storage.current import history
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import Record, new_uuid, uuid_text
 
+_DIGITS_MAX = 18
+"""No revision has a longer number, and Python refuses to read numbers of thousands of digits."""
+
 
 class History:
     def __init__(self, context: Context) -> None:
@@ -74,6 +77,8 @@ class History:
 
 def _number(call: Call) -> int:
     text = call.parameters["n"]
-    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0):
+    if not (text.isascii() and text.isdigit() and text.strip("0")):
         raise BadRequest("a revision is a whole number from 1", field="revision")
+    if len(text) > _DIGITS_MAX:
+        raise NotFound("this revision is not kept")
     return int(text)

@@ -67,7 +67,7 @@ class Values:
         condition = parse.condition(request)
         query = parse.query(request)
         ttl_ms = parse.ttl_ms(query["ttl"]) if "ttl" in query else None
-        content_type = _content_type(request.headers.get(hdrs.CONTENT_TYPE, ""))
+        content_type = stored_type(request.headers.get(hdrs.CONTENT_TYPE, ""))
         if content_type == JSON:
             data = await read_body(request, context.config.max_json_size)
             data, form_ttl_ms = unwrap_ttl(data)
@@ -109,14 +109,10 @@ def unwrap_ttl(data: bytes) -> tuple[bytes, int | None]:
     return bytes(form.data), parse.ttl_ms(form.ttl)
 
 
-def _content_type(header: str) -> str:
-    if header.partition(";")[0].strip().lower() in _AS_JSON:
+def stored_type(text: str) -> str:
+    """The content type a value is stored under: JSON, whatever its parameters, or a blob's own. Raises BadRequest."""
+    if text.partition(";")[0].strip().lower() in _AS_JSON:
         return JSON
-    return media_type(header)
-
-
-def media_type(text: str) -> str:
-    """A blob's content type, checked. Raises BadRequest."""
     if len(text) > CONTENT_TYPE_MAX_BYTES or not _MEDIA_TYPE.fullmatch(text):
         raise BadRequest(
             f"a content type is a media type of at most {CONTENT_TYPE_MAX_BYTES} bytes", field=hdrs.CONTENT_TYPE

@@ -1,0 +1,173 @@
+"""What a power cut leaves on the disk, made from the journal that `faults.c` writes of a node's calls.
+
+    journal := record*
+    record  := op:char a_length:u32 b_length:u32 a b          native byte order
+    op      := C create if missing   T create or empty    W append b      L set the length to b (i64)
+               S fsync or fdatasync  R rename a to b       U unlink        M mkdir             a: the path
+
+A call stands in the journal once it is over and before its caller goes on, so whatever was promised to anybody rests
+on the records before that moment: the length of the journal (a *mark*) is the clock of these tests.
+
+What is surely on the disk is little: the bytes of a file as of its last fsync, under a name that lasts. How long names
+take depends on the file system, how much more survives on chance; so every cut is made in several ways, see `Way`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from random import Random
+from struct import Struct
+from typing import NamedTuple
+
+_HEAD = Struct("=cII")
+_LENGTH = Struct("=q")
+_STRUCTURAL = b"CTLRU"
+_SECTOR = 512
+
+
+class Way(Enum):
+    """How much survives.
+
+    File systems with a journal (ext4, XFS) keep changes of names in their order, and any fsync carries all earlier ones
+    to the disk. Others (Btrfs) keep the name of a file with the file, and renames and removals until the folder itself
+    is synced or much time has passed.
+
+    No zeros are put into MANIFEST files, because LevelDB then opens no database, whatever else is there.
+    """
+
+    LEAST = "names as of the last fsync of anything, only synced bytes"
+    NAMES = "all names, only synced bytes: files that were never synced are empty"
+    TORN = "names as of any moment since the last fsync, a piece of the bytes behind the synced ones"
+    ZEROS = "all names and lengths, but zeros in some sectors of a log or table that were not synced"
+    OWN = "names synced with their own file or the folder, only synced bytes"
+
+
+class Step(NamedTuple):
+    """One call. `mark` is the journal's length right behind it."""
+
+    mark: int
+    op: bytes
+    path: str
+    data: bytes
+
+
+@dataclass(eq=False)
+class _File:
+    data: bytearray = field(default_factory=bytearray)
+    synced: int = 0
+
+
+class Disk:
+    """The folder as the calls so far made it, and what of it a cut now would leave."""
+
+    def __init__(self, folder: str) -> None:
+        """`folder` is the path by which the journal knows it; it has no folders in it."""
+        self._folder = folder
+        self._names: dict[str, _File] = {}
+        self._since_sync: list[dict[str, _File]] = [{}]
+        """The names as of the last sync and after each change since."""
+        self._own: dict[str, _File] = {}
+
+    def apply(self, step: Step) -> None:
+        name = step.path.removeprefix(self._folder).removeprefix("/")
+        file = self._names.get(name)
+        match step.op:
+            case b"C" | b"T":
+                if file is None or step.op == b"T":
+                    self._names[name] = _File()
+            case b"R":
+                if file is not None:
+                    del self._names[name]
+                    self._names[step.data.decode().removeprefix(self._folder + "/")] = file
+            case b"U":
+                self._names.pop(name, None)
+            case b"W" if file is not None:
+                file.data += step.data
+            case b"L" if file is not None:
+                (length,) = _LENGTH.unpack(step.data)
+                file.data = file.data[:length].ljust(length, b"\0")
+                file.synced = min(file.synced, length)
+            case b"S":
+                self._sync(name)
+        if step.op in _STRUCTURAL:
+            self._since_sync.append(dict(self._names))
+
+    def _sync(self, name: str) -> None:
+        if not name:
+            self._own = dict(self._names)
+        elif name in self._names:
+            self._names[name].synced = len(self._names[name].data)
+            self._own[name] = self._names[name]
+        self._since_sync = [dict(self._names)]
+
+    def files(self) -> dict[str, bytes]:
+        """All of it, as without a cut."""
+        return {name: bytes(file.data) for name, file in self._names.items()}
+
+    def cut(self, way: Way, random: Random) -> dict[str, bytes]:
+        """Name to content of what survives."""
+        match way:
+            case Way.LEAST:
+                names = self._since_sync[0]
+            case Way.TORN:
+                names = random.choice(self._since_sync)
+            case Way.OWN:
+                names = self._own
+            case _:
+                names = self._names
+        return {name: _surviving(name, file, way, random) for name, file in names.items()}
+
+
+def _surviving(name: str, file: _File, way: Way, random: Random) -> bytes:
+    synced, length = file.synced, len(file.data)
+    if way is Way.TORN:
+        return bytes(file.data[: random.randint(synced, length)])
+    if way is Way.ZEROS and name.endswith((".log", ".ldb")):
+        content = bytearray(file.data)
+        for sector in range(synced // _SECTOR, -(-length // _SECTOR)):
+            if random.random() < 0.5:
+                begin, end = max(synced, sector * _SECTOR), min(length, (sector + 1) * _SECTOR)
+                content[begin:end] = bytes(end - begin)
+        return bytes(content)
+    return bytes(file.data[:synced])
+
+
+def read_journal(path: Path) -> Iterator[Step]:
+    raw = path.read_bytes()
+    at = 0
+    while at < len(raw):
+        op, path_length, data_length = _HEAD.unpack_from(raw, at)
+        path_at = at + _HEAD.size
+        data_at = path_at + path_length
+        at = data_at + data_length
+        assert at <= len(raw), "the journal ends within a record"
+        yield Step(at, op, raw[path_at:data_at].decode(), raw[data_at:at])
+
+
+def choose_cuts(journal: Path, count: int, random: Random, first: int = 0) -> list[int]:
+    """Marks to cut at, in order: half of them anywhere, half near calls that change names, where LevelDB passes from
+    one file to the next. None before the mark `first`."""
+    steps = [(step.mark, step.op) for step in read_journal(journal) if step.mark >= first]
+    turns = [i for i, (_, op) in enumerate(steps) if op in _STRUCTURAL]
+    chosen = set(random.sample(range(len(steps)), min(count // 2, len(steps))))
+    near = [i + by for i in turns for by in range(-2, 3) if 0 <= i + by < len(steps)]
+    random.shuffle(near)
+    for i in near:
+        if len(chosen) >= count:
+            break
+        chosen.add(i)
+    return [steps[i][0] for i in sorted(chosen)]
+
+
+def replay(journal: Path, folder: Path, marks: Sequence[int]) -> Iterator[tuple[int, Disk]]:
+    """The disk at each of the marks, which are in order; to be looked at before the next is asked for. After the last
+    it stays as it is."""
+    disk = Disk(str(folder.resolve()))
+    steps = read_journal(journal)
+    for mark in marks:
+        for step in steps:
+            disk.apply(step)
+            if step.mark >= mark:
+                break
+        yield mark, disk
