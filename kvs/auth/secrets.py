@@ -29,15 +29,16 @@ def load(data_dir: Path) -> bytes:
     """The secret in `data_dir`. Raises StartError when it is missing, readable by others, or not what was made."""
     path = data_dir / _FILE_NAME
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_itself) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise StartError(f"the signing key {path} is not a file")
+            if found.st_mode & 0o077:
+                mode = f"{stat.S_IMODE(found.st_mode):04o}"
+                raise StartError(f"the signing key {path} may be read by others (mode {mode}); chmod it to 0600")
+            text = file.read(_TEXT_MAX_BYTES)
     except OSError as error:
         raise StartError(f"cannot read the signing key {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-            mode = f"{stat.S_IMODE(found.st_mode):04o}"
-            raise StartError(f"the signing key {path} may be read by others (mode {mode}); chmod it to 0600")
-        text = file.read(_TEXT_MAX_BYTES)
     try:
         secret = b64decode(text.strip(), validate=True)
     except Base64Error:
@@ -45,6 +46,11 @@ def load(data_dir: Path) -> bytes:
     if len(secret) != SECRET_BYTES:
         raise StartError(f"the signing key {path} is damaged: it holds not {SECRET_BYTES} bytes in base64")
     return secret
+
+
+def _open_itself(path: str, flags: int) -> int:
+    """Not what a link leads to, and without waiting for whoever writes into a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _make(path: Path) -> None:
