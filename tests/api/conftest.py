@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from tests.api.accounts import Place, place
 from tests.api.client import Client
 from tests.api.running import Clock, RunningNode
 
@@ -31,6 +32,13 @@ def client(node: RunningNode) -> Iterator[Client]:
 def key() -> str:
     """A key that no other test uses, nor any key that begins with it and a slash."""
     return f"test{next(_numbers)}"
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A node with authentication on, for all tests of one file."""
+    with place(tmp_path_factory.mktemp("accounts") / "data") as made:
+        yield made
 
 
 @pytest.fixture
