@@ -1,7 +1,7 @@
 """Passwords: argon2id (RFC 9106) at the parameters that its second recommendation names."""
 
 from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
+from argon2.exceptions import Argon2Error
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
 _hasher = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
@@ -20,5 +20,5 @@ def check_password(stored: str | None, password: str) -> bool:
     """Whether it is the password that `stored` was made from; never for None, after the same time."""
     try:
         return _hasher.verify(stored or _NOBODY, password) and stored is not None
-    except (Argon2Error, InvalidHashError):
+    except (Argon2Error, ValueError):  # the latter: text that is not one of our hashes, or has no UTF-8
         return False
