@@ -91,7 +91,7 @@ def create_user(look: Look, user: User) -> Changes:
     that does not exist."""
     changes: Changes = {}
     _take_name(look, changes, _NICKNAMES + user.nickname_hash, user.uuid, "nickname")
-    changes[USERS + user.uuid] = _encode(user)
+    changes[USERS + user.uuid] = _encode_user(user)
     _join_groups(look, changes, user.uuid, added=user.groups, removed=(), now_ms=user.updated_at)
     return changes
 
@@ -104,7 +104,7 @@ def update_user(look: Look, uuid: str, now_ms: int, **fields: object) -> Changes
     if changed.nickname_hash != user.nickname_hash:
         _take_name(look, changes, _NICKNAMES + changed.nickname_hash, uuid, "nickname")
         _free_name(look, changes, _NICKNAMES + user.nickname_hash, uuid)
-    changes[USERS + uuid] = _encode(changed)
+    changes[USERS + uuid] = _encode_user(changed)
     _join_groups(
         look,
         changes,
@@ -133,7 +133,7 @@ def create_group(look: Look, group: Group) -> Changes:
     that does not exist."""
     changes: Changes = {}
     _take_name(look, changes, _GROUPNAMES + group.groupname_hash, group.uuid, "groupname")
-    changes[GROUPS + group.uuid] = _encode(group)
+    changes[GROUPS + group.uuid] = _encode_group(group)
     _admit_members(look, changes, group.uuid, added=group.members, removed=(), now_ms=group.updated_at)
     return changes
 
@@ -146,7 +146,7 @@ def update_group(look: Look, uuid: str, now_ms: int, **fields: object) -> Change
     if changed.groupname_hash != group.groupname_hash:
         _take_name(look, changes, _GROUPNAMES + changed.groupname_hash, uuid, "groupname")
         _free_name(look, changes, _GROUPNAMES + group.groupname_hash, uuid)
-    changes[GROUPS + uuid] = _encode(changed)
+    changes[GROUPS + uuid] = _encode_group(changed)
     _admit_members(
         look,
         changes,
@@ -201,15 +201,23 @@ def _admit_members(
 
 
 def _with_members(group: Group, members: tuple[str, ...], now_ms: int) -> bytes:
-    if len(members) > MEMBERS_PER_GROUP_MAX:
-        raise BadRequest(f"a group has at most {MEMBERS_PER_GROUP_MAX} members", field="members")
-    return _encode(msgspec.structs.replace(group, members=members, updated_at=now_ms))
+    return _encode_group(msgspec.structs.replace(group, members=members, updated_at=now_ms))
 
 
 def _with_groups(user: User, groups: tuple[str, ...], now_ms: int) -> bytes:
-    if len(groups) > GROUPS_PER_USER_MAX:
+    return _encode_user(msgspec.structs.replace(user, groups=groups, updated_at=now_ms))
+
+
+def _encode_group(group: Group) -> bytes:
+    if len(group.members) > MEMBERS_PER_GROUP_MAX:
+        raise BadRequest(f"a group has at most {MEMBERS_PER_GROUP_MAX} members", field="members")
+    return _encode(group)
+
+
+def _encode_user(user: User) -> bytes:
+    if len(user.groups) > GROUPS_PER_USER_MAX:
         raise BadRequest(f"a user is in at most {GROUPS_PER_USER_MAX} groups", field="groups")
-    return _encode(msgspec.structs.replace(user, groups=groups, updated_at=now_ms))
+    return _encode(user)
 
 
 def _including(items: tuple[str, ...], item: str) -> tuple[str, ...]:
