@@ -1,6 +1,7 @@
 """Reads request bodies within their limits of size and time, and checks JSON."""
 
 import asyncio
+import re
 from typing import TypeVar
 
 import msgspec
@@ -64,7 +65,16 @@ async def read_fields(request: web.BaseRequest, kind: type[_Fields], limit_bytes
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"the body is not what is expected: {error}", code="invalid_body") from None
+        raise BadRequest(f"the body is not what is expected: {error}", code="invalid_body", **at_fault(error)) from None
+
+
+_FIELD = re.compile(r"at `\$\.(\w+)|required field `(\w+)`")
+
+
+def at_fault(error: msgspec.ValidationError) -> dict[str, str]:
+    """The member `field` of the problem, if the error is one field's."""
+    found = _FIELD.search(str(error))
+    return {} if found is None else {"field": found[1] or found[2]}
 
 
 def _too_large(size_bytes: int, limit_bytes: int) -> TooLarge:

@@ -16,7 +16,7 @@ from kvs.keys import check_key
 from kvs.limits import BULK_MAX_BYTES, BULK_MAX_ITEMS
 from kvs.server import parse
 from kvs.server.authorisation import delete_guard
-from kvs.server.body import parse_json, read_body
+from kvs.server.body import at_fault, parse_json, read_body
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.values import stored_type
 from kvs.server.problems import describe
@@ -79,7 +79,7 @@ class Bulk:
             ttl_ms = self._context.config.default_ttl if item.ttl is None else parse.ttl_ms(item.ttl)
             return await self._context.put_command(principal, data_key(key), data, content_type, ttl_ms, condition)
         except msgspec.ValidationError as error:
-            return BadRequest(f"the item is not a bulk operation: {error}", code="invalid_item")
+            return BadRequest(f"the item is not a bulk operation: {error}", code="invalid_item", **at_fault(error))
         except KvsError as error:
             return error
 
