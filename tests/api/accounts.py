@@ -41,10 +41,10 @@ class Caller(Client):
         """One exchange with a JSON body, or none."""
         return self.send(method, target, None if document is None else json.dumps(document).encode())
 
-    def pages(self, target: str, name: str) -> list[Any]:
-        """The items of all pages of a list; `target` has a query."""
+    def pages(self, target: str, name: str, cursor: str = "") -> list[Any]:
+        """The items of all pages of a list, or of those from a cursor on; `target` has a query."""
         items: list[Any] = []
-        cursor = ""
+        cursor = f"&cursor={cursor}" if cursor else ""
         while True:
             page = self.get(target + cursor).json
             items += page[name]
