@@ -24,7 +24,8 @@ class _Window(NamedTuple):
 
 
 class SlidingWindow:
-    """At most `limit` hits a client in any `window_ms`. Times are any clock's milliseconds that do not go back."""
+    """At most `limit` hits a client in any `window_ms`. Times are any clock's milliseconds. A clock that is set back
+    forgives nothing and locks nobody out: what was counted counts as if it had just happened."""
 
     def __init__(self, limit: int, window_ms: int, tracked_max: int) -> None:
         """`tracked_max`: clients remembered; those that came first are forgotten first."""
@@ -53,7 +54,9 @@ class SlidingWindow:
         if window is None:
             return _Window(now_ms, 0, 0)
         gone = (now_ms - window.start_ms) // self._window_ms
-        if gone <= 0:
+        if gone < 0:
+            return window._replace(start_ms=now_ms)
+        if gone == 0:
             return window
         start_ms = window.start_ms + gone * self._window_ms
         return _Window(start_ms, 0, window.used if gone == 1 else 0)
