@@ -44,7 +44,8 @@ class Runner:
         now_ms: Callable[[], int],
         on_changed: Callable[[Sequence[bytes]], None] = lambda _: None,
     ) -> None:
-        """`on_changed` hears which of KVS's own records were written, before anybody is answered."""
+        """`on_changed` hears which of KVS's own records were written, before anybody is answered. Of a commit that
+        failed it hears once the store is open again: then the records may be the new ones."""
         self._store = store
         self._node = node
         self._now_ms = now_ms
@@ -148,7 +149,8 @@ class Runner:
             if group.batch:
                 await self._loop.run_in_executor(self._thread, self._store.commit, group.batch)
         except Exception as error:  # whatever it was, nobody knows what the disk holds
-            self._degrade(error)
+            changed = [effect for effect in group.effects if isinstance(effect, Changed)]
+            self._degrade(error, changed)
             return
         for effect in self._node.committed(group):
             self._perform(effect)
@@ -169,14 +171,15 @@ class Runner:
 
     # --- after a failed commit ---
 
-    def _degrade(self, error: Exception) -> None:
+    def _degrade(self, error: Exception, changed: Sequence[Changed] = ()) -> None:
+        """`changed`: the records that are the old or the new ones, nobody knows."""
         unforeseen = None if isinstance(error, StoreError) else error
         log.error(
             "A write failed: the node takes no writes until the store is verified",
             error=str(error),
             exc_info=unforeseen,
         )
-        self._recovery = asyncio.create_task(self._recover(), name="recovery")
+        self._recovery = asyncio.create_task(self._recover(changed), name="recovery")
         self._fail_waiting(_degraded())
 
     def _fail_waiting(self, error: Unavailable) -> None:
@@ -187,7 +190,7 @@ class Runner:
                 reply.set_exception(error)
         self._replies.clear()
 
-    async def _recover(self) -> None:
+    async def _recover(self, changed: Sequence[Changed]) -> None:
         delay_ms = RECOVERY_RETRY_MIN_MS
         while True:
             await asyncio.sleep(delay_ms / 1000)
@@ -202,6 +205,8 @@ class Runner:
             except Exception:
                 log.exception("Reopening the store failed", retry_ms=delay_ms)
             else:
+                for effect in changed:
+                    self._perform(effect)
                 log.info("The store was reopened and verified: the node takes writes again")
                 self._recovery = None
                 return

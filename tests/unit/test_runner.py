@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -191,6 +191,35 @@ async def test_after_a_failed_commit_writes_are_refused_until_the_store_was_reop
     assert store.reopened == 1
     after = await runner.write(put("after"))
     assert version(after) > version(before)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_what_a_failed_commit_may_have_changed_is_told_once_the_store_is_open_again(
+    store: GatedStore, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Otherwise a token whose revocation reached the disk would stay good for whoever remembers it."""
+    heard: list[tuple[Sequence[bytes], bool]] = []
+    monkeypatch.setattr(runner_module, "RECOVERY_RETRY_MIN_MS", 1)
+    writer = Runner(store, make_node(store), lambda: NOW, lambda entries: heard.append((entries, writer.degraded)))
+    writer.start()
+    commit = store.commit
+
+    def lose_the_answer(batch: Batch) -> None:
+        if kept:
+            commit(batch)
+        raise StoreError("nobody knows")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "commit", lose_the_answer)
+        with pytest.raises(Unavailable):
+            await writer.submit([put("a"), Put(entry=b"stoken/1", uuid=new_uuid(), codec=RAW, payload=b"{}")])
+        assert heard == []
+    await until(lambda: not writer.degraded)
+    assert heard == [((b"stoken/1",), True)]
+    assert (store.get(b"stoken/1") is not None) == kept
+    await writer.write(put("b"))
+    assert len(heard) == 1
+    await writer.stop()
 
 
 async def test_recovery_goes_on_trying_whatever_reopening_raises(
