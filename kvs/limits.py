@@ -56,6 +56,14 @@ GROUP_MAX_BYTES = 8 * 1024 * 1024
 WAITING_MAX_BYTES = 256 * 1024 * 1024
 """Values waiting for their commit; beyond it new writes are told to come back (503 `overloaded`)."""
 
+# --- the Merkle tree ---
+
+RUN_ITEMS_MEAN = 256
+RUN_ITEMS_MAX = 2_048
+"""A run is read whole when a range ends in it; longer ones than this are as good as never made by chance."""
+RUNS_FOR_A_COARSE_SPLIT = 8
+"""Ranges of so many whole runs are cut between runs, others between items."""
+
 # --- recovery after a failed write ---
 
 RECOVERY_RETRY_MIN_MS = 500

@@ -26,7 +26,7 @@ class LoneNode:
 
     def __init__(self, *, versions_max: int = 3, tombstone_retention_ms: int = 1000) -> None:
         self.store = MemoryStore()
-        self.settings = NodeSettings("node1", 1, versions_max, tombstone_retention_ms)
+        self.settings = NodeSettings("node1", 1, versions_max, tombstone_retention_ms, 60_000)
         self.node = Node(self.settings, read_progress(self.store))
 
     def restart(self, *, versions_max: int | None = None) -> None:

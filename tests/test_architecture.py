@@ -53,6 +53,8 @@ PURE = [
     "kvs/auth/tokens.py",
     "kvs/cluster/clock.py",
     "kvs/cluster/events.py",
+    "kvs/cluster/merging.py",
+    "kvs/cluster/merkle.py",
     "kvs/cluster/node.py",
     "kvs/server/authorisation.py",
     "kvs/server/cursor.py",

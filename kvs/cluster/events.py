@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from kvs.cluster.merging import Verdict
+from kvs.cluster.merkle import TreeEdit
 from kvs.errors import KvsError
 from kvs.storage.record import JSON, Record
 
@@ -30,12 +32,14 @@ answer holds for the very record that is replaced. Raises the KvsError that refu
 
 
 class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Store a value. `uuid` is the new version's; `ttl_ms` 0 is for ever."""
+    """Store a value. `uuid` is the new version's; `ttl_ms` 0 is for ever; `digest` is the `value_digest` of the value,
+    empty when the plan shall make it."""
 
     entry: bytes
     uuid: bytes
     codec: int
     payload: bytes
+    digest: bytes = b""
     content_type: str = JSON
     owner: str = ""
     ttl_ms: int = 0
@@ -93,7 +97,16 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     entry: bytes
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim
+class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Take in a record that the peer `source` sent, as far as it wins. `digest` is the `value_digest` of its value."""
+
+    entry: bytes
+    record: Record
+    digest: bytes
+    source: str
+
+
+Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge
 
 
 class Written(NamedTuple):
@@ -109,21 +122,36 @@ class Transacted(NamedTuple):
     values: Mapping[bytes, bytes | None]
 
 
+class Merged(NamedTuple):
+    """Whether a record from a peer is the current one now, or was before."""
+
+    verdict: Verdict
+
+
 class Swept(NamedTuple):
     """How many entries were removed, or revisions dropped."""
 
     entries: int
 
 
-Outcome = Written | Transacted | Swept | KvsError
+Outcome = Written | Transacted | Merged | Swept | KvsError
+
+
+class Change(NamedTuple):
+    """A new current record. `source` is the peer that it came from, empty for a write of this node's clients."""
+
+    entry: bytes
+    record: Record
+    source: str = ""
 
 
 class Plan(NamedTuple):
-    """What a command does: entries to write, the answer, and events worth a line in the log."""
+    """What a command does: entries to write, the answer, events worth a line in the log, new current records."""
 
     batch: dict[bytes, bytes | None]
     outcome: Outcome
     reports: tuple["Report", ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 class Report(NamedTuple):
@@ -140,6 +168,12 @@ class Changed(NamedTuple):
     entries: tuple[bytes, ...]
 
 
+class Committed(NamedTuple):
+    """Effect: these records are on the disk, in this order. Only in a cluster."""
+
+    changes: list[Change]
+
+
 class Reply(NamedTuple):
     """Effect: answer the submission with this ticket. Only after the commit: nobody hears of a write that is not on
     the disk, nor of a refusal that rests on one."""
@@ -148,7 +182,7 @@ class Reply(NamedTuple):
     outcomes: list[Outcome]
 
 
-Effect = Changed | Reply | Report
+Effect = Changed | Committed | Reply | Report
 
 
 class Submission(NamedTuple):
@@ -160,7 +194,8 @@ class Submission(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Planned submissions that are committed together."""
+    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree."""
 
     batch: dict[bytes, bytes | None]
     effects: list[Effect]
+    edit: TreeEdit | None = None

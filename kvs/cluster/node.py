@@ -4,6 +4,8 @@
     store.commit(group.batch)                              the caller's part
     effects = node.committed(group)                        what follows, now that it is on the disk
 
+Writes of clients and records of peers go the same way; they differ in who stamps the version.
+
 Nothing here waits, reads a clock or touches a disk: the time and the reader are arguments, the results are values. If
 the commit fails, the group is thrown away and `resume` takes up what the disk really holds. Versions and sequence
 numbers that were given out in vain are simply skipped.
@@ -17,12 +19,16 @@ import msgspec
 from kvs.cluster.clock import Clock
 from kvs.cluster.events import (
     ANY,
+    Change,
     Changed,
     Command,
+    Committed,
     Condition,
     Delete,
     Effect,
     Group,
+    Merge,
+    Merged,
     Plan,
     Put,
     Reply,
@@ -36,6 +42,8 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
+from kvs.cluster.merging import Verdict, entombed, judge
+from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.errors import CorruptRecord, KvsError, NotFound, PreconditionFailed, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
@@ -45,13 +53,14 @@ from kvs.storage.keyspace import (
     SYSTEM,
     change_row,
     metadata_key,
+    path_of,
     revision_range,
     revision_row,
     split_moment,
     split_revision,
 )
-from kvs.storage.record import Record, derived_uuid, uuid_text
-from kvs.storage.retention import expiry_limit, may_go, tombstone_limit
+from kvs.storage.record import Record, derived_uuid, uuid_text, value_digest
+from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
 from kvs.storage.revisions import dropped, kept_after
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
 from kvs.storage.store import Reader
@@ -64,25 +73,34 @@ class NodeSettings(NamedTuple):
     joined_timestamp: int
     versions_max: int
     tombstone_retention_ms: int
+    clock_drift_max_ms: int
 
 
 class Node:
-    """The state that decides: the clock and the sequence. All else is read through the reader that is handed in."""
+    """The state that decides: the clock, the sequence and the Merkle tree (in a cluster). All else is read through the
+    reader that is handed in."""
 
-    def __init__(self, settings: NodeSettings, progress: Progress) -> None:
+    def __init__(self, settings: NodeSettings, progress: Progress, tree: Tree | None = None) -> None:
         self._settings = settings
         self._clock = Clock(progress.timestamp, progress.counter)
         self._seq = progress.seq
+        self.tree = tree
+        self._edit: TreeEdit | None = None
+        self.floor_ms: int | None = None
+        """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
 
-    def resume(self, progress: Progress) -> None:
+    def resume(self, progress: Progress, tree: Tree | None = None) -> None:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
         self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
         self._seq = max(self._seq, progress.seq)
+        self.tree = tree
 
     def plan_group(self, submissions: Iterable[Submission], reader: Reader, now_ms: int) -> Group:
         """Plan the submissions in order; each sees what those before it will have written."""
         view = Overlay(reader)
+        self._edit = self.tree.edit() if self.tree is not None else None
         effects: list[Effect] = []
+        changes: list[Change] = []
         for ticket, commands, _ in submissions:
             reply = Reply(ticket, [])
             for command in commands:
@@ -97,16 +115,22 @@ class Node:
                     view.write(plan.batch)
                     reply.outcomes.append(plan.outcome)
                     effects.extend(plan.reports)
+                    changes.extend(plan.changes)
             effects.append(reply)
         changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
         if changed:
             effects.insert(0, Changed(changed))
+        if self._edit is not None:
+            view.write(self._edit.rows())
+            effects.append(Committed(changes))
         if view.batch:
             view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
-        return Group(view.batch, effects)
+        return Group(view.batch, effects, self._edit)
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
+        if self.tree is not None and group.edit is not None:
+            self.tree.apply(group.edit)
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -124,6 +148,8 @@ class Node:
                 return self._sweep(command, view, now_ms)
             case Trim():
                 return self._trim(command, view)
+            case Merge():
+                return self._merge(command, view, now_ms)
 
     # --- writes ---
 
@@ -139,13 +165,14 @@ class Node:
             counter=counter,
             origin=self._settings.node_id,
             origin_joined=self._settings.joined_timestamp,
+            base=current.version,
             owner=_owner(command, live),
             expires_at=now_ms + command.ttl_ms if command.ttl_ms else 0,
             content_type=command.content_type,
             codec=command.codec,
             payload=command.payload,
         )
-        return self._replace(command.entry, current, record, view, created=live is None)
+        return self._replace(command.entry, current, record, view, created=live is None, digest=command.digest)
 
     def _delete(self, command: Delete, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
@@ -161,6 +188,7 @@ class Node:
             counter=counter,
             origin=self._settings.node_id,
             origin_joined=self._settings.joined_timestamp,
+            base=current.version,
             owner=_owner(command, live),
             deleted=True,
         )
@@ -182,6 +210,7 @@ class Node:
             counter=counter,
             origin=self._settings.node_id,
             origin_joined=self._settings.joined_timestamp,
+            base=current.version,
             owner=_owner(command, live),
         )
         return self._replace(command.entry, current, record, view, created=live is None)
@@ -194,7 +223,8 @@ class Node:
             return current.live(now_ms)
 
         values = command.decide(look, now_ms)
-        batch: dict[bytes, bytes | None] = {}
+        written = Overlay(view)
+        changes: list[Change] = []
         for entry, value in values.items():
             current = read_current(view, entry)
             live = current.live(now_ms)
@@ -207,14 +237,68 @@ class Node:
                 counter=counter,
                 origin=self._settings.node_id,
                 origin_joined=self._settings.joined_timestamp,
+                base=current.version,
                 deleted=value is None,
                 payload=value or b"",
             )
-            batch.update(self._replace(entry, current, record, view, created=live is None).batch)
-        return Plan(batch, Transacted(values))
+            plan = self._replace(entry, current, record, written, created=live is None)
+            written.write(plan.batch)
+            changes.extend(plan.changes)
+        return Plan(written.batch, Transacted(values), changes=tuple(changes))
 
-    def _replace(self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool) -> Plan:
-        """The batch that makes `record` the current one: record, indexes, revision, change log."""
+    def _merge(self, command: Merge, view: Reader, now_ms: int) -> Plan:
+        entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
+        current = read_current(view, entry)
+        held = None if current.stored is None else current.stored.record
+        verdict = judge(held, incoming)
+        reports = self._observe(entry, incoming, source, now_ms)
+        if held is not None and verdict.conflict:
+            reports += (_conflict(entry, held, incoming, verdict, source),)
+        outcome = Merged(verdict)
+        if verdict.kind == "wins":
+            if held is None and self._is_over(incoming, now_ms):
+                return Plan({}, outcome, reports)
+            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest)
+            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
+        if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
+            return Plan(self._keep_loser(entry, current.stored, incoming), outcome, reports)
+        return Plan({}, outcome, reports)
+
+    def _is_over(self, record: Record, now_ms: int) -> bool:
+        """Whether a record that is not here would leave the disk at once: it has no place in the tree either."""
+        return may_go(
+            record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=self._tombstone_limit(now_ms)
+        ) and not must_stay_as_tombstone(record)
+
+    def _observe(self, entry: bytes, record: Record, source: str, now_ms: int) -> tuple[Report, ...]:
+        """Keep the clock above what peers write; not above a clock that is far ahead, or one wrong clock moves all."""
+        if record.timestamp <= now_ms + self._settings.clock_drift_max_ms:
+            self._clock.last = max(self._clock.last, (record.timestamp, record.counter))
+            return ()
+        ahead_ms = record.timestamp - now_ms
+        return (
+            Report(
+                "Record from the future",
+                {"entry": entry, "origin": record.origin, "ahead_ms": ahead_ms, "peer": source},
+            ),
+        )
+
+    def _keep_loser(self, entry: bytes, stored: Stored, loser: Record) -> dict[bytes, bytes | None]:
+        """The batch that puts a discarded concurrent version into the history, as the one before the current record."""
+        kept = kept_after(stored.kept, self._versions_max(entry))
+        if not kept:
+            return {}
+        batch: dict[bytes, bytes | None] = {
+            revision_row(entry, gone): None for gone in dropped(stored.generation, stored.kept, kept)
+        }
+        batch[revision_row(entry, stored.generation)] = encode(entry, Stored(loser, stored.seq, stored.generation, 0))
+        batch[entry] = encode(entry, stored._replace(generation=stored.generation + 1, kept=kept))
+        return batch
+
+    def _replace(
+        self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool, digest: bytes = b""
+    ) -> Plan:
+        """The batch that makes `record` the current one: record, indexes, revision, change log, Merkle item."""
         batch: dict[bytes, bytes | None] = {}
         generation, kept = 1, 0
         reports: tuple[Report, ...] = ()
@@ -236,7 +320,10 @@ class Node:
         batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
         batch.update((row, b"") for row in index_rows(entry, record))
         batch[change_row(self._seq)] = entry
-        return Plan(batch, Written(record, created), reports)
+        if self._edit is not None:
+            item = item_of(entry, record, digest or value_digest(record.data))
+            batch.update(self._edit.put(view, entry, item))
+        return Plan(batch, Written(record, created), reports, (Change(entry, record),))
 
     def _versions_max(self, entry: bytes) -> int:
         return self._settings.versions_max if entry.startswith(DATA) else 1
@@ -245,9 +332,7 @@ class Node:
 
     def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
         batch: dict[bytes, bytes | None] = {}
-        expiry_limit_ms = expiry_limit(now_ms)
-        # A lone node is in sync with itself: its floor is its own clock.
-        tombstone_limit_ms = tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms=now_ms)
+        expiry_limit_ms, tombstone_limit_ms = expiry_limit(now_ms), self._tombstone_limit(now_ms)
         removed = 0
         for row in command.rows:
             _, entry = split_moment(row)
@@ -255,9 +340,26 @@ class Node:
             if current.stored is None or row not in index_rows(entry, current.stored.record):
                 batch[row] = None
             elif may_go(current.stored.record, expiry_limit_ms=expiry_limit_ms, tombstone_limit_ms=tombstone_limit_ms):
-                batch.update(removal(entry, current.stored))
+                batch.update(self._remove(entry, current.stored, view))
                 removed += 1
         return Plan(batch, Swept(removed))
+
+    def _remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
+        """The batch that takes a record off the disk, or leaves a tombstone in its place."""
+        batch = removal(entry, stored)
+        if self._edit is None:
+            return batch
+        if not must_stay_as_tombstone(stored.record):
+            return batch | self._edit.remove(view, entry)
+        tombstone = entombed(stored.record)
+        batch[entry] = encode(entry, Stored(tombstone, stored.seq, stored.generation, kept=0))
+        batch[change_row(stored.seq)] = entry
+        batch.update((row, b"") for row in index_rows(entry, tombstone))
+        return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
+
+    def _tombstone_limit(self, now_ms: int) -> int:
+        floor_ms = now_ms if self.floor_ms is None else self.floor_ms
+        return tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms)
 
     def _trim(self, command: Trim, view: Reader) -> Plan:
         entry = command.entry
@@ -273,6 +375,15 @@ class Node:
         if stored is not None and kept < stored.kept:
             batch[entry] = encode(entry, stored._replace(kept=kept))
         return Plan(batch, Swept(dropped_count))
+
+
+def _conflict(entry: bytes, held: Record, incoming: Record, verdict: Verdict, source: str) -> Report:
+    """The line in the log. The key is shown; values never are."""
+    names = ("held", "incoming") if verdict.kind == "loses" else ("incoming", "held")
+    fields: dict[str, object] = {"key": path_of(entry), "rule": verdict.rule, "winner": names[0], "peer": source}
+    for name, record in (("held", held), ("incoming", incoming)):
+        fields[name] = f"{record.timestamp}.{record.counter} {uuid_text(record.uuid)} of {record.origin}"
+    return Report("Conflict resolved", fields)
 
 
 def _authorise(command: Put | Delete | Restore, current: Current, view: Reader, now_ms: int) -> None:

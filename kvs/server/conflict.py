@@ -40,7 +40,9 @@ def _write_node(directory: Path, node_id: str, joined_ms: int, now_ms: int) -> N
     store = LevelDBStore(directory, sync=True)
     try:
         identity = open_state(store, joined_ms)
-        settings = NodeSettings(node_id, identity.joined_timestamp, versions_max=3, tombstone_retention_ms=0)
+        settings = NodeSettings(
+            node_id, identity.joined_timestamp, versions_max=3, tombstone_retention_ms=0, clock_drift_max_ms=0
+        )
         node = Node(settings, read_progress(store))
         put = Put(
             entry=data_key(CONFLICT_KEY), uuid=new_uuid(), codec=RAW, payload=orjson.dumps({"written_by": node_id})

@@ -77,7 +77,13 @@ class Server:
         self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")
         identity = open_state(self._store, unix_ms())
         versions_max = config.max_revisions if config.revision_history_enabled else 1
-        settings = NodeSettings(config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention)
+        settings = NodeSettings(
+            config.node_id,
+            identity.joined_timestamp,
+            versions_max,
+            config.tombstone_retention,
+            config.max_clock_drift,
+        )
         node = Node(settings, read_progress(self._store))
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)

@@ -1,7 +1,8 @@
 """A record as bytes on disk.
 
     stored   := format:u8 checksum:u32 seq:u64 generation:u32 kept:u32 record
-    record   := flags:u8 codec:u8 timestamp:u64 counter:u32 origin_joined:u64 expires_at:u64 uuid:16
+    record   := flags:u8 codec:u8 timestamp:u64 counter:u32 origin_joined:u64 base_timestamp:u64 base_counter:u32
+                expires_at:u64 uuid:16
                 origin_length:u8 owner_length:u8 type_length:u8 origin owner type payload
     flags    := 1 for a tombstone, else 0
 
@@ -28,8 +29,8 @@ FORMAT = 1
 
 _DELETED = 1
 _PREFIX = struct.Struct(">BI")
-_HEAD = struct.Struct(">BIQII BBQIQQ16s BBB")
-_BODY = struct.Struct(">QII BBQIQQ16s BBB")
+_HEAD = struct.Struct(">BIQII BBQIQQIQ16s BBB")
+_BODY = struct.Struct(">QII BBQIQQIQ16s BBB")
 
 
 class Stored(NamedTuple):
@@ -57,6 +58,7 @@ def encode(key: bytes, stored: Stored) -> bytes:
             record.timestamp,
             record.counter,
             record.origin_joined,
+            *record.base,
             record.expires_at,
             record.uuid,
             len(origin),
@@ -83,6 +85,8 @@ def decode(key: bytes, raw: bytes) -> Stored:
             timestamp,
             counter,
             origin_joined,
+            base_timestamp,
+            base_counter,
             expires_at,
             uuid,
             origin_length,
@@ -107,6 +111,7 @@ def decode(key: bytes, raw: bytes) -> Stored:
             counter=counter,
             origin=raw[_HEAD.size : owner_at].decode(),
             origin_joined=origin_joined,
+            base=(base_timestamp, base_counter),
             owner=raw[owner_at:type_at].decode() if owner_length else "",
             expires_at=expires_at,
             deleted=flags == _DELETED,

@@ -13,7 +13,9 @@
                      empty                tombstone index: current records that are tombstones
     c <seq:u64>      <space><key>         change log: the latest local commit of every key
     n <name>         see state.py         node state
-    m, a             kept free            Merkle leaves, audit log
+    i <space><key>   32 bytes             Merkle item of a current record (see kvs/cluster/merkle.py)
+    m <space><key>   count:u32 sum:32     Merkle run: the items from this entry key up to the next run's
+    a                kept free            audit log
 
 Integers are big-endian, so the order of bytes is the order of numbers. `<space>` is the byte `d` or `s`.
 A `<space><key>` is called an entry key; a user's key can never reach another kind of entry, because it always stands
@@ -33,6 +35,8 @@ EXPIRIES = b"e"
 TOMBSTONES = b"x"
 CHANGES = b"c"
 STATE = b"n"
+ITEMS = b"i"
+RUNS = b"m"
 
 _TIME = Struct(">cQI")
 _MOMENT = Struct(">cQ")
@@ -47,6 +51,16 @@ def data_key(key: bytes) -> bytes:
 def system_key(key: bytes) -> bytes:
     """The entry key of one of KVS's own keys."""
     return SYSTEM + key
+
+
+def path_of(entry: bytes) -> str:
+    """An entry key as text: a user's key as it is, one of KVS's own behind a slash, which no user's key begins with."""
+    return entry[1:].decode(errors="replace") if entry.startswith(DATA) else "/" + entry[1:].decode(errors="replace")
+
+
+def entry_of(path: str) -> bytes:
+    """What `path_of` was made of."""
+    return SYSTEM + path[1:].encode() if path.startswith("/") else DATA + path.encode()
 
 
 def metadata_key(entry: bytes) -> bytes:

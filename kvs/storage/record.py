@@ -16,7 +16,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `uuid` is 16 bytes (UUIDv4), `timestamp` and `expires_at` are Unix milliseconds (0: never), `counter` orders
     versions inside one millisecond, `origin_joined` is the joined timestamp of the node `origin` (0: unknown),
-    `owner` a user's uuid or empty. `payload` is the value encoded by `codec`; a tombstone's is empty.
+    `owner` a user's uuid or empty. `base` is the (timestamp, counter) of the version that the writer replaced, (0, 0)
+    for none: two versions neither of which is the other's base or older than it were written without knowing of each
+    other. `payload` is the value encoded by `codec`; a tombstone's is empty.
     """
 
     uuid: bytes
@@ -24,6 +26,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counter: int
     origin: str
     origin_joined: int
+    base: tuple[int, int] = (0, 0)
     owner: str = ""
     expires_at: int = 0
     deleted: bool = False
@@ -39,6 +42,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_live(self, now_ms: int) -> bool:
         """Whether a reader at `now_ms` sees a value."""
         return not self.deleted and (self.expires_at == 0 or self.expires_at > now_ms)
+
+
+def value_digest(data: bytes) -> bytes:
+    """BLAKE2b-256 of a value as the client sent it."""
+    return blake2b(data, digest_size=32).digest()
 
 
 class UuidSource:

@@ -21,6 +21,12 @@ def expiry_limit(now_ms: int) -> int:
     return now_ms - EXPIRY_GRACE_MS
 
 
+def must_stay_as_tombstone(record: Record) -> bool:
+    """Whether an expired record turns into a tombstone when it may go, instead of vanishing: the version that it
+    replaced may still be current on a node that never saw this one."""
+    return not record.deleted and record.base != (0, 0)
+
+
 def may_go(record: Record, *, expiry_limit_ms: int, tombstone_limit_ms: int) -> bool:
     """Whether the current record of a key may be removed with all that belongs to it."""
     if record.deleted:

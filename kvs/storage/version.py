@@ -35,13 +35,14 @@ class Precedence(NamedTuple):
 def content_hash(record: Record) -> bytes:
     """BLAKE2b-256 of everything about the value that a reader can see, whatever codec stores it.
 
-    `origin` and `owner` are part of it: two records that differ only there must not count as equal.
+    `origin`, `owner` and `base` are part of it: two records that differ only there must not count as equal.
     """
     digest = blake2b(digest_size=32)
     for part in (record.origin.encode(), record.owner.encode(), record.content_type.encode(), record.data):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
-    digest.update(record.expires_at.to_bytes(8, "big"))
+    for number in (record.expires_at, *record.base):
+        digest.update(number.to_bytes(8, "big"))
     return digest.digest()
 
 

@@ -45,7 +45,7 @@ class GatedStore(MemoryStore):
 
 
 def make_node(store: MemoryStore) -> Node:
-    settings = NodeSettings("node1", 1, versions_max=3, tombstone_retention_ms=1000)
+    settings = NodeSettings("node1", 1, versions_max=3, tombstone_retention_ms=1000, clock_drift_max_ms=60_000)
     return Node(settings, read_progress(store))
 
 

@@ -1,0 +1,61 @@
+"""What becomes of a record that comes from another node.
+
+    held here            incoming                      verdict
+    nothing              any                           wins
+    a record             the same version              known
+    a record             greater by the order          wins
+    a record             smaller by the order          loses
+
+The order is that of kvs/storage/version.py, so that every node reaches the same answer. A verdict is a conflict when
+neither writer knew of the other's version: the winner was written upon an older version than the loser. Such a loser
+is worth a line in the log and a place in the history; one that was simply replaced is not.
+"""
+
+from typing import Literal, NamedTuple
+
+from kvs.storage.record import Record
+from kvs.storage.version import precedence
+
+RULES = ("timestamp", "timestamp", "joined", "uuid", "content", "content")
+"""The rule of the order that decided, by the field of a `Precedence` in which two records differ first."""
+
+
+class Verdict(NamedTuple):
+    """`rule` names what decided; `conflict` says that two writers did not know of each other."""
+
+    kind: Literal["wins", "known", "loses"]
+    rule: str = ""
+    conflict: bool = False
+
+
+def judge(held: Record | None, incoming: Record) -> Verdict:
+    """Pure, and the same on every node."""
+    if held is None:
+        return Verdict("wins")
+    mine, theirs = precedence(held), precedence(incoming)
+    if mine == theirs:
+        return Verdict("known")
+    rule = next(rule for rule, a, b in zip(RULES, mine, theirs, strict=True) if a != b)
+    winner, loser = (incoming, held) if theirs > mine else (held, incoming)
+    return Verdict(
+        kind="wins" if winner is incoming else "loses",
+        rule=rule,
+        conflict=winner.base < (loser.timestamp, loser.counter),
+    )
+
+
+def entombed(record: Record) -> Record:
+    """The tombstone that an expired record turns into: the same version, no value.
+
+    It stays where a plain removal would let an older version, which another node may still hold, come back.
+    """
+    return Record(
+        uuid=record.uuid,
+        timestamp=record.timestamp,
+        counter=record.counter,
+        origin=record.origin,
+        origin_joined=record.origin_joined,
+        base=record.base,
+        owner=record.owner,
+        deleted=True,
+    )

@@ -1,0 +1,285 @@
+"""Fingerprints over ranges of keys, kept up with every write.
+
+Every current record is an item: a 256-bit hash of its key, its version and its content. The fingerprint of a range is a
+hash of how many items it holds and of their sum modulo 2^256. Equal fingerprints mean equal records; sums add up, so
+that no two nodes need to agree on the shape of a tree, and one write changes one sum. (Range-based set reconciliation:
+Meyer, "Range-Based Set Reconciliation", 2023; additive hashes instead of XOR, whose collisions can be solved for.)
+
+    i <entry key>    item row: the item, 32 bytes
+    m <entry key>    run row: count:u32 sum:32, the items from this entry key up to the next run's
+
+A run begins where the hash of an entry key is divisible by RUN_ITEMS_MEAN, so that nodes cut alike whatever the order
+of their writes, and where a run would grow beyond RUN_ITEMS_MAX, so that nobody can choose keys that make one endless.
+The first run begins at the empty key and is always there. Runs are held in memory, some 60 bytes for RUN_ITEMS_MEAN
+records; their rows and the items' are written in the batch of the record, so that nothing is rebuilt after a crash.
+
+`Tree` is what the disk holds. `TreeEdit` is what a group of writes will make of it: thrown away if the commit fails.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import accumulate
+from struct import Struct
+from typing import NamedTuple
+
+from kvs.errors import StoreCorrupt
+from kvs.limits import RUN_ITEMS_MAX, RUN_ITEMS_MEAN, RUNS_FOR_A_COARSE_SPLIT
+from kvs.storage.keyspace import ITEMS, RUNS, after
+from kvs.storage.record import Record
+from kvs.storage.store import Reader
+
+ITEM_BYTES = 32
+FINGERPRINT_BYTES = 32
+_MODULUS = 1 << 256
+_VERSION = Struct(">HQIQQI?QBBB")
+_RUN = Struct(">I32s")
+
+
+class Sum(NamedTuple):
+    """How many items, and their sum modulo 2^256."""
+
+    size: int
+    total: int
+
+    def plus(self, other: "Sum") -> "Sum":
+        return Sum(self.size + other.size, (self.total + other.total) % _MODULUS)
+
+    def minus(self, other: "Sum") -> "Sum":
+        return Sum(self.size - other.size, (self.total - other.total) % _MODULUS)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What nodes compare, 32 bytes."""
+        data = self.total.to_bytes(32, "big") + self.size.to_bytes(8, "big")
+        return blake2b(data, digest_size=FINGERPRINT_BYTES).digest()
+
+
+EMPTY = Sum(0, 0)
+
+
+def item_of(entry: bytes, record: Record, digest: bytes) -> bytes:
+    """The item of a record under this entry key. `digest` is the `value_digest` of its value.
+
+    Everything that another node would store is in it, nothing of how it is stored: not the codec.
+    """
+    origin, owner, content_type = record.origin.encode(), record.owner.encode(), record.content_type.encode()
+    head = _VERSION.pack(
+        len(entry),
+        record.timestamp,
+        record.counter,
+        record.origin_joined,
+        *record.base,
+        record.deleted,
+        record.expires_at,
+        len(origin),
+        len(owner),
+        len(content_type),
+    )
+    data = b"".join((head, entry, record.uuid, origin, owner, content_type, digest))
+    return blake2b(data, digest_size=ITEM_BYTES).digest()
+
+
+def read_tree(reader: Reader) -> "Tree":
+    """The tree whose rows are in the store. Raises StoreCorrupt when a row is none."""
+    runs = {}
+    for row, raw in reader.scan(RUNS, after(RUNS)):
+        if len(raw) != _RUN.size:
+            raise StoreCorrupt("a run of the Merkle tree is unreadable")
+        count, total = _RUN.unpack(raw)
+        runs[row[1:]] = Sum(count, int.from_bytes(total, "big"))
+    return Tree(runs)
+
+
+class Tree:
+    """The runs. Raises nothing; what it reads through a reader must be the state that it was read from."""
+
+    def __init__(self, runs: dict[bytes, Sum]) -> None:
+        self._runs = {b"": EMPTY, **runs}
+        self._starts = sorted(self._runs)
+        self.root = EMPTY
+        for run in self._runs.values():
+            self.root = self.root.plus(run)
+        self._before: tuple[list[int], list[int]] | None = None
+
+    def edit(self) -> "TreeEdit":
+        return TreeEdit(self)
+
+    def apply(self, edit: "TreeEdit") -> None:
+        """Take over what a committed group changed."""
+        for start, run in edit.changed.items():
+            old = self._runs.pop(start, None)
+            if old is not None:
+                self.root = self.root.minus(old)
+            if run is not None:
+                self._runs[start] = run
+                self.root = self.root.plus(run)
+            if old is None and run is not None:
+                insort(self._starts, start)
+            elif old is not None and run is None:
+                del self._starts[bisect_left(self._starts, start)]
+        if edit.changed:
+            self._before = None
+
+    def run(self, start: bytes) -> Sum:
+        return self._runs[start]
+
+    def run_start(self, entry: bytes) -> bytes:
+        """Where the run that holds this entry key begins."""
+        return self._starts[bisect_right(self._starts, entry) - 1]
+
+    def start_before(self, start: bytes) -> bytes:
+        """Where the run in front of the one at `start` begins."""
+        return self._starts[bisect_left(self._starts, start) - 1]
+
+    def start_behind(self, start: bytes) -> bytes:
+        """Where the first run behind this entry key begins; empty when there is none."""
+        at = bisect_right(self._starts, start)
+        return self._starts[at] if at < len(self._starts) else b""
+
+    def sum_of(self, reader: Reader, start: bytes, stop: bytes) -> Sum:
+        """The items from `start` (inclusive) to `stop` (exclusive; empty: no end), which is not before `start`."""
+        end = self._sum_before(reader, stop) if stop else self.root
+        return end.minus(self._sum_before(reader, start))
+
+    def split(self, reader: Reader, start: bytes, stop: bytes, parts: int) -> list[bytes]:
+        """Entry keys within the range that cut it into about `parts` parts of like size, in order, without `start`.
+
+        Long ranges are cut between runs, where both sides of a comparison need no look at items; their parts are less
+        alike. Short ones are cut between items.
+        """
+        low = bisect_right(self._starts, start)
+        high = bisect_left(self._starts, stop) if stop else len(self._starts)
+        if high - low >= RUNS_FOR_A_COARSE_SPLIT:
+            return self._split_between_runs(low, high, parts)
+        keys = [entry for entry, _ in items(reader, start, stop)]
+        return [keys[len(keys) * part // parts] for part in range(1, parts)] if len(keys) >= parts else keys[1:]
+
+    def _split_between_runs(self, low: int, high: int, parts: int) -> list[bytes]:
+        counts, _ = self._sums_before()
+        first, last = counts[low], counts[high - 1]
+        cuts = {bisect_left(counts, first + (last - first) * part // parts, low, high - 1) for part in range(parts)}
+        return [self._starts[at] for at in sorted(cuts)]
+
+    def _sum_before(self, reader: Reader, entry: bytes) -> Sum:
+        """All items in front of an entry key."""
+        at = bisect_right(self._starts, entry) - 1
+        counts, totals = self._sums_before()
+        sum_ = Sum(counts[at], totals[at] % _MODULUS)
+        if self._starts[at] == entry:
+            return sum_
+        return sum_.plus(sum_items(reader, self._starts[at], entry))
+
+    def _sums_before(self) -> tuple[list[int], list[int]]:
+        """Counts and sums of all items in front of each run; made once after a change, when somebody asks."""
+        if self._before is None:
+            runs = [self._runs[start] for start in self._starts]
+            self._before = (
+                list(accumulate((run.size for run in runs), initial=0)),
+                list(accumulate((run.total for run in runs), initial=0)),
+            )
+        return self._before
+
+
+class TreeEdit:
+    """What a group of writes changes. `changed` maps the start of a run to its new sum, None when the run is gone."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.changed: dict[bytes, Sum | None] = {}
+        self._made: list[bytes] = []
+
+    def put(self, view: Reader, entry: bytes, item: bytes) -> dict[bytes, bytes | None]:
+        """The record under `entry` becomes `item`; returns the rows to write with it. `view` does not hold them yet."""
+        row = ITEMS + entry
+        old = view.get(row)
+        start = self._run_start(entry)
+        run = self._run(start)
+        if old is not None:
+            self.changed[start] = run.minus(_sum(old)).plus(_sum(item))
+        elif _is_cut(entry):
+            self._cut(view, start, entry, _sum(item))
+        else:
+            if run.size >= RUN_ITEMS_MAX:
+                keys = [key for key, _ in items(view, start, self._next_start(start))]
+                self._cut(view, start, keys[len(keys) // 2], EMPTY)
+                start = self._run_start(entry)
+            self.changed[start] = self._run(start).plus(_sum(item))
+        return {row: item}
+
+    def remove(self, view: Reader, entry: bytes) -> dict[bytes, bytes | None]:
+        """The record under `entry` goes; returns the rows to write with that."""
+        row = ITEMS + entry
+        old = view.get(row)
+        if old is None:
+            return {}
+        start = self._run_start(entry)
+        rest = self._run(start).minus(_sum(old))
+        if start == entry:
+            self.changed[start] = None
+            if start in self._made:
+                self._made.remove(start)
+            start = self._run_start(entry)
+            rest = rest.plus(self._run(start))
+        self.changed[start] = rest
+        return {row: None}
+
+    def rows(self) -> dict[bytes, bytes | None]:
+        """The rows of all changed runs."""
+        return {
+            RUNS + start: None if run is None else _RUN.pack(run.size, run.total.to_bytes(32, "big"))
+            for start, run in self.changed.items()
+        }
+
+    def _cut(self, view: Reader, start: bytes, entry: bytes, new: Sum) -> None:
+        """Make a run that begins at `entry` of the end of the run at `start` and of `new`."""
+        tail = sum_items(view, entry, self._next_start(start))
+        self.changed[start] = self._run(start).minus(tail)
+        self.changed[entry] = tail.plus(new)
+        insort(self._made, entry)
+
+    def _run(self, start: bytes) -> Sum:
+        changed = self.changed.get(start)
+        return self._tree.run(start) if changed is None else changed
+
+    def _run_start(self, entry: bytes) -> bytes:
+        start = self._tree.run_start(entry)
+        while self.changed.get(start, EMPTY) is None:
+            start = self._tree.start_before(start)
+        if self._made:
+            at = bisect_right(self._made, entry)
+            if at and self._made[at - 1] > start:
+                return self._made[at - 1]
+        return start
+
+    def _next_start(self, start: bytes) -> bytes:
+        """Where the run behind the one at `start` begins; empty when there is none."""
+        stop = self._tree.start_behind(start)
+        while stop and self.changed.get(stop, EMPTY) is None:
+            stop = self._tree.start_behind(stop)
+        at = bisect_right(self._made, start)
+        if at < len(self._made) and (not stop or self._made[at] < stop):
+            return self._made[at]
+        return stop
+
+
+def items(reader: Reader, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(entry key, item) from `start` (inclusive) to `stop` (exclusive; empty: no end), in order."""
+    for row, item in reader.scan(ITEMS + start, ITEMS + stop if stop else after(ITEMS)):
+        if len(item) != ITEM_BYTES:
+            raise StoreCorrupt("an item of the Merkle tree is unreadable")
+        yield row[1:], item
+
+
+def sum_items(reader: Reader, start: bytes, stop: bytes) -> Sum:
+    """The items of a range, read one by one."""
+    found = [item for _, item in items(reader, start, stop)]
+    return Sum(len(found), sum(int.from_bytes(item, "big") for item in found) % _MODULUS)
+
+
+def _sum(item: bytes) -> Sum:
+    return Sum(1, int.from_bytes(item, "big"))
+
+
+def _is_cut(entry: bytes) -> bool:
+    return int.from_bytes(blake2b(entry, digest_size=4).digest(), "big") % RUN_ITEMS_MEAN == 0
