@@ -35,6 +35,12 @@ class BadRequest(KvsError):
     code = "bad_request"
 
 
+class BadMessage(BadRequest):
+    """What a peer sent is none of the messages of the cluster."""
+
+    code = "bad_message"
+
+
 class Unauthorized(KvsError):
     """No token, or one that is not good: nobody is told why."""
 

@@ -64,6 +64,33 @@ RUN_ITEMS_MAX = 2_048
 RUNS_FOR_A_COARSE_SPLIT = 8
 """Ranges of so many whole runs are cut between runs, others between items."""
 
+# --- comparing and sending records between nodes ---
+
+ENTRY_MAX_BYTES = KEY_MAX_BYTES + 64
+"""An entry key: a user's key, or one of KVS's own, of which metadata have the longest."""
+PRINT_BYTES = 8
+"""What travels of a fingerprint or an item. Peers hold the cluster secret, so only chance makes two alike: one in
+10^13 for a million of them, and the next comparison has other ranges."""
+DIFF_RANGES_MAX = 2_048
+DIFF_ROOT_PARTS = 256
+"""A lone range, which is mostly the whole, is cut finely: it saves a round trip for 4 KB."""
+DIFF_PARTS = 16
+DIFF_LIST_BELOW = 32
+DIFF_LIST_BELOW_LATE = 160
+"""Ranges with fewer items are listed instead of cut; in late rounds longer ones too, which ends the descent."""
+DIFF_EARLY_ROUNDS = 3
+DIFF_KEYS_MAX = DIFF_RANGES_MAX * DIFF_LIST_BELOW_LATE
+FETCH_KEYS_MAX = 1_000
+SEND_MAX_BYTES = 4 * 1024 * 1024
+"""Records in one answer; one larger record still goes alone."""
+
+SESSION_KEYS_MAX = 100_000
+"""Records that one comparison moves; the next one goes on."""
+LEFT_TO_PUSH_MS = 2_000
+"""Records younger than this are on their way already."""
+TIMESTAMP_MAX = 1 << 48
+"""No version that a peer sends may be later (the year 10889): behind it there would be no room for newer ones."""
+
 # --- recovery after a failed write ---
 
 RECOVERY_RETRY_MIN_MS = 500
@@ -126,3 +153,54 @@ SWEEP_MAX_KEYS = 500
 EXPIRY_SWEEP_INTERVAL_S = 10
 TOMBSTONE_SWEEP_INTERVAL_S = 60
 REVISION_SWEEP_INTERVAL_S = 600
+
+# --- membership ---
+
+MEMBERS_MAX = 1_000
+"""Nodes known at one time, this one and those that are remembered or removed included."""
+ADDRESS_MAX_CHARS = 259
+"""A host name of 253, a colon, five digits."""
+INSTANCE_ID_MAX_CHARS = 64
+MEMBER_NUMBER_MAX = (1 << 53) - 1
+"""Incarnations and times of members: what every reader of JSON holds exactly."""
+PING_MAX_BYTES = 32 * 1024
+"""One with the most rumours, all of the longest, has 21 KiB."""
+MEMBER_LIST_MAX_BYTES = 1024 * 1024
+"""The longest list has 800 KB."""
+RUMOURS_PER_MESSAGE_MAX = 20
+INDIRECT_PROBES = 3
+SUSPECTS_ASKED_MAX = 3
+"""Suspects that are asked again in every interval, beside the peer whose turn it is."""
+HEALTH_MAX = 8
+"""The most by which a node that is unwell itself stretches its intervals and timeouts."""
+LAG_MIN_MS = 50
+"""An event loop this late is not worth a judgement; the limit is a quarter of `probe_timeout_ms` where that is more."""
+RELAYS_MAX = 256
+"""Peers that are pinged for others at one time."""
+CHECKS_MAX = 16
+"""Nodes known by rumour that are pinged at one time."""
+CHECK_PAUSE_MS = 10_000
+"""A node that did not answer a check is not checked again before this."""
+CONTEST_PINGS = 2
+"""How often the holder of an id is asked before another may have it."""
+CONTEST_TIMEOUT_MS = 1_000
+REFUSED_PAUSE_MS = 30_000
+"""So long a clone is refused without asking the holder of its id again, and an alarm about it is not repeated."""
+MEMBER_LIST_TIMEOUT_MS = 10_000
+EXCHANGE_PEERS_MAX = 3
+"""Each regular exchange of the member list is with 1 to this many peers."""
+REUNION_PAUSE_MS = 5_000
+"""An exchange with a peer that was down is not followed by the next such before this."""
+RETRY_INTERVAL_MS = 60_000
+RETRY_PEERS_MAX = 2
+"""Of the nodes that are down, tried in each such interval."""
+JOIN_PAUSE_MIN_MS = 1_000
+JOIN_PAUSE_MAX_MS = 60_000
+JOIN_SEEDS_MAX = 3
+"""Seeds that are asked at one time."""
+LEAVE_PEERS_MAX = 10
+"""That hear of a leave from the node itself; the others hear it from these."""
+MEMBERS_SAVE_INTERVAL_MS = 3_600_000
+"""When each member was last seen is saved this often."""
+REMEMBER_MIN_MS = 24 * 3_600_000
+"""A node that is silent is remembered at least so long after each start, however long ago it was seen before."""

@@ -1,6 +1,7 @@
 """A node on a memory store without a runner, and an oracle of what it should hold."""
 
 from kvs.cluster.events import Command, Outcome, Reply, Submission
+from kvs.cluster.merkle import Tree, item_of, items, read_tree
 from kvs.cluster.node import Node, NodeSettings
 from kvs.storage.codec import decode
 from kvs.storage.current import history, index_rows
@@ -17,23 +18,32 @@ from kvs.storage.keyspace import (
     revision_row,
 )
 from kvs.storage.memory import MemoryStore
-from kvs.storage.record import Record
+from kvs.storage.record import Record, value_digest
 from kvs.storage.state import read_progress
 
 
 class LoneNode:
     """Plans and commits like the runner, one group a call."""
 
-    def __init__(self, *, versions_max: int = 3, tombstone_retention_ms: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        versions_max: int = 3,
+        tombstone_retention_ms: int = 1000,
+        node_id: str = "node1",
+        joined: int = 1,
+        in_cluster: bool = False,
+    ) -> None:
         self.store = MemoryStore()
-        self.settings = NodeSettings("node1", 1, versions_max, tombstone_retention_ms, 60_000)
-        self.node = Node(self.settings, read_progress(self.store))
+        self.settings = NodeSettings(node_id, joined, versions_max, tombstone_retention_ms, 60_000)
+        self.node = Node(self.settings, read_progress(self.store), Tree({}) if in_cluster else None)
 
     def restart(self, *, versions_max: int | None = None) -> None:
         if versions_max is not None:
             self.settings = self.settings._replace(versions_max=versions_max)
         self.store = self.store.crash()
-        self.node = Node(self.settings, read_progress(self.store))
+        tree = None if self.node.tree is None else read_tree(self.store)
+        self.node = Node(self.settings, read_progress(self.store), tree)
 
     def do(self, now_ms: int, *commands: Command) -> list[Outcome]:
         """All commands in one group, each its own submission."""
@@ -43,6 +53,11 @@ class LoneNode:
         replies = [effect for effect in self.node.committed(group) if isinstance(effect, Reply)]
         assert [reply.ticket for reply in replies] == list(range(len(commands)))
         return [outcome for reply in replies for outcome in reply.outcomes]
+
+    @property
+    def tree(self) -> Tree:
+        assert self.node.tree is not None
+        return self.node.tree
 
     def live(self, entry: bytes, now_ms: int) -> Record | None:
         raw = self.store.get(entry)
@@ -69,3 +84,14 @@ class LoneNode:
         }
         assert found == expected
         assert set(self.rows(REVISIONS)) == revisions
+        if self.node.tree is not None:
+            self._check_tree(self.node.tree)
+
+    def _check_tree(self, tree: Tree) -> None:
+        expected = {}
+        for entry, raw in {**self.rows(DATA), **self.rows(SYSTEM)}.items():
+            record = decode(entry, raw).record
+            expected[entry] = item_of(entry, record, value_digest(record.data))
+        assert dict(items(self.store, b"", b"")) == expected
+        total = sum(int.from_bytes(item, "big") for item in expected.values()) % 2**256
+        assert tree.root == read_tree(self.store).root == (len(expected), total)

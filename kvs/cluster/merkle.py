@@ -17,12 +17,13 @@ records; their rows and the items' are written in the batch of the record, so th
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from struct import Struct
 from typing import NamedTuple
 
+from kvs.cluster.packing import separator
 from kvs.errors import StoreCorrupt
 from kvs.limits import RUN_ITEMS_MAX, RUN_ITEMS_MEAN, RUNS_FOR_A_COARSE_SPLIT
 from kvs.storage.keyspace import ITEMS, RUNS, after
@@ -142,20 +143,36 @@ class Tree:
         end = self._sum_before(reader, stop) if stop else self.root
         return end.minus(self._sum_before(reader, start))
 
-    def split(self, reader: Reader, start: bytes, stop: bytes, parts: int) -> list[bytes]:
-        """Entry keys within the range that cut it into about `parts` parts of like size, in order, without `start`.
+    def cut(self, reader: Reader, start: bytes, stop: bytes, parts: int) -> tuple[list[bytes], list[Sum]]:
+        """About `parts` parts of like size that cover a range: where they meet, in order, and their sums.
 
         Long ranges are cut between runs, where both sides of a comparison need no look at items; their parts are less
-        alike. Short ones are cut between items.
+        alike. Short ones are cut between items, at the shortest bytes that tell them apart.
         """
-        low = bisect_right(self._starts, start)
-        high = bisect_left(self._starts, stop) if stop else len(self._starts)
+        low, high = self._runs_within(start, stop)
         if high - low >= RUNS_FOR_A_COARSE_SPLIT:
-            return self._split_between_runs(low, high, parts)
-        keys = [entry for entry, _ in items(reader, start, stop)]
-        return [keys[len(keys) * part // parts] for part in range(1, parts)] if len(keys) >= parts else keys[1:]
+            cuts = self._cuts_between_runs(low, high, parts)
+            return cuts, self.sums(reader, [start, *cuts, stop])
+        found = list(items(reader, start, stop))
+        places = range(len(found)) if len(found) < parts else [len(found) * part // parts for part in range(parts)]
+        cuts = [separator(found[at - 1][0], found[at][0]) for at in places[1:]]
+        return cuts, [_sum_of(found[a:b]) for a, b in pairwise([*places, len(found)])] or [EMPTY]
 
-    def _split_between_runs(self, low: int, high: int, parts: int) -> list[bytes]:
+    def sums(self, reader: Reader, edges: Sequence[bytes]) -> list[Sum]:
+        """The sums of the ranges between each edge and the next; the last edge may be empty for no end."""
+        low, high = self._runs_within(edges[0], edges[-1])
+        if high - low >= RUNS_FOR_A_COARSE_SPLIT:
+            return [self.sum_of(reader, start, stop) for start, stop in pairwise(edges)]
+        found = list(items(reader, edges[0], edges[-1]))
+        keys = [key for key, _ in found]
+        places = [0, *(bisect_left(keys, edge) for edge in edges[1:-1]), len(found)]
+        return [_sum_of(found[a:b]) for a, b in pairwise(places)]
+
+    def _runs_within(self, start: bytes, stop: bytes) -> tuple[int, int]:
+        """The runs that begin within a range, as places in `_starts`: first, and one behind the last."""
+        return bisect_right(self._starts, start), bisect_left(self._starts, stop) if stop else len(self._starts)
+
+    def _cuts_between_runs(self, low: int, high: int, parts: int) -> list[bytes]:
         counts, _ = self._sums_before()
         first, last = counts[low], counts[high - 1]
         cuts = {bisect_left(counts, first + (last - first) * part // parts, low, high - 1) for part in range(parts)}
@@ -196,7 +213,8 @@ class TreeEdit:
         start = self._run_start(entry)
         run = self._run(start)
         if old is not None:
-            self.changed[start] = run.minus(_sum(old)).plus(_sum(item))
+            total = run.total + int.from_bytes(item, "big") - int.from_bytes(old, "big")
+            self.changed[start] = Sum(run.size, total % _MODULUS)
         elif _is_cut(entry):
             self._cut(view, start, entry, _sum(item))
         else:
@@ -273,8 +291,11 @@ def items(reader: Reader, start: bytes, stop: bytes) -> Iterator[tuple[bytes, by
 
 def sum_items(reader: Reader, start: bytes, stop: bytes) -> Sum:
     """The items of a range, read one by one."""
-    found = [item for _, item in items(reader, start, stop)]
-    return Sum(len(found), sum(int.from_bytes(item, "big") for item in found) % _MODULUS)
+    return _sum_of(list(items(reader, start, stop)))
+
+
+def _sum_of(found: Sequence[tuple[bytes, bytes]]) -> Sum:
+    return Sum(len(found), sum([int.from_bytes(item, "big") for _, item in found]) % _MODULUS)
 
 
 def _sum(item: bytes) -> Sum:

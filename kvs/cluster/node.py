@@ -267,7 +267,7 @@ class Node:
     def _is_over(self, record: Record, now_ms: int) -> bool:
         """Whether a record that is not here would leave the disk at once: it has no place in the tree either."""
         return may_go(
-            record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=self._tombstone_limit(now_ms)
+            record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=self.tombstone_limit(now_ms)
         ) and not must_stay_as_tombstone(record)
 
     def _observe(self, entry: bytes, record: Record, source: str, now_ms: int) -> tuple[Report, ...]:
@@ -332,7 +332,7 @@ class Node:
 
     def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
         batch: dict[bytes, bytes | None] = {}
-        expiry_limit_ms, tombstone_limit_ms = expiry_limit(now_ms), self._tombstone_limit(now_ms)
+        expiry_limit_ms, tombstone_limit_ms = expiry_limit(now_ms), self.tombstone_limit(now_ms)
         removed = 0
         for row in command.rows:
             _, entry = split_moment(row)
@@ -357,7 +357,8 @@ class Node:
         batch.update((row, b"") for row in index_rows(entry, tombstone))
         return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
 
-    def _tombstone_limit(self, now_ms: int) -> int:
+    def tombstone_limit(self, now_ms: int) -> int:
+        """Tombstones with a timestamp below this (Unix ms) are not needed any more."""
         floor_ms = now_ms if self.floor_ms is None else self.floor_ms
         return tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms)
 

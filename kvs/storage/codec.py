@@ -30,7 +30,12 @@ FORMAT = 1
 _DELETED = 1
 _PREFIX = struct.Struct(">BI")
 _HEAD = struct.Struct(">BIQII BBQIQQIQ16s BBB")
+_RECORD_HEAD = struct.Struct(">BBQIQQIQ16s BBB")
 _BODY = struct.Struct(">QII BBQIQQIQ16s BBB")
+
+
+_OWN_BYTES = _HEAD.size - _RECORD_HEAD.size
+"""Format, checksum, sequence, generation, kept: what stands in front of a record."""
 
 
 class Stored(NamedTuple):
@@ -69,6 +74,20 @@ def encode(key: bytes, stored: Stored) -> bytes:
         raise ValueError(f"a field of the record does not fit: {error}") from error
     body = b"".join((head, origin, owner, content_type, record.payload))
     return _PREFIX.pack(FORMAT, crc32(body, crc32(key))) + body
+
+
+def encode_record(record: Record) -> bytes:
+    """A record without what is this node's own: the form in which nodes send it to each other.
+
+    The bytes are those of `record` in the grammar above. Raises ValueError when a field does not fit its place.
+    """
+    return encode(b"", Stored(record, 0, 0, 0))[_OWN_BYTES:]
+
+
+def decode_record(raw: bytes) -> Record:
+    """What `encode_record` made. Raises StoreCorrupt for any other bytes. The value is not looked at."""
+    body = bytes(_OWN_BYTES - _PREFIX.size) + raw
+    return decode(b"", _PREFIX.pack(FORMAT, crc32(body)) + body).record
 
 
 def decode(key: bytes, raw: bytes) -> Stored:

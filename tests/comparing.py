@@ -1,0 +1,98 @@
+"""A comparison between two nodes, without a network: the questions of one are answered by the other."""
+
+from dataclasses import dataclass, field
+
+from kvs.cluster import diff, exchange, ingest
+from kvs.cluster.events import Merge, Outcome
+from kvs.cluster.exchange import (
+    DiffAnswer,
+    DiffRequest,
+    FetchAnswer,
+    FetchRequest,
+    RangeAnswer,
+    RangeRequest,
+    ReplicateAnswer,
+    ReplicateRequest,
+)
+from kvs.cluster.ingest import Limits
+from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
+from tests.nodes import LoneNode
+
+
+@dataclass
+class Traffic:
+    """What went over the wire: encoded messages, and how many bytes of them were records."""
+
+    questions: list[Request] = field(default_factory=list)
+    wire_bytes: int = 0
+    record_bytes: int = 0
+    behind: bool = False
+
+
+def limits(node: LoneNode, now_ms: int) -> Limits:
+    return Limits(now_ms, node.node.tombstone_limit(now_ms))
+
+
+def here(node: LoneNode, now_ms: int) -> Here:
+    return Here(node.tree, node.store, limits(node, now_ms))
+
+
+def answer(node: LoneNode, request: Request, now_ms: int) -> Answer:
+    """What a node says to a question of the peer `asker`."""
+    match request:
+        case DiffRequest():
+            found = diff.differences(node.tree, node.store, request.spans(), request.list_below)
+            return DiffAnswer.of(list(found))
+        case FetchRequest():
+            return FetchAnswer(*ingest.fetched(node.store, request.wanted(), limits(node, now_ms)))
+        case RangeRequest():
+            return RangeAnswer(*ingest.records_between(node.store, request.start, request.stop, limits(node, now_ms)))
+        case ReplicateRequest():
+            node.do(now_ms, *[ingest.merge_of(entry, raw, "asker") for entry, raw in request.records])
+            return ReplicateAnswer(bytes(len(request.records)))
+
+
+def compare(asker: LoneNode, asked: LoneNode, now_ms: int) -> Traffic:
+    """One session; every message is encoded and decoded on its way."""
+    session, traffic = Session("asked"), Traffic()
+    step: Step = session.start(here(asker, now_ms))
+    while True:
+        match step:
+            case Ask(request):
+                sent = exchange.encode(request)
+                reply = exchange.encode(answer(asked, exchange.decode(sent, type(request)), now_ms))
+                traffic.questions.append(request)
+                traffic.wire_bytes += len(sent) + len(reply)
+                decoded = _decoded(request, reply)
+                traffic.record_bytes += _record_bytes(request) + _record_bytes(decoded)
+                step = session.answered(decoded, here(asker, now_ms))
+            case Take(commands):
+                step = session.taken(commands, take(asker, commands, now_ms), here(asker, now_ms))
+            case Done(behind):
+                traffic.behind = behind
+                return traffic
+
+
+def take(node: LoneNode, commands: list[Merge], now_ms: int) -> list[Outcome]:
+    return node.do(now_ms, *commands)
+
+
+def _decoded(request: Request, reply: bytes) -> Answer:
+    match request:
+        case DiffRequest():
+            return exchange.decode(reply, DiffAnswer)
+        case FetchRequest():
+            return exchange.decode(reply, FetchAnswer)
+        case RangeRequest():
+            return exchange.decode(reply, RangeAnswer)
+        case ReplicateRequest():
+            return exchange.decode(reply, ReplicateAnswer)
+
+
+def _record_bytes(message: Request | Answer) -> int:
+    match message:
+        case ReplicateRequest() | RangeAnswer():
+            return sum(len(entry) + len(raw) for entry, raw in message.records)
+        case FetchAnswer():
+            return sum(len(raw) for _, raw in message.records)
+    return 0

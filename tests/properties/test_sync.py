@@ -1,0 +1,104 @@
+"""After one comparison both nodes hold the same, whatever each of them held before."""
+
+from contextlib import ExitStack
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvs.cluster import merkle, sync
+from kvs.cluster.events import Merge, Transact
+from kvs.storage.codec import decode
+from kvs.storage.keyspace import DATA, SYSTEM, after, data_key, system_key
+from kvs.storage.record import Record, value_digest
+from kvs.storage.version import winner
+from tests.comparing import compare
+from tests.nodes import LoneNode
+
+NOW_MS = 1_700_000_000_000
+
+keys = st.text("ab/é", min_size=1, max_size=5).map(lambda text: data_key(b"k" + text.replace("/", "-").encode()))
+entries = keys | st.sampled_from([system_key(b"user/1"), system_key(b"metadata/k")])
+versions = st.builds(
+    Record,
+    uuid=st.sampled_from([b"\x01" * 16, b"\x02" * 16]),
+    timestamp=st.integers(1, 3),
+    counter=st.integers(0, 1),
+    origin=st.sampled_from(["a", "b"]),
+    origin_joined=st.integers(1, 2),
+    deleted=st.booleans(),
+    payload=st.just(b""),
+)
+contents = st.lists(st.tuples(entries, versions, st.sampled_from([b"1", b'{"a":2}'])), max_size=40)
+
+
+def merges(found: list[tuple[bytes, Record, bytes]]) -> list[Merge]:
+    return [
+        Merge(entry=entry, record=record, digest=value_digest(record.data), source="x")
+        for entry, version, value in found
+        for record in [version if version.deleted else _with(version, value)]
+    ]
+
+
+def _with(version: Record, value: bytes) -> Record:
+    fields = {name: getattr(version, name) for name in version.__struct_fields__}
+    return Record(**{**fields, "payload": value})
+
+
+def node(name: str) -> LoneNode:
+    return LoneNode(node_id=name, in_cluster=True, tombstone_retention_ms=2 * NOW_MS)
+
+
+def held(at: LoneNode) -> dict[bytes, Record]:
+    rows = {**dict(at.store.scan(DATA, after(DATA))), **dict(at.store.scan(SYSTEM, after(SYSTEM)))}
+    return {entry: decode(entry, raw).record for entry, raw in rows.items()}
+
+
+@settings(deadline=None)
+@given(contents, contents, contents, st.integers(1, 8), st.integers(2, 10), st.sampled_from([4, 1000]))
+def test_both_hold_the_same_afterwards(
+    both: list[tuple[bytes, Record, bytes]],
+    first: list[tuple[bytes, Record, bytes]],
+    second: list[tuple[bytes, Record, bytes]],
+    mean: int,
+    list_below: int,
+    ranges_max: int,
+) -> None:
+    with ExitStack() as patches:
+        for module, name, value in (
+            (merkle, "RUN_ITEMS_MEAN", mean),
+            (merkle, "RUNS_FOR_A_COARSE_SPLIT", 2),
+            (sync, "DIFF_LIST_BELOW", list_below),
+            (sync, "DIFF_LIST_BELOW_LATE", list_below),
+            (sync, "DIFF_RANGES_MAX", ranges_max),
+            (sync, "FETCH_KEYS_MAX", 3),
+        ):
+            patches.enter_context(patch.object(module, name, value))
+        a, b = (node(name) for name in "ab")
+        a.do(NOW_MS, *merges(both + first))
+        b.do(NOW_MS, *merges(both + second))
+        expected = dict(held(a))
+        for entry, record in held(b).items():
+            expected[entry] = winner(expected[entry], record) if entry in expected else record
+        compare(a, b, NOW_MS)
+        assert held(a) == held(b) == expected
+        assert a.tree.root == b.tree.root
+        a.check_rows()
+        b.check_rows()
+        for asker, asked in ((a, b), (b, a)):
+            again = compare(asker, asked, NOW_MS)
+            assert len(again.questions) == 1
+            assert again.record_bytes == 0
+
+
+def test_an_empty_node_is_filled_and_deletes_nothing() -> None:
+    a, b = (node(name) for name in "ab")
+    uuid = b"\x07" * 16
+    b.do(NOW_MS, *[Transact(uuid=uuid, decide=lambda *_, n=n: {data_key(b"k%d" % n): b"1"}) for n in range(3000)])
+    for asker, asked in ((a, b), (node("c"), b)):
+        compare(asker, asked, NOW_MS + 5000)
+        assert held(asker) == held(b)
+    d = node("d")
+    compare(b, d, NOW_MS + 5000)
+    assert held(d) == held(b)
+    assert len(held(b)) == 3000
