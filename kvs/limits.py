@@ -68,9 +68,9 @@ RUNS_FOR_A_COARSE_SPLIT = 8
 
 ENTRY_MAX_BYTES = KEY_MAX_BYTES + 64
 """An entry key: a user's key, or one of KVS's own, of which metadata have the longest."""
-PRINT_BYTES = 8
-"""What travels of a fingerprint or an item. Peers hold the cluster secret, so only chance makes two alike: one in
-10^13 for a million of them, and the next comparison has other ranges."""
+PRINT_BYTES = 6
+"""What travels of a fingerprint or an item. Peers hold the cluster secret, so only chance makes two alike: one in 10^9
+for a comparison of 100,000 parts, and the next comparison has other parts."""
 DIFF_RANGES_MAX = 2_048
 DIFF_ROOT_PARTS = 256
 """A lone range, which is mostly the whole, is cut finely: it saves a round trip for 4 KB."""
@@ -84,6 +84,13 @@ FETCH_KEYS_MAX = 1_000
 SEND_MAX_BYTES = 4 * 1024 * 1024
 """Records in one answer; one larger record still goes alone."""
 
+OUTBOX_MAX_RECORDS = 20_000
+OUTBOX_MAX_BYTES = 16 * 1024 * 1024
+"""What waits for one peer; beyond it the peer is left to a comparison."""
+PUSH_TO_ALL_MAX = 10
+"""Members up to which every write goes straight to all."""
+COMPARE_SOON_MS = 500
+COMPARE_RETRY_MIN_MS = 1_000
 SESSION_KEYS_MAX = 100_000
 """Records that one comparison moves; the next one goes on."""
 LEFT_TO_PUSH_MS = 2_000

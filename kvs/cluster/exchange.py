@@ -140,10 +140,9 @@ class RangeAnswer(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ReplicateRequest(msgspec.Struct, array_like=True, frozen=True):
-    """Records as (entry key, record). `forward`: whoever takes one shall send it on."""
+    """Records as (entry key, record)."""
 
     records: list[tuple[bytes, bytes]]
-    forward: bool = False
 
 
 class ReplicateAnswer(msgspec.Struct, array_like=True, frozen=True):

@@ -1,0 +1,115 @@
+"""Decides when this node compares what it holds with which peer.
+
+    why                                         when                                      with
+    by and by                                   every `sync_interval`                     any living peer
+    the peer is new or has come back            at once                                   that one
+    a push to it failed or its outbox overflowed  after COMPARE_SOON_MS                   that one
+    pings show the same two unequal roots twice at once: neither side is writing          that one
+    the last comparison moved all it may        after `throttle_delay_ms`                 that one
+    the last comparison failed                  after a pause that doubles up to `catchup_interval`   that one
+
+One comparison runs at a time. A ping that shows equal roots stands for a comparison that found nothing, and calls off
+what was due with that peer.
+"""
+
+from random import Random
+from typing import NamedTuple
+
+from kvs.limits import COMPARE_RETRY_MIN_MS, COMPARE_SOON_MS
+
+
+class Pace(NamedTuple):
+    """Pauses in ms."""
+
+    sync_interval_ms: int
+    catchup_interval_ms: int
+    throttle_delay_ms: int
+
+
+class _Peer:
+    def __init__(self) -> None:
+        self.due_ms: int | None = None
+        self.retry_ms = COMPARE_RETRY_MIN_MS
+        self.roots: tuple[str, str] | None = None
+        self.equal_at_ms: int | None = None
+
+
+class Comparisons:
+    """All times are those of the clock that never goes back."""
+
+    def __init__(self, pace: Pace, random: Random, now_ms: int) -> None:
+        self._pace = pace
+        self._random = random
+        self._peers: dict[str, _Peer] = {}
+        self._next_ms = now_ms + pace.sync_interval_ms
+        self._running: str | None = None
+
+    def up(self, peer: str, now_ms: int) -> None:
+        self._peers.setdefault(peer, _Peer()).due_ms = now_ms
+
+    def down(self, peer: str) -> None:
+        self._peers.pop(peer, None)
+
+    def behind(self, peer: str, now_ms: int) -> None:
+        """The peer missed something that was to be pushed to it."""
+        if peer in self._peers:
+            self._due(self._peers[peer], now_ms + COMPARE_SOON_MS)
+
+    def roots(self, peer: str, mine: str, theirs: str, now_ms: int) -> None:
+        """What a ping told."""
+        known = self._peers.get(peer)
+        if known is None:
+            return
+        if mine == theirs:
+            known.due_ms, known.roots, known.equal_at_ms = None, None, now_ms
+        elif known.roots == (mine, theirs):
+            self._due(known, now_ms)
+        else:
+            known.roots = (mine, theirs)
+
+    def next(self, now_ms: int) -> str | None:
+        """The peer to compare with now, if it is time and none is under way."""
+        if self._running is not None or not self._peers:
+            return None
+        due = [(known.due_ms, peer) for peer, known in self._peers.items() if known.due_ms is not None]
+        if due and min(due)[0] <= now_ms:
+            peer = min(due)[1]
+        elif self._next_ms <= now_ms:
+            peer = self._random.choice(sorted(self._peers))
+        else:
+            return None
+        self._running = peer
+        self._peers[peer].due_ms = None
+        self._next_ms = now_ms + self._pace.sync_interval_ms
+        return peer
+
+    def wake_at_ms(self) -> int:
+        """When `next` is to be asked again, if nothing happens before."""
+        if self._running is not None:
+            return self._next_ms
+        return min([self._next_ms, *(known.due_ms for known in self._peers.values() if known.due_ms is not None)])
+
+    def done(self, now_ms: int, *, behind: bool) -> None:
+        """The comparison under way has ended; `behind` says that there is more to move."""
+        known = self._end()
+        if known is None:
+            return
+        known.retry_ms = COMPARE_RETRY_MIN_MS
+        if behind:
+            self._due(known, now_ms + self._pace.throttle_delay_ms)
+        else:
+            known.equal_at_ms = now_ms
+
+    def failed(self, now_ms: int) -> None:
+        """The peer did not answer, or nonsense."""
+        known = self._end()
+        if known is not None:
+            self._due(known, now_ms + known.retry_ms)
+            known.retry_ms = min(2 * known.retry_ms, self._pace.catchup_interval_ms)
+
+    def _end(self) -> _Peer | None:
+        peer, self._running = self._running, None
+        return None if peer is None else self._peers.get(peer)
+
+    def _due(self, known: _Peer, at_ms: int) -> None:
+        known.due_ms = at_ms if known.due_ms is None else min(known.due_ms, at_ms)

@@ -1,0 +1,194 @@
+"""Sends every write to the peers at once.
+
+Each peer has an outbox and at most one message under way to it. Whatever gathers while that one is under way leaves
+with the next: an idle peer gets a write at once, a busy one gets many in one message, and nothing waits for a timer. A
+newer version of a key replaces the older one in the outbox.
+
+    outbox               event                        becomes
+    idle, empty          a change                     sent at once
+    under way            a change                     gathered, sent with the next message
+    under way            answered                     the acknowledgements counted; the next message, if any
+    under way            failed, or too much          emptied; the peer is behind and is to be compared with soon
+    any                  the peer is gone             emptied
+
+Up to PUSH_TO_ALL_MAX members a write goes from where it was made to all. In larger clusters it goes to a few at random
+(`fanout`, by itself ceil(log2 n) + 1), and each sends it on once, if it won there: Demers et al., "Epidemic Algorithms"
+(1987). What that leaves out, comparisons mend.
+
+Nobody waits for a peer, but for who asked for it (`w=k`): `watch` notes a version of a key, and `Reached` tells when
+enough nodes have it, or a later one, on their disks.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import ceil, log2
+from random import Random
+from typing import NamedTuple
+
+from kvs.cluster.events import Change
+from kvs.cluster.exchange import REFUSED, ReplicateAnswer, ReplicateRequest
+from kvs.cluster.ingest import in_messages
+from kvs.limits import OUTBOX_MAX_BYTES, OUTBOX_MAX_RECORDS, PUSH_TO_ALL_MAX
+from kvs.storage.codec import encode_record
+
+Version = tuple[int, int]
+
+
+class Send(NamedTuple):
+    """Effect: send this to the peer; then say `sent` or `failed`."""
+
+    peer: str
+    request: ReplicateRequest
+
+
+class Behind(NamedTuple):
+    """Effect: the peer lacks something that is not sent again."""
+
+    peer: str
+
+
+class Reached(NamedTuple):
+    """Effect: enough nodes hold what was watched under this ticket."""
+
+    ticket: int
+
+
+PushEffect = Send | Behind | Reached
+
+
+class _Outbox:
+    """What one peer is still to get: entry key to (version, record)."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[bytes, tuple[Version, bytes]] = {}
+        self.size_bytes = 0
+        self.under_way: dict[bytes, Version] | None = None
+
+    def put(self, entry: bytes, version: Version, raw: bytes) -> None:
+        old = self.waiting.pop(entry, None)
+        if old is not None:
+            self.size_bytes -= len(entry) + len(old[1])
+        self.waiting[entry] = (version, raw)
+        self.size_bytes += len(entry) + len(raw)
+
+    def is_full(self) -> bool:
+        return len(self.waiting) > OUTBOX_MAX_RECORDS or self.size_bytes > OUTBOX_MAX_BYTES
+
+    def clear(self) -> None:
+        self.waiting.clear()
+        self.size_bytes = 0
+
+
+class _Watch:
+    """Somebody waits until `missing` more peers hold this version of a key."""
+
+    def __init__(self, entry: bytes, version: Version, missing: int) -> None:
+        self.entry = entry
+        self.version = version
+        self.missing = missing
+        self.by: set[str] = set()
+
+
+class Push:
+    """The outboxes of all peers. `fanout` 0 chooses by the number of members."""
+
+    def __init__(self, fanout: int, random: Random) -> None:
+        self._fanout = fanout
+        self._random = random
+        self._outboxes: dict[str, _Outbox] = {}
+        self._watches: dict[int, _Watch] = {}
+        self._watched: dict[bytes, set[int]] = {}
+
+    # --- peers ---
+
+    def add(self, peer: str) -> None:
+        """The peer lives: from now on it gets what is written."""
+        self._outboxes.setdefault(peer, _Outbox())
+
+    def remove(self, peer: str) -> None:
+        self._outboxes.pop(peer, None)
+
+    def waiting(self) -> dict[str, int]:
+        """How many records wait for each peer."""
+        return {peer: len(outbox.waiting) for peer, outbox in self._outboxes.items()}
+
+    # --- records ---
+
+    def committed(self, changes: Sequence[Change]) -> list[PushEffect]:
+        """These records are on this node's disk. Those that came from a peer are sent on in large clusters only."""
+        peers = list(self._outboxes)
+        to_all = len(peers) < PUSH_TO_ALL_MAX
+        full: set[str] = set()
+        for entry, record, source in changes:
+            if source and to_all:
+                continue
+            version, raw = (record.timestamp, record.counter), encode_record(record)
+            for peer in peers if to_all else self._chosen([peer for peer in peers if peer != source]):
+                outbox = self._outboxes[peer]
+                outbox.put(entry, version, raw)
+                if outbox.is_full():
+                    outbox.clear()
+                    full.add(peer)
+        return [*(Behind(peer) for peer in sorted(full)), *self._send(peers)]
+
+    def sent(self, peer: str, answer: ReplicateAnswer) -> list[PushEffect]:
+        """The peer has on its disk what was sent, as far as it took it."""
+        outbox = self._outboxes.get(peer)
+        if outbox is None or outbox.under_way is None:
+            return []
+        sent, outbox.under_way = outbox.under_way, None
+        effects: list[PushEffect] = []
+        for (entry, version), outcome in zip(sent.items(), answer.outcomes, strict=False):
+            if outcome != REFUSED:
+                effects += self._acknowledge(peer, entry, version)
+        return effects + self._send((peer,))
+
+    def failed(self, peer: str) -> list[PushEffect]:
+        """The peer did not answer, or refused."""
+        outbox = self._outboxes.get(peer)
+        if outbox is None:
+            return []
+        outbox.under_way = None
+        outbox.clear()
+        return [Behind(peer)]
+
+    def _send(self, peers: Iterable[str]) -> list[PushEffect]:
+        effects: list[PushEffect] = []
+        for peer in peers:
+            outbox = self._outboxes[peer]
+            if outbox.under_way is None and outbox.waiting:
+                portion = next(in_messages((entry, raw) for entry, (_, raw) in outbox.waiting.items()))
+                outbox.under_way = {}
+                for entry, raw in portion:
+                    outbox.under_way[entry] = outbox.waiting.pop(entry)[0]
+                    outbox.size_bytes -= len(entry) + len(raw)
+                effects.append(Send(peer, ReplicateRequest(portion)))
+        return effects
+
+    def _chosen(self, peers: list[str]) -> list[str]:
+        fanout = self._fanout or ceil(log2(len(peers) + 1)) + 1
+        return self._random.sample(peers, min(fanout, len(peers)))
+
+    # --- who waits for peers ---
+
+    def watch(self, ticket: int, entry: bytes, version: Version, peers: int) -> None:
+        """`Reached(ticket)` when so many peers hold this version or a later one. To be called before any can have
+        answered."""
+        self._watches[ticket] = _Watch(entry, version, peers)
+        self._watched.setdefault(entry, set()).add(ticket)
+
+    def forget(self, ticket: int) -> int:
+        """Nobody waits any more; how many peers have it."""
+        watch = self._watches.pop(ticket)
+        tickets = self._watched[watch.entry]
+        tickets.discard(ticket)
+        if not tickets:
+            del self._watched[watch.entry]
+        return len(watch.by)
+
+    def _acknowledge(self, peer: str, entry: bytes, version: Version) -> Iterable[PushEffect]:
+        for ticket in sorted(self._watched.get(entry, ())):
+            watch = self._watches[ticket]
+            if version >= watch.version and peer not in watch.by:
+                watch.by.add(peer)
+                if len(watch.by) == watch.missing:
+                    yield Reached(ticket)
