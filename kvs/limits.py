@@ -64,6 +64,9 @@ RUN_ITEMS_MAX = 2_048
 RUNS_FOR_A_COARSE_SPLIT = 8
 """Ranges of so many whole runs are cut between runs, others between items."""
 
+TREE_BUILD_BATCH = 5_000
+"""Records of one commit while the tree of a node is made that was alone before."""
+
 # --- comparing and sending records between nodes ---
 
 ENTRY_MAX_BYTES = KEY_MAX_BYTES + 64
@@ -72,6 +75,8 @@ PRINT_BYTES = 6
 """What travels of a fingerprint or an item. Peers hold the cluster secret, so only chance makes two alike: one in 10^9
 for a comparison of 100,000 parts, and the next comparison has other parts."""
 DIFF_RANGES_MAX = 2_048
+DIFF_RANGES_PER_TURN = 16
+"""Ranges that are looked at before other requests get their turn: some milliseconds."""
 DIFF_ROOT_PARTS = 256
 """A lone range, which is mostly the whole, is cut finely: it saves a round trip for 4 KB."""
 DIFF_PARTS = 16
@@ -84,6 +89,15 @@ FETCH_KEYS_MAX = 1_000
 SEND_MAX_BYTES = 4 * 1024 * 1024
 """Records in one answer; one larger record still goes alone."""
 
+PEER_BODY_MAX_BYTES = 128 * 1024 * 1024
+"""A message between nodes: one value of the largest size, with room."""
+PEER_REFUSAL_MAX_BYTES = 64 * 1024
+PEER_PACK_MIN_BYTES = 1_024
+PEER_CONNECT_TIMEOUT_S = 3.0
+PUSH_TIMEOUT_S = 10.0
+COMPARE_TIMEOUT_S = 60.0
+LOOP_LAG_MIN_MS = 50
+"""The event loop was held if a timer comes so much too late."""
 OUTBOX_MAX_RECORDS = 20_000
 OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 """What waits for one peer; beyond it the peer is left to a comparison."""

@@ -106,7 +106,13 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: str
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge
+class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Write rows of the node's own state; None removes one."""
+
+    rows: Mapping[bytes, bytes | None]
+
+
+Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Remember
 
 
 class Written(NamedTuple):
@@ -128,13 +134,17 @@ class Merged(NamedTuple):
     verdict: Verdict
 
 
+class Remembered(NamedTuple):
+    """The state is on the disk."""
+
+
 class Swept(NamedTuple):
     """How many entries were removed, or revisions dropped."""
 
     entries: int
 
 
-Outcome = Written | Transacted | Merged | Swept | KvsError
+Outcome = Written | Transacted | Merged | Remembered | Swept | KvsError
 
 
 class Change(NamedTuple):

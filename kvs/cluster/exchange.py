@@ -99,7 +99,7 @@ class DiffAnswer(msgspec.Struct, array_like=True, frozen=True):
         return found
 
 
-class FetchRequest(msgspec.Struct, array_like=True, frozen=True):
+class FetchRequest(msgspec.Struct, array_like=True, frozen=True, tag="keys"):
     """Send the records under these keys. `versions` are (timestamp, counter) of what the asker holds, (0, 0) for
     nothing: a record that is older stays where it is."""
 
@@ -125,7 +125,7 @@ class FetchAnswer(msgspec.Struct, array_like=True, frozen=True):
     records: list[tuple[int, bytes]]
 
 
-class RangeRequest(msgspec.Struct, array_like=True, frozen=True):
+class RangeRequest(msgspec.Struct, array_like=True, frozen=True, tag="range"):
     """Send all records from `start` (inclusive) to `stop` (exclusive; empty: no end)."""
 
     start: bytes
@@ -164,6 +164,18 @@ def decode(data: bytes, kind: type[_Message]) -> _Message:
         return msgspec.msgpack.decode(data, type=kind)
     except msgspec.MsgspecError:
         raise BadMessage("the message is none of the kind that belongs here") from None
+
+
+def decode_wanted(data: bytes) -> FetchRequest | RangeRequest:
+    """Which of the two questions about records it is. Raises BadMessage."""
+    try:
+        wanted: FetchRequest | RangeRequest = _wanted_decoder.decode(data)
+    except msgspec.MsgspecError:
+        raise BadMessage("the message asks for no records") from None
+    return wanted
+
+
+_wanted_decoder = msgspec.msgpack.Decoder(FetchRequest | RangeRequest)
 
 
 def _marks(column: bytes) -> list[bytes]:

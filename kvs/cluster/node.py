@@ -31,6 +31,8 @@ from kvs.cluster.events import (
     Merged,
     Plan,
     Put,
+    Remember,
+    Remembered,
     Reply,
     Report,
     Restore,
@@ -150,6 +152,8 @@ class Node:
                 return self._trim(command, view)
             case Merge():
                 return self._merge(command, view, now_ms)
+            case Remember(rows=rows):
+                return Plan(dict(rows), Remembered())
 
     # --- writes ---
 

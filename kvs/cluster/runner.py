@@ -17,7 +17,21 @@ from contextlib import suppress
 
 import structlog
 
-from kvs.cluster.events import Changed, Command, Effect, Outcome, Put, Reply, Report, Submission, Written
+from kvs.cluster.events import (
+    Change,
+    Changed,
+    Command,
+    Committed,
+    Effect,
+    Merge,
+    Outcome,
+    Put,
+    Reply,
+    Report,
+    Submission,
+    Written,
+)
+from kvs.cluster.merkle import read_tree
 from kvs.cluster.node import Node
 from kvs.errors import KvsError, StoreError, Unavailable
 from kvs.limits import (
@@ -43,13 +57,16 @@ class Runner:
         node: Node,
         now_ms: Callable[[], int],
         on_changed: Callable[[Sequence[bytes]], None] = lambda _: None,
+        on_committed: Callable[[Sequence[Change]], None] = lambda _: None,
     ) -> None:
         """`on_changed` hears which of KVS's own records were written, before anybody is answered. Of a commit that
-        failed it hears once the store is open again: then the records may be the new ones."""
+        failed it hears once the store is open again: then the records may be the new ones. `on_committed` hears, in a
+        cluster, of all records that are on the disk."""
         self._store = store
         self._node = node
         self._now_ms = now_ms
         self._on_changed = on_changed
+        self._on_committed = on_committed
         self._waiting: deque[Submission] = deque()
         self._waiting_bytes = 0
         self._replies: dict[int, asyncio.Future[list[Outcome]]] = {}
@@ -97,7 +114,7 @@ class Runner:
             raise _stopping()
         if self.degraded:
             raise _degraded()
-        size_bytes = sum(len(command.payload) for command in commands if isinstance(command, Put))
+        size_bytes = sum(_size_bytes(command) for command in commands)
         if self._waiting_bytes + size_bytes > WAITING_MAX_BYTES:
             raise Unavailable("too many writes wait for the disk; try again", code="overloaded")
         self._tickets += 1
@@ -157,6 +174,8 @@ class Runner:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
+            case Committed(changes):
+                self._on_committed(changes)
             case Changed(entries):
                 self._on_changed(entries)
             case Reply(ticket, outcomes):
@@ -199,7 +218,8 @@ class Runner:
                 await self._loop.run_in_executor(self._thread, self._store.probe)
                 # On the loop, where all reads are: nobody may read from a handle that is being closed.
                 self._store.reopen()
-                self._node.resume(read_progress(self._store))
+                tree = None if self._node.tree is None else read_tree(self._store)
+                self._node.resume(read_progress(self._store), tree)
             except StoreError as error:
                 log.warning("The store cannot be reopened yet", error=str(error), retry_ms=delay_ms)
             except Exception:
@@ -210,6 +230,12 @@ class Runner:
                 log.info("The store was reopened and verified: the node takes writes again")
                 self._recovery = None
                 return
+
+
+def _size_bytes(command: Command) -> int:
+    if isinstance(command, Put):
+        return len(command.payload)
+    return len(command.record.payload) if isinstance(command, Merge) else 0
 
 
 def _degraded() -> Unavailable:

@@ -17,11 +17,12 @@ class Overlay:
             return self.batch[key]
         return self._base.get(key)
 
-    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Merges the batch into the base's order; for the short ranges of a plan, not for a whole store."""
         merged: dict[bytes, bytes | None] = dict(self._base.scan(start, stop))
         merged.update((key, value) for key, value in self.batch.items() if start <= key < stop)
-        return iter(sorted((key, value) for key, value in merged.items() if value is not None))
+        found = ((key, value) for key, value in merged.items() if value is not None)
+        return iter(sorted(found, reverse=backwards))
 
     def write(self, batch: dict[bytes, bytes | None]) -> None:
         self.batch.update(batch)

@@ -98,6 +98,11 @@ def split_moment(row: bytes) -> tuple[int, bytes]:
     return int.from_bytes(row[1:9], "big"), row[9:]
 
 
+def split_time(row: bytes) -> tuple[int, bytes]:
+    """(Unix milliseconds, entry key) of a row of the time index."""
+    return int.from_bytes(row[1:9], "big"), row[_TIME.size :]
+
+
 def split_revision(row: bytes) -> tuple[bytes, int]:
     """(entry key, generation) of a revision row."""
     return row[1:-5], int.from_bytes(row[-4:], "big")

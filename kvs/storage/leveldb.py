@@ -64,9 +64,9 @@ class LevelDBStore:
             raise StoreClosed("the store is closed") from None
         return value
 
-    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         try:
-            with self._db.iterator(start=start, stop=stop, verify_checksums=True) as entries:
+            with self._db.iterator(start=start, stop=stop, reverse=backwards, verify_checksums=True) as entries:
                 yield from entries
         except plyvel.CorruptionError as error:
             raise StoreCorrupt(_one_line(error)) from error

@@ -23,9 +23,11 @@ class MemoryStore:
         self._check_open()
         return self._entries.get(key)
 
-    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         self._check_open()
         keys = self._order[bisect_left(self._order, start) : bisect_left(self._order, stop)]
+        if backwards:
+            keys.reverse()
         return iter([(key, self._entries[key]) for key in keys])
 
     def commit(self, batch: Batch) -> None:

@@ -3,6 +3,8 @@
     n format     decimal digits
     n identity   JSON {"instance_id": text, "joined_timestamp": Unix ms}
     n progress   timestamp:u64 counter:u32 seq:u64, big-endian
+    n tree       empty: the Merkle tree covers every record
+    n members    JSON, see Persisted in kvs/cluster/messages.py
 
 `progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
 write that a client was told of: a node that comes back with its clock set to the past still goes on above them.
@@ -22,6 +24,8 @@ from kvs.storage.store import Store
 FORMAT_ROW = STATE + b"format"
 IDENTITY_ROW = STATE + b"identity"
 PROGRESS_ROW = STATE + b"progress"
+TREE_ROW = STATE + b"tree"
+MEMBERS_ROW = STATE + b"members"
 
 _PROGRESS = Struct(">QIQ")
 

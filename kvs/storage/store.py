@@ -17,8 +17,8 @@ class Reader(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """The value, or None. Raises StoreCorrupt when the store cannot vouch for it, StoreClosed."""
 
-    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Entries with start <= key < stop in key order, as they were when the scan began.
+    def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Entries with start <= key < stop in key order or against it, as they were when the scan began.
 
         Close the iterator, or exhaust it, soon: it pins old data. Raises as `get` does.
         """

@@ -106,4 +106,6 @@ def test_it_is_an_ordered_dictionary(
             else:
                 oracle[key] = value
     assert dict(store.scan(b"", b"\xff\xff\xff\xff")) == oracle
-    assert list(store.scan(start, stop)) == sorted((k, v) for k, v in oracle.items() if start <= k < stop)
+    expected = sorted((k, v) for k, v in oracle.items() if start <= k < stop)
+    assert list(store.scan(start, stop)) == expected
+    assert list(store.scan(start, stop, backwards=True)) == expected[::-1]
