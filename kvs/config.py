@@ -14,6 +14,7 @@ import yaml
 
 from kvs.config_file import ConfigFile, Entry, read_config_file, shown_name
 from kvs.errors import ConfigError, Problem
+from kvs.limits import SECRET_MIN_BYTES
 from kvs.setting_kinds import Text, Texts
 from kvs.settings import DEFAULTS, SETTINGS, Setting, Settings, waits_for
 
@@ -22,7 +23,6 @@ INTERNAL_PREFIX = "KVS_INTERNAL_"
 """Variables that one KVS process hands to another."""
 _NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN"}
 
-_NOT_YET = ("clustering_enabled",)
 _SWITCHES = ("rate_limiting_enabled", "tamper_logging_enabled", "backup_enabled", "metrics_enabled")
 _NOT_ABOVE = (
     ("gossip_interval_min", "gossip_interval_max"),
@@ -133,15 +133,21 @@ class _Loading:
                 message = f"{low} ({self.values[low]}) must not be above {high} ({self.values[high]})"
                 self._wrong(low if low in self.lines else high, message)
 
+        if self.values["clustering_enabled"] and self.values["seed_nodes"] and "cluster_secret" not in self.bad:
+            if len(self.values["cluster_secret"].encode()) < SECRET_MIN_BYTES:
+                self._wrong(
+                    "cluster_secret",
+                    f"cluster_secret: a cluster with seed_nodes needs one of at least {SECRET_MIN_BYTES} bytes, the "
+                    "same on every node; `kvs config init` makes one",
+                )
+            if self.values["bind_address"] in ("0.0.0.0", "::") and not self.values["advertise_address"]:  # noqa: S104
+                self._wrong(
+                    "advertise_address",
+                    "advertise_address: peers need one to reach a node that listens on every address",
+                )
+
     def check_this_version(self) -> None:
         """Refuse what would promise a protection that is not there; say what has no effect."""
-        for name in _NOT_YET:
-            if self.values[name] is True and name not in self.bad:
-                given = "true" if self.origins[name] != "default" else "true (the default)"
-                self._wrong(
-                    name,
-                    f"{name}: {given} needs {waits_for(name)}, which this version does not have yet; set {name}: false",
-                )
         for name in SETTINGS:
             if waits_for(name) == "TLS" and self.values[name]:
                 self._wrong(name, f"{name}: this version does not have TLS yet; remove this setting")

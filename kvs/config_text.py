@@ -10,9 +10,6 @@ from kvs.config import Config
 from kvs.settings import DEFAULTS, SECTIONS, SETTINGS, Section
 
 _WIDTH = 110
-_SET = {"clustering_enabled": False}
-"""What a new file sets: without this line this version does not start."""
-
 _HEAD = """\
 # The configuration of one KVS node.
 #
@@ -23,19 +20,19 @@ _HEAD = """\
 """
 
 
-def default_text() -> str:
-    """A configuration file with every setting at its default, commented out; it loads as it stands."""
+def default_text(cluster_secret: str = "") -> str:
+    """A configuration file with every setting at its default, commented out; it loads as it stands. A secret that is
+    given is set in it."""
+    given = {"cluster_secret": cluster_secret} if cluster_secret else {}
     sections = {section.first: section for section in SECTIONS}
     lines = [_HEAD]
     for name, setting in SETTINGS.items():
         if name in sections:
             lines.append(_heading(sections[name]))
         lines.extend(textwrap.wrap(setting.doc, _WIDTH, initial_indent="# ", subsequent_indent="# "))
-        if name in _SET:
-            lines.append("# The default is true; this version needs false.")
-        value = yaml_value(_SET.get(name, setting.kind.plain(DEFAULTS[name])))
+        value = yaml_value(given.get(name, setting.kind.plain(DEFAULTS[name])))
         unit = f"  # {setting.unit}" if setting.unit else ""
-        lines.append(f"{'' if name in _SET else '#'}{name}: {value}{unit}\n")
+        lines.append(f"{'' if name in given else '#'}{name}: {value}{unit}\n")
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

@@ -56,6 +56,11 @@ GROUP_MAX_BYTES = 8 * 1024 * 1024
 WAITING_MAX_BYTES = 256 * 1024 * 1024
 """Values waiting for their commit; beyond it new writes are told to come back (503 `overloaded`)."""
 
+# --- secrets ---
+
+SECRET_BYTES = 32
+SECRET_MIN_BYTES = 16
+
 # --- the Merkle tree ---
 
 RUN_ITEMS_MEAN = 256
@@ -105,6 +110,8 @@ PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
 COMPARE_SOON_MS = 500
 COMPARE_RETRY_MIN_MS = 1_000
+LEAVE_TIMEOUT_S = 2.0
+"""How long a node that stops waits for others to hear of it."""
 SESSION_KEYS_MAX = 100_000
 """Records that one comparison moves; the next one goes on."""
 LEFT_TO_PUSH_MS = 2_000

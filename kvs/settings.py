@@ -32,7 +32,7 @@ SECTIONS = (
     Section("default_ttl", "Values"),
     Section("log_level", "Logs"),
     Section("auth_enabled", "Who may do what"),
-    Section("clustering_enabled", "The cluster", "clustering"),
+    Section("clustering_enabled", "The cluster"),
     Section("rate_limiting_enabled", "Rate limits", "rate limits"),
     Section("tamper_logging_enabled", "Audit log", "the audit log"),
     Section("backup_enabled", "Backups", "backups"),

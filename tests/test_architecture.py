@@ -21,9 +21,9 @@ ALLOWED = {
 
 ONLY_IN = {
     "plyvel": ("kvs/storage/leveldb.py",),
-    "aiohttp": ("kvs/server/",),
+    "aiohttp": ("kvs/server/", "kvs/cluster/transport.py"),
     "apscheduler": ("kvs/server/scheduler.py", "kvs/setting_checks.py"),
-    "asyncio": ("kvs/cluster/runner.py", "kvs/server/", "kvs/daemon/"),
+    "asyncio": ("kvs/cluster/runner.py", "kvs/cluster/transport.py", "kvs/server/", "kvs/daemon/"),
     "argon2": ("kvs/auth/passwords.py",),
     "jwt": ("kvs/auth/tokens.py",),
     "uvloop": ("kvs/daemon/",),

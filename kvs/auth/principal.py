@@ -27,3 +27,6 @@ ANONYMOUS = Principal()
 
 EVERYBODY = Principal(scopes=frozenset(ALL))
 """Whoever asks a node whose authentication is switched off."""
+
+PEER = Principal()
+"""Another node of the cluster: the routes of peers ask no permissions, all others do not know it."""

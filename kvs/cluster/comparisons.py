@@ -12,9 +12,9 @@ One comparison runs at a time. A ping that shows equal roots stands for a compar
 what was due with that peer.
 """
 
-from random import Random
 from typing import NamedTuple
 
+from kvs.cluster.chance import Chance, some
 from kvs.limits import COMPARE_RETRY_MIN_MS, COMPARE_SOON_MS
 
 
@@ -37,9 +37,9 @@ class _Peer:
 class Comparisons:
     """All times are those of the clock that never goes back."""
 
-    def __init__(self, pace: Pace, random: Random, now_ms: int) -> None:
+    def __init__(self, pace: Pace, chance: Chance, now_ms: int) -> None:
         self._pace = pace
-        self._random = random
+        self._chance = chance
         self._peers: dict[str, _Peer] = {}
         self._next_ms = now_ms + pace.sync_interval_ms
         self._running: str | None = None
@@ -75,7 +75,7 @@ class Comparisons:
         if due and min(due)[0] <= now_ms:
             peer = min(due)[1]
         elif self._next_ms <= now_ms:
-            peer = self._random.choice(sorted(self._peers))
+            peer = some(self._chance, sorted(self._peers), 1)[0]
         else:
             return None
         self._running = peer

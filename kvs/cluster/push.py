@@ -21,9 +21,9 @@ enough nodes have it, or a later one, on their disks.
 
 from collections.abc import Iterable, Sequence
 from math import ceil, log2
-from random import Random
 from typing import NamedTuple
 
+from kvs.cluster.chance import Chance, some
 from kvs.cluster.events import Change
 from kvs.cluster.exchange import REFUSED, ReplicateAnswer, ReplicateRequest
 from kvs.cluster.ingest import in_messages
@@ -91,9 +91,9 @@ class _Watch:
 class Push:
     """The outboxes of all peers. `fanout` 0 chooses by the number of members."""
 
-    def __init__(self, fanout: int, random: Random) -> None:
+    def __init__(self, fanout: int, chance: Chance) -> None:
         self._fanout = fanout
-        self._random = random
+        self._chance = chance
         self._outboxes: dict[str, _Outbox] = {}
         self._watches: dict[int, _Watch] = {}
         self._watched: dict[bytes, set[int]] = {}
@@ -166,7 +166,7 @@ class Push:
 
     def _chosen(self, peers: list[str]) -> list[str]:
         fanout = self._fanout or ceil(log2(len(peers) + 1)) + 1
-        return self._random.sample(peers, min(fanout, len(peers)))
+        return some(self._chance, peers, fanout)
 
     # --- who waits for peers ---
 

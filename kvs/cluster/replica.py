@@ -7,9 +7,9 @@ The shell carries out the effects, in order, and hands in what comes of them. An
 """
 
 from collections.abc import Sequence
-from random import Random
 from typing import NamedTuple
 
+from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Comparisons, Pace
 from kvs.cluster.events import Change, Merge, Outcome, Report
 from kvs.cluster.exchange import ReplicateAnswer
@@ -95,10 +95,10 @@ Effect = PeerCall | Submit | Reached | Report
 class Replica:
     """The state behind pushes and comparisons."""
 
-    def __init__(self, pace: Pace, push: Push, random: Random, now: Now, *, push_enabled: bool) -> None:
+    def __init__(self, pace: Pace, push: Push, chance: Chance, now: Now, *, push_enabled: bool) -> None:
         self._pushes = push
         self._push_enabled = push_enabled
-        self._comparisons = Comparisons(pace, random, now.mono_ms)
+        self._comparisons = Comparisons(pace, chance, now.mono_ms)
         self._pushed: dict[int, str] = {}
         self._session: Session | None = None
         self._peer = ""

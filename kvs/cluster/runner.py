@@ -57,16 +57,15 @@ class Runner:
         node: Node,
         now_ms: Callable[[], int],
         on_changed: Callable[[Sequence[bytes]], None] = lambda _: None,
-        on_committed: Callable[[Sequence[Change]], None] = lambda _: None,
     ) -> None:
         """`on_changed` hears which of KVS's own records were written, before anybody is answered. Of a commit that
-        failed it hears once the store is open again: then the records may be the new ones. `on_committed` hears, in a
-        cluster, of all records that are on the disk."""
+        failed it hears once the store is open again: then the records may be the new ones."""
         self._store = store
         self._node = node
         self._now_ms = now_ms
         self._on_changed = on_changed
-        self._on_committed = on_committed
+        self.on_committed: Callable[[Sequence[Change]], None] = lambda _: None
+        """Hears, in a cluster, of all records that are on the disk."""
         self._waiting: deque[Submission] = deque()
         self._waiting_bytes = 0
         self._replies: dict[int, asyncio.Future[list[Outcome]]] = {}
@@ -175,7 +174,7 @@ class Runner:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Committed(changes):
-                self._on_committed(changes)
+                self.on_committed(changes)
             case Changed(entries):
                 self._on_changed(entries)
             case Reply(ticket, outcomes):

@@ -1,6 +1,7 @@
 """Making a configuration file."""
 
 import os
+from base64 import b64encode
 from pathlib import Path
 
 import click
@@ -8,10 +9,12 @@ import click
 from kvs.config_text import default_text
 from kvs.daemon.failure import Failed
 from kvs.daemon.files import FILE_MODE
+from kvs.limits import SECRET_BYTES
 
 
 def create_config(path: Path, *, if_missing: bool = False) -> None:
-    """Write the commented default configuration to `path`, which must not exist, and say so.
+    """Write the commented default configuration to `path`, which must not exist, with a cluster secret of its own, and
+    say so.
 
     Raises Failed if it exists (unless `if_missing`, which then leaves it as it is) or cannot be made.
     """
@@ -20,7 +23,7 @@ def create_config(path: Path, *, if_missing: bool = False) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(descriptor, "w") as file:
-            file.write(default_text())
+            file.write(default_text(cluster_secret=b64encode(os.urandom(SECRET_BYTES)).decode()))
     except FileExistsError:
         raise Failed(f"{path} exists already; it is left as it is") from None
     except OSError as error:

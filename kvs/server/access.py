@@ -6,11 +6,13 @@ from kvs.auth import scopes
 
 
 class Access(NamedTuple):
-    """A token with one of `scopes`; or none, if the setting `anonymous` allows it. `open`: no questions asked."""
+    """A token with one of `scopes`; or none, if the setting `anonymous` allows it. `open`: no questions asked. `peer`:
+    the cluster's secret and nothing else."""
 
     scopes: frozenset[str] = frozenset()
     anonymous: Literal["", "allow_anonymous_read", "allow_anonymous_write"] = ""
     open: bool = False
+    peer: bool = False
 
 
 def token(*needed: str) -> Access:
@@ -19,6 +21,7 @@ def token(*needed: str) -> Access:
 
 
 OPEN = Access(open=True)
+PEER = Access(peer=True)
 READ = Access(frozenset((scopes.READ,)), "allow_anonymous_read")
 WRITE = Access(frozenset((scopes.WRITE,)), "allow_anonymous_write")
 DELETE = token(scopes.DELETE)

@@ -13,18 +13,23 @@ directory, who could therefore do anything to the node.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+import structlog
 from aiohttp import hdrs, web
 
 from kvs.auth.accounts import USERS, find_user
-from kvs.auth.principal import ANONYMOUS, EVERYBODY, Principal
+from kvs.auth.peers import is_peer
+from kvs.auth.principal import ANONYMOUS, EVERYBODY, PEER, Principal
 from kvs.auth.scopes import ACCOUNTS, ALL
 from kvs.auth.tokens import LOCAL_SCHEME, TOKENS, SigningKey, decode_token, token_hash, verify, verify_local
+from kvs.cluster.transport import SECRET_HEADER
 from kvs.errors import Forbidden, Unauthorized
 from kvs.limits import TOKEN_CACHE_MAX_ENTRIES, TOKEN_MAX_BYTES
 from kvs.server.access import Access
 from kvs.server.system import live_document
 from kvs.storage.keyspace import system_key
 from kvs.storage.store import Store
+
+log = structlog.get_logger()
 
 _TOKEN_ENTRIES = system_key(TOKENS.encode())
 _USER_ENTRIES = system_key(USERS.encode())
@@ -48,6 +53,25 @@ class OpenGate:
 
     def forget(self, entries: Sequence[bytes]) -> None:
         """Nothing is remembered."""
+
+
+class PeerGate:
+    """Stands before another gate: routes of peers ask for the cluster's secret, all others for what that one asks."""
+
+    def __init__(self, gate: Gate, secrets: Sequence[bytes]) -> None:
+        self._gate = gate
+        self._secrets = secrets
+
+    def admit(self, request: web.BaseRequest, access: Access) -> Principal:
+        if not access.peer:
+            return self._gate.admit(request, access)
+        if not is_peer(request.headers.getall(SECRET_HEADER, ()), self._secrets):
+            log.warning("A peer was refused: wrong or missing secret", client=request.remote, path=request.path)
+            raise Unauthorized
+        return PEER
+
+    def forget(self, entries: Sequence[bytes]) -> None:
+        self._gate.forget(entries)
 
 
 class TokenGate:

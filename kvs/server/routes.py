@@ -2,24 +2,34 @@
 
 from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
-from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, READ, WRITE, token
+from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, PEER, READ, WRITE, token
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.groups import Groups
 from kvs.server.handlers.history import History
 from kvs.server.handlers.listing import Listing
+from kvs.server.handlers.members import Members
 from kvs.server.handlers.metadata import MetadataRoutes
 from kvs.server.handlers.node import NodeStatus
+from kvs.server.handlers.peers import Peers
 from kvs.server.handlers.tokens import Tokens
 from kvs.server.handlers.users import Users
 from kvs.server.handlers.values import Values
 from kvs.server.router import Route
 
 
-def routes(context: Context, token_key: SigningKey | None) -> list[Route]:
+def routes(
+    context: Context, token_key: SigningKey | None, members: Members | None = None, peers: Peers | None = None
+) -> list[Route]:
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
-    authentication is switched off, and with it the account routes."""
-    return [*_data_routes(context), *(_account_routes(context, token_key) if token_key else ())]
+    authentication is switched off, and with it the account routes. `members` and `peers` are None without a
+    cluster."""
+    return [
+        *_data_routes(context),
+        *(_account_routes(context, token_key) if token_key else ()),
+        *(_member_routes(members) if members else ()),
+        *(_peer_routes(peers) if peers else ()),
+    ]
 
 
 def _data_routes(context: Context) -> list[Route]:
@@ -39,6 +49,29 @@ def _data_routes(context: Context) -> list[Route]:
         Route("GET", "/api/data/{key}/history/{n}", READ, history.get),
         Route("GET", "/health", OPEN, status.health),
         Route("GET", "/ready", OPEN, status.ready),
+    ]
+
+
+def _member_routes(members: Members) -> list[Route]:
+    return [
+        Route("GET", "/members/", OPEN, members.list),
+        Route("GET", "/members", OPEN, members.list),
+        Route("POST", "/members/join", PEER, members.join),
+        Route("DELETE", "/members/leave", PEER, members.leave),
+        Route("POST", "/members/gossip", PEER, members.gossip),
+        Route("POST", "/members/ping", PEER, members.ping),
+        Route("POST", "/members/ping_req", PEER, members.ping_req),
+    ]
+
+
+def _peer_routes(peers: Peers) -> list[Route]:
+    return [
+        Route("POST", "/members/pairs_by_time", PEER, peers.pairs_by_time),
+        Route("GET", "/merkle_tree/root", PEER, peers.root),
+        Route("GET", "/sync/merkle/root", PEER, peers.root),
+        Route("POST", "/merkle_tree/diff", PEER, peers.diff),
+        Route("POST", "/kv_range", PEER, peers.kv_range),
+        Route("POST", "/replicate", PEER, peers.replicate),
     ]
 
 

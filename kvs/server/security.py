@@ -7,7 +7,7 @@ from kvs.auth import secrets
 from kvs.auth.tokens import SigningKey, derive_key
 from kvs.config import Config
 from kvs.errors import StartError
-from kvs.server.authentication import Gate, OpenGate, TokenGate
+from kvs.server.authentication import Gate, OpenGate, PeerGate, TokenGate
 from kvs.server.cursor import Cursors
 from kvs.storage.store import Store
 
@@ -23,7 +23,7 @@ class Security(NamedTuple):
 def build_security(config: Config, store: Store, now_ms: Callable[[], int]) -> Security:
     """Raises StartError when the data directory's key cannot be made or read."""
     if not config.auth_enabled:
-        return Security(OpenGate(), None, Cursors())
+        return Security(_for_peers(OpenGate(), config), None, Cursors())
     try:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -38,7 +38,11 @@ def build_security(config: Config, store: Store, now_ms: Callable[[], int]) -> S
         now_ms,
         anonymous=[name for name in ("allow_anonymous_read", "allow_anonymous_write") if getattr(config, name)],
     )
-    return Security(gate, keys[0], Cursors(derive_key(shared[0], "cursors").key))
+    return Security(_for_peers(gate, config), keys[0], Cursors(derive_key(shared[0], "cursors").key))
+
+
+def _for_peers(gate: Gate, config: Config) -> Gate:
+    return PeerGate(gate, cluster_secrets(config)) if config.clustering_enabled else gate
 
 
 def cluster_secrets(config: Config) -> list[bytes]:

@@ -8,12 +8,16 @@ from aiohttp import web
 
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
+from kvs.cluster.tree_building import give_up_tree, open_tree
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
 from kvs.limits import SHUTDOWN_TIMEOUT_S
+from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
 from kvs.server.handlers.context import Context
+from kvs.server.handlers.members import Members
+from kvs.server.handlers.peers import Peers
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
 from kvs.server.router import Router
@@ -43,6 +47,7 @@ class Server:
         self._store: Store | None = None
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
+        self._cluster: Cluster | None = None
         self._http: web.ServerRunner | None = None
         self._passwords = Passwords()
         self.url = ""
@@ -62,6 +67,8 @@ class Server:
 
     async def stop(self) -> None:
         """The reverse: requests under way are answered, waiting writes committed, the store closed."""
+        if self._cluster is not None:
+            await self._cluster.stop()
         if self._http is not None:
             await self._http.cleanup()
         if self._scheduler is not None:
@@ -84,15 +91,26 @@ class Server:
             config.tombstone_retention,
             config.max_clock_drift,
         )
-        node = Node(settings, read_progress(self._store))
+        if config.clustering_enabled:
+            node = Node(settings, read_progress(self._store), open_tree(self._store))
+        else:
+            give_up_tree(self._store)
+            node = Node(settings, read_progress(self._store))
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
+        if config.clustering_enabled:
+            self._cluster = Cluster(config, self._store, node, self._runner, unix_ms)
+            self._runner.on_committed = self._cluster.committed
         self._runner.start()
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
         context = Context(config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key)), security.gate)
+        members = None if self._cluster is None else Members(self._cluster)
+        peers = None if self._cluster is None else Peers(context, node)
+        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers)), security.gate)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._listen(self._http)
+        if self._cluster is not None:
+            await self._cluster.start(identity, config.advertise_address or self.url.removeprefix("http://"))
         if security.token_key is not None and not config.seed_nodes:
             # Only now: a start that fails, on a taken port for example, must not use up the only showing of the token.
             self.first_account = await make_root(self._store, self._runner, security.token_key, unix_ms)
