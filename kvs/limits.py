@@ -207,6 +207,8 @@ RELAYS_MAX = 256
 """Peers that are pinged for others at one time."""
 CHECKS_MAX = 16
 """Nodes known by rumour that are pinged at one time."""
+CHECK_PINGS = 3
+"""How often such a node is pinged before it counts as silent."""
 CHECK_PAUSE_MS = 10_000
 """A node that did not answer a check is not checked again before this."""
 CONTEST_PINGS = 2
@@ -228,6 +230,8 @@ JOIN_SEEDS_MAX = 3
 """Seeds that are asked at one time."""
 LEAVE_PEERS_MAX = 10
 """That hear of a leave from the node itself; the others hear it from these."""
+MEMBERS_SAVE_DELAY_MS = 1_000
+"""Nodes that become known are saved together, so that a cluster that starts as a whole does not wait for its disks."""
 MEMBERS_SAVE_INTERVAL_MS = 3_600_000
 """When each member was last seen is saved this often."""
 REMEMBER_MIN_MS = 24 * 3_600_000
