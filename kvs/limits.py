@@ -110,6 +110,9 @@ PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
 COMPARE_SOON_MS = 500
 COMPARE_RETRY_MIN_MS = 1_000
+COPIES_TIMEOUT_MS = 5_000
+COPIES_TIMEOUT_MAX_MS = 60_000
+"""How long a write waits for other nodes when its client asks for copies (`w`)."""
 LEAVE_TIMEOUT_S = 2.0
 """How long a node that stops waits for others to hear of it."""
 SESSION_KEYS_MAX = 100_000

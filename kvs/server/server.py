@@ -103,7 +103,9 @@ class Server:
             self._runner.on_committed = self._cluster.committed
         self._runner.start()
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
-        context = Context(config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms)
+        context = Context(
+            config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms, self._cluster
+        )
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)
         dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers)), security.gate)

@@ -11,6 +11,7 @@ from kvs.config import Config
 from kvs.errors import CorruptRecord, ReadOnly, StoreClosed, StoreCorrupt, StoreError, Unavailable
 from kvs.limits import OFFLOAD_MIN_BYTES
 from kvs.server.authorisation import write_guard
+from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
 from kvs.server.passwords import Passwords
 from kvs.storage.compression import Compressor
@@ -28,11 +29,23 @@ class Context(NamedTuple):
     cursors: Cursors
     passwords: Passwords
     now_ms: Callable[[], int]
+    cluster: Cluster | None = None
+
+    @property
+    def mode(self) -> str:
+        """`normal`, or why writes of clients are refused: `degraded`, `read-only`, `syncing`."""
+        if self.runner.degraded:
+            return "degraded"
+        if self.config.read_only:
+            return "read-only"
+        return "syncing" if self.cluster is not None and self.cluster.is_syncing else "normal"
 
     def check_writable(self) -> None:
-        """Raises ReadOnly. (A degraded node's refusal comes from the runner.)"""
+        """Raises ReadOnly, Unavailable. (A degraded node's refusal comes from the runner.)"""
         if self.config.read_only:
             raise ReadOnly("this node is read-only")
+        if self.cluster is not None:
+            self.cluster.check_writable()
 
     async def put_command(
         self, principal: Principal, entry: bytes, data: bytes, content_type: str, ttl_ms: int, condition: Condition

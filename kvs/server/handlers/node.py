@@ -16,27 +16,22 @@ class NodeStatus:
         self._started_s = time.monotonic()
 
     async def health(self, _: Call) -> Response:
-        degraded = self._context.runner.degraded
+        cluster, degraded = self._context.cluster, self._context.runner.degraded
         return _json(
             503 if degraded else 200,
             {
                 "status": "degraded" if degraded else "healthy",
-                "mode": self._mode(),
+                "mode": self._context.mode,
                 "node_id": self._context.config.node_id,
-                "member_count": 1,
+                "member_count": 1 if cluster is None else cluster.member_count,
                 "version": __version__,
                 "uptime_seconds": round(time.monotonic() - self._started_s, 3),
             },
         )
 
     async def ready(self, _: Call) -> Response:
-        mode = self._mode()
+        mode = self._context.mode
         return _json(200 if mode == "normal" else 503, {"ready": mode == "normal", "mode": mode})
-
-    def _mode(self) -> str:
-        if self._context.runner.degraded:
-            return "degraded"
-        return "read-only" if self._context.config.read_only else "normal"
 
 
 def _json(status: int, document: object) -> Response:

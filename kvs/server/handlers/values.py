@@ -1,13 +1,14 @@
 """`/kv/{key}`: one value."""
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import hdrs
 
 from kvs.cluster.events import Delete
 from kvs.errors import BadRequest, Forbidden, NotFound
-from kvs.limits import CONTENT_TYPE_MAX_BYTES
+from kvs.limits import CONTENT_TYPE_MAX_BYTES, COPIES_TIMEOUT_MAX_MS, COPIES_TIMEOUT_MS
 from kvs.server import parse
 from kvs.server.authorisation import delete_guard, may_read
 from kvs.server.body import parse_json, read_body
@@ -78,10 +79,24 @@ class Values:
             data = await read_body(request, context.config.max_blob_size)
         if ttl_ms is None:
             ttl_ms = context.config.default_ttl
+        nodes, timeout_ms = self._wanted_copies(query) if "w" in query else (1, 0)
         command = await context.put_command(call.principal, entry, data, content_type, ttl_ms, condition)
         record, created = await context.runner.write(command)
         tag = uuid_text(record.uuid)
-        return Response(201 if created else 200, version_json(record, tag), fields=version_fields(record, tag))
+        fields = version_fields(record, tag)
+        if nodes > 1 and context.cluster is not None:
+            held = await context.cluster.wait_for(entry, (record.timestamp, record.counter), nodes, timeout_ms / 1000)
+            if held < nodes:
+                return Response(202, version_json(record, tag)[:-1] + b',"replicated":%d}' % held, fields=fields)
+        return Response(201 if created else 200, version_json(record, tag), fields=fields)
+
+    def _wanted_copies(self, query: Mapping[str, str]) -> tuple[int, int]:
+        """On how many nodes a write must be before it is answered, and how long to wait for that in ms. Raises
+        BadRequest."""
+        cluster = self._context.cluster
+        known = 1 if cluster is None else cluster.known_count
+        timeout_ms = parse.duration_ms(query, "timeout", default=COPIES_TIMEOUT_MS, most=COPIES_TIMEOUT_MAX_MS)
+        return parse.integer(query, "w", default=1, least=1, most=known), timeout_ms
 
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
