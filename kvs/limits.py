@@ -113,6 +113,8 @@ COMPARE_RETRY_MIN_MS = 1_000
 COPIES_TIMEOUT_MS = 5_000
 COPIES_TIMEOUT_MAX_MS = 60_000
 """How long a write waits for other nodes when its client asks for copies (`w`)."""
+FLOOR_SAVE_STEP_MS = 60_000
+"""The floor is stored each time it has risen so much; what a crash forgets is proven again."""
 LEAVE_TIMEOUT_S = 2.0
 """How long a node that stops waits for others to hear of it."""
 SESSION_KEYS_MAX = 100_000

@@ -1,7 +1,7 @@
 """What the core is asked (commands), what it answers (outcomes), and what is to be done after a commit (effects)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -106,13 +106,19 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: str
 
 
+class Discard(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Take records off the disk and leave no tombstone: they are not to be known here, nor to be deleted elsewhere."""
+
+    entries: tuple[bytes, ...]
+
+
 class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write rows of the node's own state; None removes one."""
 
     rows: Mapping[bytes, bytes | None]
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Remember
+Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Remember
 
 
 class Written(NamedTuple):
@@ -169,6 +175,7 @@ class Report(NamedTuple):
 
     event: str
     fields: dict[str, Any]
+    level: Literal["info", "warning"] = "warning"
 
 
 class Changed(NamedTuple):

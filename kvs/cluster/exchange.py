@@ -3,6 +3,8 @@
     POST /merkle_tree/diff   DiffRequest      DiffAnswer        which of these ranges differ, and where in them
     POST /kv_range           FetchRequest     FetchAnswer       records by their keys
                              RangeRequest     RangeAnswer       all records of a range
+    POST /members/pairs_by_time
+                             RecentRequest    RecentAnswer      records, newest first
     POST /replicate          ReplicateRequest ReplicateAnswer   take these records
 
 All travel as msgpack arrays. Columns of one kind (keys, fingerprints) are one byte string each, because a header for
@@ -137,6 +139,21 @@ class RangeAnswer(msgspec.Struct, array_like=True, frozen=True):
 
     records: list[tuple[bytes, bytes]]
     rest: bytes
+
+
+class RecentRequest(msgspec.Struct, array_like=True, frozen=True):
+    """Send records, newest first: those whose row of the time index is in front of `before` (empty: the newest) and
+    whose timestamp is `since_ms` (Unix ms) or later."""
+
+    before: bytes
+    since_ms: int
+
+
+class RecentAnswer(msgspec.Struct, array_like=True, frozen=True):
+    """Records as (entry key, record), newest first. `before` is where to go on, empty when that was all."""
+
+    records: list[tuple[bytes, bytes]]
+    before: bytes
 
 
 class ReplicateRequest(msgspec.Struct, array_like=True, frozen=True):

@@ -15,7 +15,7 @@ from kvs.errors import BadMessage, BadRequest, StoreCorrupt
 from kvs.keys import check_key
 from kvs.limits import ENTRY_MAX_BYTES, FETCH_KEYS_MAX, SEND_MAX_BYTES, TIMESTAMP_MAX
 from kvs.storage.codec import decode, decode_record, encode_record
-from kvs.storage.keyspace import DATA, SYSTEM
+from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, value_digest
 from kvs.storage.store import Reader
 
@@ -71,6 +71,23 @@ def records_between(
     for entry, _ in items(reader, start, stop):
         if len(found) == FETCH_KEYS_MAX or size_bytes > SEND_MAX_BYTES:
             return found, entry
+        record = sendable(reader, entry, limits)
+        if record is not None:
+            found.append((entry, encode_record(record)))
+            size_bytes += len(entry) + len(found[-1][1])
+    return found, b""
+
+
+def recent(reader: Reader, before: bytes, since_ms: int, limits: Limits) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """What peers may have, newest first, as much as one message takes, and where to go on (empty: that was all)."""
+    found: list[tuple[bytes, bytes]] = []
+    size_bytes, last = 0, b""
+    stop = TIMES + before if before else after(TIMES)
+    for looked, (row, _) in enumerate(reader.scan(time_row(max(0, since_ms), 0, b""), stop, backwards=True)):
+        if looked == FETCH_KEYS_MAX or size_bytes > SEND_MAX_BYTES:
+            return found, last
+        last = row[1:]
+        _, entry = split_time(row)
         record = sendable(reader, entry, limits)
         if record is not None:
             found.append((entry, encode_record(record)))

@@ -25,6 +25,7 @@ from kvs.cluster.events import (
     Committed,
     Condition,
     Delete,
+    Discard,
     Effect,
     Group,
     Merge,
@@ -152,6 +153,8 @@ class Node:
                 return self._trim(command, view)
             case Merge():
                 return self._merge(command, view, now_ms)
+            case Discard():
+                return self._discard(command, view)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
 
@@ -360,6 +363,16 @@ class Node:
         batch[change_row(stored.seq)] = entry
         batch.update((row, b"") for row in index_rows(entry, tombstone))
         return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
+
+    def _discard(self, command: Discard, view: Reader) -> Plan:
+        batch: dict[bytes, bytes | None] = {}
+        for entry in command.entries:
+            stored = read_current(view, entry).stored
+            if stored is not None:
+                batch.update(removal(entry, stored))
+                if self._edit is not None:
+                    batch.update(self._edit.remove(view, entry))
+        return Plan(batch, Swept(len(batch)))
 
     def tombstone_limit(self, now_ms: int) -> int:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""

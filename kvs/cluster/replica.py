@@ -1,6 +1,10 @@
-"""Keeps this node's data and its peers' the same: pushes, comparisons, and what they have to do with each other.
+"""Keeps this node's data and its peers' the same: filling, pushes, comparisons, the floor, and how they play together.
 
     effects = replica.handle(event, here, now)     what to send, what to write, what to tell
+
+    filling       a node that was never filled copies what its peers have (kvs.cluster.bootstrap); no comparisons
+    rejoining     a node that was away for too long compares first, and sets aside what may have been deleted meanwhile
+    settled       pushes what is written, compares by and by (kvs.cluster.comparisons)
 
 The shell carries out the effects, in order, and hands in what comes of them. Answers to peers' questions are made by
 `kvs.cluster.diff` and `kvs.cluster.ingest`; they need no state.
@@ -9,10 +13,12 @@ The shell carries out the effects, in order, and hands in what comes of them. An
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, TakeRecent
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Comparisons, Pace
 from kvs.cluster.events import Change, Merge, Outcome, Report
-from kvs.cluster.exchange import ReplicateAnswer
+from kvs.cluster.exchange import RecentAnswer, RecentRequest, ReplicateAnswer
+from kvs.cluster.floor import Floor
 from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
 from kvs.cluster.time_of import Now
@@ -31,6 +37,12 @@ class PeerDown(NamedTuple):
     peer: str
 
 
+class Known(NamedTuple):
+    """Event: these are all other nodes that were not removed, dead ones too."""
+
+    peers: Sequence[str]
+
+
 class Written(NamedTuple):
     """Event: these records are on this node's disk."""
 
@@ -41,7 +53,7 @@ class Answered(NamedTuple):
     """Event: the answer to a call."""
 
     call: int
-    answer: Answer
+    answer: Answer | RecentAnswer
 
 
 class Failed(NamedTuple):
@@ -58,28 +70,31 @@ class Submitted(NamedTuple):
     outcomes: Sequence[Outcome]
 
 
-class RootSeen(NamedTuple):
-    """Event: a peer said what its Merkle root is, in hex."""
+class DigestSeen(NamedTuple):
+    """Event: what a peer said of its data: its Merkle root in hex, its own proof and its floor in Unix ms."""
 
     peer: str
     root: str
+    proven_ms: int
+    floor_ms: int
 
 
 class Tick(NamedTuple):
     """Event: time has passed."""
 
 
-Event = PeerUp | PeerDown | Written | Answered | Failed | Submitted | RootSeen | Tick
+Event = PeerUp | PeerDown | Known | Written | Answered | Failed | Submitted | DigestSeen | Tick
 
 
 class PeerCall(NamedTuple):
-    """Effect: send a request to a peer, then hand in Answered or Failed with this number. A `push` must not wait for
-    what a comparison moves."""
+    """Effect: send a request to a peer, `delay_ms` from now, then hand in Answered or Failed with this number. A `push`
+    must not wait for what a comparison moves."""
 
     call: int
     peer: str
-    request: Request
-    push: bool
+    request: Request | RecentRequest
+    push: bool = False
+    delay_ms: int = 0
 
 
 class Submit(NamedTuple):
@@ -89,33 +104,67 @@ class Submit(NamedTuple):
     commands: list[Merge]
 
 
-Effect = PeerCall | Submit | Reached | Report
+class SetAside(NamedTuple):
+    """Effect: write these entries to the quarantine file, then take them out of the store."""
+
+    entries: list[bytes]
+
+
+class SaveFloor(NamedTuple):
+    """Effect: put the floor on the disk."""
+
+
+Effect = PeerCall | Submit | SetAside | SaveFloor | Filled | Reached | Report
 
 
 class Replica:
-    """The state behind pushes and comparisons."""
+    """The state behind filling, pushes, comparisons and the floor."""
 
-    def __init__(self, pace: Pace, push: Push, chance: Chance, now: Now, *, push_enabled: bool) -> None:
+    def __init__(
+        self,
+        pace: Pace,
+        push: Push,
+        bootstrap: Bootstrap,
+        floor: Floor,
+        chance: Chance,
+        now: Now,
+        *,
+        push_enabled: bool,
+    ) -> None:
+        self._pace = pace
         self._pushes = push
         self._push_enabled = push_enabled
+        self._bootstrap = bootstrap
+        self._floor = floor
         self._comparisons = Comparisons(pace, chance, now.mono_ms)
         self._pushed: dict[int, str] = {}
+        self._filling = 0
         self._session: Session | None = None
+        self._started_ms = 0
         self._peer = ""
         self._call = 0
         self._waits_for = 0
         self._taking: list[Merge] = []
+        self._forgotten_ms = 0
+
+    @property
+    def mode(self) -> str:
+        """`filling`, `rejoining` or `settled`."""
+        if not self._bootstrap.is_over:
+            return "filling"
+        return "rejoining" if self._forgotten_ms else "settled"
 
     @property
     def wake_at_ms(self) -> int:
-        return self._comparisons.wake_at_ms()
+        gives_up_ms = self._bootstrap.wake_at_ms
+        return min(self._comparisons.wake_at_ms(), gives_up_ms) if gives_up_ms else self._comparisons.wake_at_ms()
 
     def handle(self, event: Event, here: Here, now: Now) -> list[Effect]:
         effects = self._handle(event, here, now)
-        if self._session is None:
+        if self._session is None and self._bootstrap.is_over:
             peer = self._comparisons.next(now.mono_ms)
             if peer is not None:
-                self._session, self._peer = Session(peer), peer
+                self._session, self._peer, self._started_ms = Session(peer, self._forgotten_ms), peer, now.unix_ms
                 effects += self._step(self._session.start(here), now)
         return effects
 
@@ -128,63 +177,127 @@ class Replica:
             case Failed(call, reason):
                 return self._failed(call, reason, now)
             case Submitted(ticket, outcomes):
-                if self._session is None or ticket != self._waits_for:
-                    return []
-                return self._step(self._session.taken(self._taking, outcomes, here), now)
-            case RootSeen(peer, root):
-                self._comparisons.roots(peer, here.tree.root.fingerprint.hex(), root, now.mono_ms)
+                return self._submitted(ticket, outcomes, here, now)
+            case DigestSeen():
+                return self._seen(event, here, now)
             case PeerUp(peer):
                 self._pushes.add(peer)
                 self._comparisons.up(peer, now.mono_ms)
+                return self._bootstrap_effects(self._bootstrap.up(peer, now.unix_ms))
             case PeerDown(peer):
                 self._pushes.remove(peer)
                 self._comparisons.down(peer)
+                self._bootstrap.down(peer)
+            case Known(peers):
+                self._floor.members(peers)
             case Tick():
-                pass
+                return self._bootstrap_effects(self._bootstrap.tick(now.mono_ms))
         return []
+
+    def _seen(self, seen: DigestSeen, here: Here, now: Now) -> list[Effect]:
+        mine = here.tree.root.fingerprint.hex()
+        if self._bootstrap.is_over and self._floor.is_outdated(seen.floor_ms):
+            if not self._forgotten_ms:
+                self._comparisons.behind(seen.peer, now.mono_ms)
+            self._forgotten_ms = max(self._forgotten_ms, seen.floor_ms)
+            return []
+        self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms)
+        self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
+        if mine == seen.root:
+            self._floor.equal(seen.peer, now.unix_ms)
+        return [SaveFloor()] if self._floor.raise_(now.unix_ms) else []
 
     # --- answers ---
 
-    def _answered(self, call: int, answer: Answer, here: Here, now: Now) -> list[Effect]:
+    def _answered(self, call: int, answer: Answer | RecentAnswer, here: Here, now: Now) -> list[Effect]:
         peer = self._pushed.pop(call, None)
         if peer is not None:
             assert isinstance(answer, ReplicateAnswer)
             return self._push_effects(self._pushes.sent(peer, answer), now)
-        if self._session is None or call != self._waits_for:
-            return []
         try:
-            return self._step(self._session.answered(answer, here), now)
+            if isinstance(answer, RecentAnswer):
+                return self._bootstrap_effects(self._bootstrap.answered(answer)) if call == self._filling else []
+            if self._session is not None and call == self._waits_for:
+                return self._step(self._session.answered(answer, here), now)
         except BadMessage as error:
-            return self._give_up(error.detail, now)
+            return self._give_up(call, error.detail, now)
+        return []
 
     def _failed(self, call: int, reason: str, now: Now) -> list[Effect]:
         peer = self._pushed.pop(call, None)
         if peer is not None:
             return self._push_effects(self._pushes.failed(peer), now)
+        return self._give_up(call, reason, now)
+
+    def _give_up(self, call: int, reason: str, now: Now) -> list[Effect]:
+        if call == self._filling:
+            report = Report("A peer could not be copied from", {"reason": reason})
+            return [report, *self._bootstrap_effects(self._bootstrap.failed(now.mono_ms))]
         if self._session is None or call != self._waits_for:
             return []
-        return self._give_up(reason, now)
-
-    def _give_up(self, reason: str, now: Now) -> list[Effect]:
         self._session = None
         self._comparisons.failed(now.mono_ms)
         return [Report("A comparison with a peer failed", {"peer": self._peer, "reason": reason})]
 
+    def _submitted(self, ticket: int, outcomes: Sequence[Outcome], here: Here, now: Now) -> list[Effect]:
+        if ticket == self._filling:
+            return self._bootstrap_effects(self._bootstrap.taken())
+        if self._session is None or ticket != self._waits_for:
+            return []
+        return self._step(self._session.taken(self._taking, outcomes, here), now)
+
     # --- steps ---
 
     def _step(self, step: Step, now: Now) -> list[Effect]:
+        assert self._session is not None
         self._call += 1
         self._waits_for = self._call
         match step:
             case Ask(request):
-                return [PeerCall(self._call, self._peer, request, push=False)]
+                delay_ms = self._pace.throttle_delay_ms if self._session.questions > 1 else 0
+                return [PeerCall(self._call, self._peer, request, delay_ms=delay_ms)]
             case Take(commands):
                 self._taking = commands
                 return [Submit(self._call, commands)]
             case Done(behind):
-                self._session = None
-                self._comparisons.done(now.mono_ms, behind=behind)
-        return []
+                return self._done(self._session, now, behind=behind)
+
+    def _done(self, session: Session, now: Now, *, behind: bool) -> list[Effect]:
+        self._session = None
+        self._comparisons.done(now.mono_ms, behind=behind)
+        effects: list[Effect] = []
+        if session.fetched or session.sent or session.set_aside:
+            fields = {
+                "peer": self._peer,
+                "fetched": session.fetched,
+                "sent": session.sent,
+                "set_aside": len(session.set_aside),
+                "questions": session.questions,
+            }
+            effects.append(Report("Compared with a peer", fields, level="info"))
+        if session.set_aside:
+            effects.append(SetAside(session.set_aside))
+        if not behind:
+            self._forgotten_ms = 0
+            self._floor.equal(self._peer, self._started_ms)
+            if self._floor.raise_(now.unix_ms):
+                effects.append(SaveFloor())
+        return effects
+
+    def _bootstrap_effects(self, effects: list[BootstrapEffect]) -> list[Effect]:
+        found: list[Effect] = []
+        for effect in effects:
+            self._call += 1
+            match effect:
+                case AskRecent(peer, request, delay_ms):
+                    self._filling = self._call
+                    found.append(PeerCall(self._call, peer, request, delay_ms=delay_ms))
+                case TakeRecent(commands):
+                    self._filling = self._call
+                    found.append(Submit(self._call, commands))
+                case Filled():
+                    found.append(effect)
+        return found
 
     def _push_effects(self, effects: list[PushEffect], now: Now) -> list[Effect]:
         found: list[Effect] = []

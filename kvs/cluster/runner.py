@@ -179,8 +179,8 @@ class Runner:
                 self._on_changed(entries)
             case Reply(ticket, outcomes):
                 self._resolve(ticket, outcomes)
-            case Report(event, fields):
-                log.warning(event, **fields)
+            case Report(event, fields, level):
+                (log.warning if level == "warning" else log.info)(event, **fields)
 
     def _resolve(self, ticket: int, outcomes: list[Outcome]) -> None:
         reply = self._replies.pop(ticket)

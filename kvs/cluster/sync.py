@@ -90,8 +90,11 @@ class Here(NamedTuple):
 class Session:
     """The state of one comparison. Every method returns what is to be done next; BadMessage ends it."""
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, forgotten_ms: int = 0) -> None:
+        """`forgotten_ms`: what only this node has, in versions from before this moment (Unix ms), may have been deleted
+        and forgotten elsewhere. It is not sent; it is set aside."""
         self._peer = peer
+        self._forgotten_ms = forgotten_ms
         self._asked: list[Span] = []
         self._spans: deque[Span] = deque()
         self._deeper: list[Span] = []
@@ -107,6 +110,7 @@ class Session:
         self.fetched = 0
         self.sent = 0
         self.behind = False
+        self.set_aside: list[bytes] = []
 
     def start(self, here: Here) -> Step:
         self._spans.append(Span(b"", b"", mark_of(here.tree.root)))
@@ -243,5 +247,9 @@ class Session:
         whole = (key for start, stop in self._surplus_ranges for key, _ in items(here.reader, start, stop))
         for entry in chain(self._surplus, whole):
             record = sendable(here.reader, entry, here.limits)
-            if record is not None and record.timestamp <= here.limits.now_ms - LEFT_TO_PUSH_MS:
+            if record is None:
+                continue
+            if record.timestamp < self._forgotten_ms:
+                self.set_aside.append(entry)
+            elif record.timestamp <= here.limits.now_ms - LEFT_TO_PUSH_MS:
                 yield entry, encode_record(record)

@@ -15,9 +15,10 @@ from typing import Any
 
 import structlog
 
-from kvs.cluster import exchange, membership_events, messages, replica
+from kvs.cluster import exchange, membership_events, messages, quarantine, replica
+from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
 from kvs.cluster.comparisons import Pace
-from kvs.cluster.events import Change, Remember, Report
+from kvs.cluster.events import Change, Discard, Remember, Report
 from kvs.cluster.exchange import (
     DiffAnswer,
     DiffRequest,
@@ -25,9 +26,14 @@ from kvs.cluster.exchange import (
     FetchRequest,
     RangeAnswer,
     RangeRequest,
+    RecentAnswer,
+    RecentRequest,
     ReplicateAnswer,
     ReplicateRequest,
 )
+from kvs.cluster.floor import Floor
+from kvs.cluster.floor import decode as decode_floor
+from kvs.cluster.floor import encode as encode_floor
 from kvs.cluster.ingest import Limits
 from kvs.cluster.membership import Membership
 from kvs.cluster.membership_events import Identity, MembershipSettings, Sender
@@ -42,13 +48,14 @@ from kvs.cluster.transport import JSON, MSGPACK, PeerRefused, PeerUnreachable, T
 from kvs.config import Config
 from kvs.errors import BadMessage, BadRequest, KvsError, StoreError, TooLarge, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, LEAVE_TIMEOUT_S, PUSH_TIMEOUT_S
-from kvs.storage.state import MEMBERS_ROW
+from kvs.storage.state import FILLED_ROW, FLOOR_ROW, MEMBERS_ROW, QUARANTINE_FILE
 from kvs.storage.state import Identity as StoredIdentity
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
 
-_ROUTES: dict[type[Request], tuple[str, type[Answer]]] = {
+_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer]]] = {
+    RecentRequest: ("/members/pairs_by_time", RecentAnswer),
     DiffRequest: ("/merkle_tree/diff", DiffAnswer),
     FetchRequest: ("/kv_range", FetchAnswer),
     RangeRequest: ("/kv_range", RangeAnswer),
@@ -80,7 +87,19 @@ class Cluster:
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
         pace = Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms)
-        self._replica = Replica(pace, self._push, self._chance, self._now(), push_enabled=config.push_enabled)
+        self._floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift)
+        bootstrap = Bootstrap(
+            BootstrapSettings(
+                config.bootstrap_max_age_hours * 3_600_000,
+                round(config.bootstrap_patience * 1000),
+                config.fetch_delay_ms,
+            ),
+            self._now().mono_ms,
+            needed=bool(config.seed_nodes) and store.get(FILLED_ROW) is None,
+        )
+        self._replica = Replica(
+            pace, self._push, bootstrap, self._floor, self._chance, self._now(), push_enabled=config.push_enabled
+        )
 
     async def start(self, identity: StoredIdentity, address: str) -> None:
         """`address` is where peers reach this node."""
@@ -128,11 +147,18 @@ class Cluster:
 
     @property
     def is_syncing(self) -> bool:
-        """Whether this node has never been filled from its cluster, and takes no writes until it is."""
-        return False
+        """Whether this node is being filled or rejoins after a long absence, and takes no writes until that is over."""
+        return self._replica.mode != "settled"
+
+    def check_shareable(self) -> None:
+        """Raises Unavailable while this node may hold records that were deleted elsewhere."""
+        if self._replica.mode == "rejoining":
+            raise Unavailable("this node rejoins after a long absence", code="syncing")
 
     def check_writable(self) -> None:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
+        if self.is_syncing:
+            raise Unavailable("this node is still being filled by its peers", code="syncing")
         if self._offsets_ms and abs(median(self._offsets_ms.values())) > self._config.max_clock_drift:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
 
@@ -202,6 +228,7 @@ class Cluster:
                     later.set_result(outcome)
             case membership_events.MemberUp(member):
                 self._addresses[member.id] = member.address
+                self._tell_known()
                 self._replicate(replica.PeerUp(member.id))
             case membership_events.MemberDown(member):
                 self._lose(member.id)
@@ -210,13 +237,18 @@ class Cluster:
             case membership_events.Heard(node_id, unix_ms, digest):
                 self._offsets_ms[node_id] = unix_ms - self._now_ms()
                 if digest is not None:
-                    self._replicate(replica.RootSeen(node_id, digest.root))
+                    self._replicate(replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor))
             case membership_events.CloneFound(detail):
                 log.error("A clone of this node is alive: stop one of them", detail=detail)
             case membership_events.Report(event, fields, level):
                 (log.warning if level == "warning" else log.info)(event, **fields)
 
+    def _tell_known(self) -> None:
+        assert self._membership is not None
+        self._replicate(replica.Known([member.id for member in self._membership.remembered()]))
+
     def _lose(self, node_id: str) -> None:
+        self._tell_known()
         self._offsets_ms.pop(node_id, None)
         if self._addresses.pop(node_id, None) is not None:
             self._replicate(replica.PeerDown(node_id))
@@ -259,19 +291,25 @@ class Cluster:
                     self._spawn(self._call_peer(effect), "push" if effect.push else "sync")
                 case replica.Submit():
                     self._spawn(self._submit(effect), "sync")
+                case replica.SetAside(entries):
+                    self._spawn(self._set_aside(entries), "sync")
+                case replica.SaveFloor():
+                    self._spawn(self._save_floor(), "sync")
+                case Filled():
+                    self._spawn(self._note_filled(effect), "sync")
                 case Reached(ticket):
                     reached = self._reached.get(ticket)
                     if reached is not None and not reached.done():
                         reached.set_result(None)
-                case Report(name, fields):
-                    log.warning(name, **fields)
+                case Report(name, fields, level):
+                    (log.warning if level == "warning" else log.info)(name, **fields)
         self._tell_digest()
 
     async def _call_peer(self, call: replica.PeerCall) -> None:
         path, kind = _ROUTES[type(call.request)]
         event: replica.Event
-        if not call.push and self._config.throttle_delay_ms:
-            await asyncio.sleep(self._config.throttle_delay_ms / 1000)
+        if call.delay_ms:
+            await asyncio.sleep(call.delay_ms / 1000)
         try:
             body = await self._transport.call(
                 "push" if call.push else "sync",
@@ -297,11 +335,36 @@ class Cluster:
             self._replicate(replica.Submitted(submit.ticket, outcomes))
         self._set_timer()
 
+    async def _save_floor(self) -> None:
+        stored = self._floor.stored()
+        await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
+        self._floor.saved(stored, self._now_ms())
+        self._node.floor_ms = self._floor.floor_ms
+
+    async def _note_filled(self, filled: Filled) -> None:
+        await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+        if filled.alone:
+            log.warning("No seed answered: this node takes writes alone and goes on trying")
+        else:
+            log.info("This node was filled by its peers", records=filled.records)
+
+    async def _set_aside(self, entries: list[bytes]) -> None:
+        """Into a file that an operator can look at, then out of the store."""
+        path = self._config.data_dir / QUARANTINE_FILE
+        await asyncio.to_thread(quarantine.append, path, self._store, entries)
+        await self._runner.submit([Discard(entries=tuple(entries))])
+        log.warning("Records that may have been deleted elsewhere were set aside", records=len(entries), file=str(path))
+
     def _tell_digest(self) -> None:
         tree = self._node.tree
         assert tree is not None
         if self._membership is not None:
-            self._membership.digest = Digest(root=tree.root.fingerprint.hex(), count=tree.root.size)
+            self._membership.digest = Digest(
+                root=tree.root.fingerprint.hex(),
+                count=tree.root.size,
+                gc_floor=self._floor.floor_ms,
+                proven=self._floor.announced_ms,
+            )
 
     # --- time ---
 

@@ -5,6 +5,8 @@
     n progress   timestamp:u64 counter:u32 seq:u64, big-endian
     n tree       empty: the Merkle tree covers every record
     n members    JSON, see Persisted in kvs/cluster/messages.py
+    n floor      JSON, see kvs/cluster/floor.py
+    n filled     empty: the node was filled by its peers once, or never needed that
 
 `progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
 write that a client was told of: a node that comes back with its clock set to the past still goes on above them.
@@ -26,6 +28,9 @@ IDENTITY_ROW = STATE + b"identity"
 PROGRESS_ROW = STATE + b"progress"
 TREE_ROW = STATE + b"tree"
 MEMBERS_ROW = STATE + b"members"
+FLOOR_ROW = STATE + b"floor"
+FILLED_ROW = STATE + b"filled"
+QUARANTINE_FILE = "quarantine.ndjson"
 
 _PROGRESS = Struct(">QIQ")
 

@@ -27,11 +27,13 @@ from kvs.cluster.exchange import (
     FetchAnswer,
     RangeAnswer,
     RangeRequest,
+    RecentAnswer,
+    RecentRequest,
     ReplicateAnswer,
     ReplicateRequest,
     Span,
 )
-from kvs.cluster.ingest import Limits, fetched, merge_of, records_between, sendable
+from kvs.cluster.ingest import Limits, fetched, merge_of, recent, records_between, sendable
 from kvs.cluster.merkle import Tree, items
 from kvs.cluster.node import Node
 from kvs.cluster.transport import MSGPACK, NODE_HEADER, pack, unpack
@@ -113,7 +115,10 @@ class Peers:
         return _binary(ReplicateAnswer(bytes(REFUSED if command is None else next(taken) for command in commands)))
 
     async def pairs_by_time(self, call: Call) -> Response:
-        body, _ = await _body(call)
+        body, is_binary = await _body(call)
+        if is_binary:
+            newest = exchange.decode(body, RecentRequest)
+            return _binary(RecentAnswer(*recent(self._context.store, newest.before, newest.since_ms, self._limits())))
         asked: peer_json.TimesAsked = peer_json.decode(body, peer_json.TimesAsked)
         limits = self._limits()
         end = asked.end_timestamp or limits.now_ms
@@ -140,11 +145,14 @@ class Peers:
         return self._node.tree
 
     def _limits(self) -> Limits:
+        if self._context.cluster is not None:
+            self._context.cluster.check_shareable()
         now_ms = self._context.now_ms()
         return Limits(now_ms, self._node.tombstone_limit(now_ms))
 
     async def _differences(self, spans: list[Span], list_below: int) -> list[Difference]:
         """Many ranges take their time: others get their turn in between."""
+        self._limits()
         found: list[Difference] = []
         answers = differences(self._tree, self._context.store, spans, list_below)
         while some := list(islice(answers, DIFF_RANGES_PER_TURN)):

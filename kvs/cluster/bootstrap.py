@@ -1,0 +1,122 @@
+"""Fills a node that was never filled before: it copies what its peers have, newest first.
+
+    waiting    no peer yet                     a peer is up: filling; `patience` has passed: done, alone
+    filling    asks one peer after the other   an answer: take it, ask on; no answer: go on with the next peer
+    done       for ever, over restarts too
+
+While it lasts the node takes no writes of clients. Records older than `max_age` are left to comparisons, which begin
+when this ends. A peer that has nothing ends it at once, so nodes that start together, each with the others as seeds,
+do not wait for each other.
+"""
+
+from typing import Literal, NamedTuple
+
+from kvs.cluster.events import Merge
+from kvs.cluster.exchange import RecentAnswer, RecentRequest
+from kvs.cluster.ingest import merge_of
+from kvs.errors import BadMessage
+
+
+class BootstrapSettings(NamedTuple):
+    """In ms. `fetch_delay_ms` is the pause between two fetches."""
+
+    max_age_ms: int
+    patience_ms: int
+    fetch_delay_ms: int
+
+
+class AskRecent(NamedTuple):
+    """Effect: ask this peer, `delay_ms` from now."""
+
+    peer: str
+    request: RecentRequest
+    delay_ms: int
+
+
+class TakeRecent(NamedTuple):
+    """Effect: submit these commands, say `taken` when they are on the disk."""
+
+    commands: list[Merge]
+
+
+class Filled(NamedTuple):
+    """Effect: the node takes writes from now on. `alone`: because no seed answered."""
+
+    alone: bool
+    records: int
+
+
+BootstrapEffect = AskRecent | TakeRecent | Filled
+
+
+class Bootstrap:
+    """`needed` is false for a node that was filled before, or that has no seeds. Times are of the clock that never
+    goes back."""
+
+    def __init__(self, settings: BootstrapSettings, now_ms: int, *, needed: bool) -> None:
+        self._settings = settings
+        self._gives_up_ms = now_ms + settings.patience_ms
+        self._state: Literal["waiting", "filling", "done"] = "waiting" if needed else "done"
+        self._peers: list[str] = []
+        self._before = b""
+        self._since_ms = 0
+        self._records = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._state == "done"
+
+    @property
+    def wake_at_ms(self) -> int | None:
+        """When `tick` is due."""
+        return self._gives_up_ms if self._state == "waiting" else None
+
+    def up(self, peer: str, unix_ms: int) -> list[BootstrapEffect]:
+        """A peer can be asked."""
+        if peer not in self._peers:
+            self._peers.append(peer)
+        if self._state != "waiting":
+            return []
+        self._state = "filling"
+        self._since_ms = max(0, unix_ms - self._settings.max_age_ms)
+        return self._ask(0)
+
+    def down(self, peer: str) -> None:
+        """It is asked no more; a question under way fails by itself."""
+        if peer in self._peers[1:] or (self._state != "filling" and peer in self._peers):
+            self._peers.remove(peer)
+
+    def answered(self, answer: RecentAnswer) -> list[BootstrapEffect]:
+        """What the peer that was asked has sent. Raises BadMessage."""
+        if answer.before and self._before and answer.before >= self._before:
+            raise BadMessage("the answer does not go on where the question began")
+        commands = [merge_of(entry, raw, self._peers[0]) for entry, raw in answer.records]
+        self._before = answer.before
+        self._records += len(commands)
+        return [TakeRecent(commands)]
+
+    def taken(self) -> list[BootstrapEffect]:
+        """What was sent is on the disk."""
+        if not self._before:
+            return self._end(alone=False)
+        self._peers.append(self._peers.pop(0))  # all peers share the work
+        return self._ask(self._settings.fetch_delay_ms)
+
+    def failed(self, now_ms: int) -> list[BootstrapEffect]:
+        """The peer that was asked did not answer, or nonsense."""
+        self._peers.pop(0)
+        if self._peers:
+            return self._ask(self._settings.fetch_delay_ms)
+        self._state = "waiting"
+        self._gives_up_ms = now_ms + self._settings.patience_ms
+        return []
+
+    def tick(self, now_ms: int) -> list[BootstrapEffect]:
+        return self._end(alone=True) if self._state == "waiting" and now_ms >= self._gives_up_ms else []
+
+    def _ask(self, delay_ms: int) -> list[BootstrapEffect]:
+        return [AskRecent(self._peers[0], RecentRequest(self._before, self._since_ms), delay_ms)]
+
+    def _end(self, *, alone: bool) -> list[BootstrapEffect]:
+        self._state = "done"
+        return [Filled(alone, self._records)]

@@ -1,0 +1,95 @@
+"""Up to which moment all nodes are proven to hold the same: below it tombstones are not needed any more.
+
+Each node knows for every other one up to when the two were seen to be equal: the start of a comparison that moved
+everything, or a ping that showed equal roots. Its own proof is the earliest of these; it goes out with every ping, once
+it is on the disk: a node must not come back knowing less than others rely on. The floor is the earliest proof of all
+nodes that were not removed, dead ones included, and never falls. Whoever hears of a higher floor takes it over.
+
+So a record older than the floor is on every node: its writer was equal to each other node after it had been written.
+MARGIN_MS is taken off every proof for clocks that differ.
+
+A node that comes back whose own proof is below the others' floor may hold what was deleted and forgotten: see
+`is_outdated`.
+
+    n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}}
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from kvs.errors import StoreCorrupt
+from kvs.limits import FLOOR_SAVE_STEP_MS
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a node must know of it after a restart."""
+
+    floor: int = 0
+    equal: Mapping[str, int] = {}
+
+
+def encode(stored: Stored) -> bytes:
+    return msgspec.json.encode(stored)
+
+
+def decode(raw: bytes | None) -> Stored:
+    """Raises StoreCorrupt."""
+    try:
+        return Stored() if raw is None else msgspec.json.decode(raw, type=Stored)
+    except msgspec.DecodeError:
+        raise StoreCorrupt("the floor of the tombstones is unreadable") from None
+
+
+class Floor:
+    """All times are Unix ms."""
+
+    def __init__(self, stored: Stored, margin_ms: int) -> None:
+        self._margin_ms = margin_ms
+        self._equal = dict(stored.equal)
+        self._proofs: dict[str, int] = {}
+        self._members: frozenset[str] = frozenset()
+        self._saved = stored
+        self.announced_ms = 0
+        """The proof that others may be told."""
+        self.floor_ms = stored.floor
+
+    def members(self, others: Iterable[str]) -> None:
+        """All other nodes that count, dead ones too."""
+        self._members = frozenset(others)
+
+    def equal(self, peer: str, at_ms: int) -> None:
+        """This node and the peer held the same, as of this moment."""
+        self._equal[peer] = max(self._equal.get(peer, 0), at_ms - self._margin_ms)
+
+    def heard(self, peer: str, proven_ms: int, floor_ms: int) -> None:
+        """What a peer says: its own proof, and its floor."""
+        self._proofs[peer] = proven_ms
+        self.floor_ms = max(self.floor_ms, floor_ms)
+
+    def proven_ms(self, now_ms: int) -> int:
+        """This node's own proof."""
+        return min((self._equal.get(peer, 0) for peer in self._members), default=now_ms - self._margin_ms)
+
+    def raise_(self, now_ms: int) -> bool:
+        """Move the floor up as far as all proofs allow; whether it or the proof has gone far enough to be stored."""
+        proofs = [self._proofs.get(peer, 0) for peer in self._members]
+        proven_ms = self.proven_ms(now_ms)
+        self.floor_ms = max(self.floor_ms, min([proven_ms, *proofs]))
+        return (
+            self.floor_ms >= self._saved.floor + FLOOR_SAVE_STEP_MS
+            or proven_ms >= self.announced_ms + FLOOR_SAVE_STEP_MS
+        )
+
+    def saved(self, stored: Stored, now_ms: int) -> None:
+        """This is on the disk."""
+        self._saved = stored
+        self.announced_ms = min((stored.equal.get(peer, 0) for peer in self._members), default=self.proven_ms(now_ms))
+
+    def is_outdated(self, floor_ms: int) -> bool:
+        """Whether this node may hold records that were deleted, and forgotten, while it was away: it was last equal to
+        anybody before `floor_ms`, a peer's floor."""
+        return bool(self._equal) and max(self._equal.values()) < floor_ms
+
+    def stored(self) -> Stored:
+        return Stored(self.floor_ms, dict(self._equal))

@@ -1,0 +1,114 @@
+"""The floor below which tombstones go: it rests on proofs of all nodes, and never falls."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvs.cluster.floor import Floor, Stored, decode, encode
+
+NOW_MS = 1_000_000
+
+
+def floor(**equal: int) -> Floor:
+    made = Floor(Stored(0, equal), margin_ms=0)
+    made.members(equal)
+    return made
+
+
+def test_a_lone_node_is_its_own_proof() -> None:
+    alone = Floor(Stored(), margin_ms=10)
+    alone.raise_(NOW_MS)
+    assert alone.floor_ms == NOW_MS - 10
+
+
+def test_it_waits_for_the_proofs_of_all() -> None:
+    at = floor(b=500, c=600)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 0
+    at.heard("b", 700, 0)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 0
+    at.heard("c", 400, 0)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 400
+    at.heard("c", 900, 0)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 500
+
+
+def test_a_dead_node_holds_it_back_until_it_is_removed() -> None:
+    at = floor(b=800, dead=100)
+    at.heard("b", 800, 0)
+    at.heard("dead", 100, 0)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 100
+    at.members(["b"])
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 800
+
+
+def test_a_new_node_does_not_make_it_fall() -> None:
+    at = floor(b=800)
+    at.heard("b", 800, 0)
+    at.raise_(NOW_MS)
+    at.members(["b", "new"])
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 800
+    assert at.proven_ms(NOW_MS) == 0
+
+
+def test_a_higher_floor_is_taken_over() -> None:
+    at = floor(b=1)
+    at.heard("b", 0, 300)
+    assert at.floor_ms == 300
+
+
+def test_the_margin_comes_off_every_proof() -> None:
+    at = Floor(Stored(), margin_ms=100)
+    at.members(["b"])
+    at.equal("b", 1000)
+    assert at.proven_ms(NOW_MS) == 900
+
+
+def test_who_was_away_for_long_is_outdated() -> None:
+    at = floor(b=500, c=900)
+    assert not at.is_outdated(900)
+    assert at.is_outdated(901)
+    assert not floor().is_outdated(901), "a node that never met anybody brings nothing that was deleted"
+
+
+@given(st.lists(st.tuples(st.sampled_from("bcd"), st.integers(0, 100), st.integers(0, 100)), max_size=30))
+def test_it_never_falls_nor_passes_a_proof_unless_another_node_did(words: list[tuple[str, int, int]]) -> None:
+    at = floor(b=0, c=0, d=0)
+    before = 0
+    told = 0
+    for peer, proven_ms, floor_ms in words:
+        at.equal(peer, proven_ms)
+        at.heard(peer, proven_ms, floor_ms // 2)
+        told = max(told, floor_ms // 2)
+        at.raise_(NOW_MS)
+        assert at.floor_ms >= before
+        assert at.floor_ms <= max(told, before, at.proven_ms(NOW_MS))
+        before = at.floor_ms
+
+
+def test_others_are_told_what_is_stored() -> None:
+    at = floor(b=500_000)
+    assert at.raise_(NOW_MS)
+    assert at.announced_ms == 0
+    stored = at.stored()
+    at.equal("b", 900_000)
+    at.saved(stored, NOW_MS)
+    assert at.announced_ms == 500_000
+    assert at.raise_(NOW_MS)
+    at.saved(at.stored(), NOW_MS)
+    assert at.announced_ms == 900_000
+    assert not at.raise_(NOW_MS)
+
+
+def test_it_survives_a_restart() -> None:
+    at = floor(b=500)
+    at.heard("b", 0, 300)
+    again = Floor(decode(encode(at.stored())), margin_ms=0)
+    assert again.floor_ms == 300
+    assert not again.is_outdated(500)
+    assert decode(None) == Stored()
