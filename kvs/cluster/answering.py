@@ -66,7 +66,7 @@ class Answering:
             case Join():
                 return self._join(request, sender, now, from_afar=from_afar)
             case MemberList(members):
-                self._refuse_own_id(next((m for m in members if m.id == sender.node_id), None))
+                self._refuse_own_id(next((m for m in members if m.id == sender.node_id), None), now)
                 self._hearing.members(members, sender.node_id, now, from_afar=from_afar)
                 return self._voice.member_list(now)
             case Leave():
@@ -76,16 +76,16 @@ class Answering:
         _check_sender(ping.sender.id, sender)
         if ping.to != self._roster.myself.id:
             raise Conflict(f"this is {self._roster.myself.id}, not {ping.to}", code="wrong_node")
-        self._refuse_own_id(ping.sender)
+        self._refuse_own_id(ping.sender, now)
         self._hearing.peer(ping, now, from_afar=from_afar)
         return self._voice.ack(ping.sender, now)
 
     def _ping_req(self, request: PingReq, sender: Sender, now: Now, *, from_afar: bool) -> PingReqAck | Deferred:
         _check_sender(request.sender.id, sender)
-        self._refuse_own_id(request.sender)
+        self._refuse_own_id(request.sender, now)
         self._hearing.peer(request, now, from_afar=from_afar)
         if request.target == self._roster.myself.id:
-            return self._voice.ping_req_ack(now, reached=True)
+            return self._voice.ping_req_ack(sender.node_id, now, reached=True)
         entry = self._roster.table.get(request.target)
         if entry is None or entry.is_removed:
             raise NotFound(f"no member has the id {request.target}", code="unknown_member")
@@ -94,14 +94,14 @@ class Answering:
         ticket = self._out.ticket()
         self._out.relays += 1
         address = entry.state.address
-        self._voice.ping(Relaying(ticket), request.target, address, now, timeout_ms=request.timeout_ms)
+        self._voice.ping(Relaying(ticket, sender.node_id), request.target, address, now, timeout_ms=request.timeout_ms)
         return Deferred(ticket)
 
     def _join(self, join: Join, sender: Sender, now: Now, *, from_afar: bool) -> MemberList | Deferred:
         _check_sender(join.id, sender)
         check_address(join.address, from_afar=from_afar)
         state = self._as_state(join)
-        self._refuse_own_id(state)
+        self._refuse_own_id(state, now)
         self._hearing.contests.refuse_known_clone(state, now)
         self._hearing.speaker(state, now, from_afar=from_afar)
         if self._hearing.contests.is_open(state.id):
@@ -135,13 +135,15 @@ class Answering:
             self._roster.left(leave.id, leave.incarnation, now)
         return Done()
 
-    def _refuse_own_id(self, speaker: MemberState | None) -> None:
+    def _refuse_own_id(self, speaker: MemberState | None, now: Now) -> None:
         """Raises Conflict when somebody speaks under this node's id. A former life's last message is not a clone."""
         mine = self._roster.myself.last_said
         if speaker is None or speaker.id != mine.id:
             return
         if same_process(speaker, mine) and speaker.incarnation <= mine.incarnation:
             raise Conflict("this is the node itself", code="this_node")
+        detail = f"another living node has the id {mine.id} at {speaker.address}"
+        self._hearing.self_checks.alarm(detail, now, is_refused=False)
         raise Conflict(f"this node has the id {mine.id} itself, and lives", code="node_id_taken")
 
 

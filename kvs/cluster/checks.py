@@ -209,15 +209,15 @@ class SelfChecks:
         self._asked = None
         own = self._myself.last_said
         if by is not None and not (same_process(by, own) and by.incarnation == own.incarnation):
-            self.alarm(f"another living node has the id {own.id} at {claim.address}", now)
+            self.alarm(f"another living node has the id {own.id} at {claim.address}", now, is_refused=False)
         elif is_judged and claim.incarnation >= own.incarnation:
             self._myself.refute(claim)
 
-    def alarm(self, detail: str, now: Now) -> None:
+    def alarm(self, detail: str, now: Now, *, is_refused: bool) -> None:
         """Say it, but not again and again."""
         if self._alarmed_ms is None or now.mono_ms - self._alarmed_ms >= REFUSED_PAUSE_MS:
             self._alarmed_ms = now.mono_ms
-            self._out.add(CloneFound(detail))
+            self._out.add(CloneFound(detail, is_refused))
             self._out.report("A clone of this node was found", warning=True, detail=detail)
 
 

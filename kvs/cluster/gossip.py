@@ -2,14 +2,16 @@
 
 Rumours (SWIM, Das et al. 2002, section 4.1): every ping, its answer and every request for help carries up to 20 of
 those told least often, the newest first among these. Each is told 4 * ceil(log10(n + 1)) times by each node that hears
-it, so that all hear it with high probability in O(log n) rounds. The newest rumour about a node replaces an older one.
+it, so that all hear it with high probability in O(log n) rounds; not to whom it is about, who is told how it is rated
+anyway, nor to whoever told it. The newest rumour about a node replaces an older one.
 
 What rumours miss is repaired by plans with a random pause, so that nodes do not fall into step:
 
     plan       pause                                 what
     exchange   gossip_interval_min..max              the whole list against that of 1 to 3 members
-    retry      a minute, more or less a fifth        ping up to 2 of those that are down, and join at a seed that is not
-                                                     known to be up: halves that lost each other find each other
+    retry      a minute, more or less a fifth        ping up to 2 of those that are down, and join at up to 3 seeds that
+                                                     are not known to be up, in turn: halves that lost each other find
+                                                     each other
     join       1 s, doubling up to a minute          join at up to 3 seeds, and ping up to 2 of those that were known
                                                      before the start, while this node has found nobody
 """
@@ -20,7 +22,7 @@ from itertools import count
 from typing import NamedTuple
 
 from kvs.cluster.chance import Chance, some
-from kvs.cluster.messages import Rumour
+from kvs.cluster.messages import Rumour, Status
 from kvs.limits import (
     EXCHANGE_PEERS_MAX,
     JOIN_PAUSE_MAX_MS,
@@ -41,12 +43,19 @@ def times_told(members: int) -> int:
 
 
 class _Told:
-    __slots__ = ("number", "rumour", "times")
+    __slots__ = ("knowers", "number", "rumour", "times")
 
     def __init__(self, rumour: Rumour, number: int) -> None:
         self.rumour = rumour
         self.number = number
         self.times = 0
+        self.knowers = {rumour.id}
+
+    def is_known_by_all(self, members: int) -> bool:
+        """Whether nobody is left to tell. A rumour kept for whoever comes would be stale by then, and a stale death is
+        worse than none."""
+        others = members - 1 - (self.rumour.status in (Status.ALIVE, Status.SUSPECT))
+        return len(self.knowers) - 1 >= others
 
 
 class Rumours:
@@ -64,13 +73,19 @@ class Rumours:
             del self._told[max(self._told.values(), key=_order).rumour.id]
         self._told[rumour.id] = _Told(rumour, next(self._numbers))
 
-    def drop(self, node_id: str) -> None:
-        self._told.pop(node_id, None)
+    def is_known_by(self, rumour: Rumour, teller: str) -> None:
+        """This member said the same."""
+        told = self._told.get(rumour.id)
+        if told is not None and (told.rumour.incarnation, told.rumour.status) == (rumour.incarnation, rumour.status):
+            told.knowers.add(teller)
 
-    def take(self, members: int, *, is_heard: bool = True) -> tuple[Rumour, ...]:
+    def take(self, listener: str, members: int, *, is_heard: bool = True) -> tuple[Rumour, ...]:
         """Those for one message. `is_heard`: whether the telling counts, which it does not when the listener is likely
         to be gone."""
-        chosen = nsmallest(RUMOURS_PER_MESSAGE_MAX, self._told.values(), key=_order)
+        for node_id in [told.rumour.id for told in self._told.values() if told.is_known_by_all(members)]:
+            del self._told[node_id]
+        news = [told for told in self._told.values() if listener not in told.knowers]
+        chosen = nsmallest(RUMOURS_PER_MESSAGE_MAX, news, key=_order)
         if is_heard:
             most = times_told(members)
             for told in chosen:
@@ -137,13 +152,12 @@ class Plans:
         return some(self._chance, down, RETRY_PEERS_MAX)
 
     def retry_seeds(self, reached: Collection[str]) -> list[str]:
-        """One seed whose address is not among those of members that are up. They take turns: one of them may be the
+        """Seeds whose addresses are not among those of members that are up. They take turns: one of them may be the
         only way to the other half."""
-        for _ in self._seeds:
-            self._turn = (self._turn + 1) % len(self._seeds)
-            if self._seeds[self._turn] not in reached:
-                return [self._seeds[self._turn]]
-        return []
+        missing = [seed for seed in self._seeds if seed not in reached]
+        self._turn += JOIN_SEEDS_MAX
+        first = self._turn % max(len(missing), 1)
+        return (missing[first:] + missing[:first])[:JOIN_SEEDS_MAX]
 
     def join_seeds(self, own: Collection[str]) -> list[str]:
         return some(self._chance, [seed for seed in self._seeds if seed not in own], JOIN_SEEDS_MAX)

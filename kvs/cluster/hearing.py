@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from kvs.cluster.address import host_of, is_loopback
 from kvs.cluster.checks import Checks, Contests, SelfChecks
-from kvs.cluster.gossip import Plans
+from kvs.cluster.gossip import Plans, Rumours
 from kvs.cluster.membership_events import Heard, Joined
 from kvs.cluster.messages import Digest, MemberState, Ping, PingAck, PingReq, PingReqAck, Rumour
 from kvs.cluster.myself import Reaction, as_rumour
@@ -24,8 +24,9 @@ from kvs.limits import MEMBER_LIST_TIMEOUT_MS, REUNION_PAUSE_MS
 class Hearing:
     """Takes in everything that is said, by whatever message."""
 
-    def __init__(self, roster: Roster, voice: Voice, plans: Plans, out: Outbox) -> None:
+    def __init__(self, roster: Roster, rumours: Rumours, voice: Voice, plans: Plans, out: Outbox) -> None:
         self._roster = roster
+        self._rumours = rumours
         self._voice = voice
         self._plans = plans
         self._out = out
@@ -39,7 +40,7 @@ class Hearing:
         """A peer speaks: of itself, of this node, of others. Raises the KvsError that refuses it. While another node
         may have its id, it is not listened to."""
         speaker = message.sender
-        if self.speaker(speaker, now, from_afar=from_afar) is Word.CONTESTED:
+        if not self._is_heard(speaker, now, from_afar=from_afar):
             return
         digest: Digest | None = None
         if isinstance(message, Ping | PingAck):
@@ -61,8 +62,10 @@ class Hearing:
         """A whole list. `teller` is whose it is, if that is known. Raises the KvsError that refuses the teller."""
         told = list(states)
         speaker = next((state for state in told if state.id == teller), None)
-        if speaker is not None and speaker.id != self._roster.myself.id:
-            self.speaker(speaker, now, from_afar=from_afar)
+        if speaker is not None and speaker.id == self._roster.myself.id:
+            speaker = None
+        if speaker is not None and not self._is_heard(speaker, now, from_afar=from_afar):
+            return
         for state in told:
             if state.id != teller:
                 self._rumour(as_rumour(state), speaker, now, from_afar=from_afar, in_list=True)
@@ -86,6 +89,9 @@ class Hearing:
                 self._reunite(entry.state, now)
         return word
 
+    def _is_heard(self, state: MemberState, now: Now, *, from_afar: bool) -> bool:
+        return self.speaker(state, now, from_afar=from_afar) not in (Word.CONTESTED, Word.STRANGE)
+
     # --- what is said of others, and of this node ---
 
     def _rumour(
@@ -93,8 +99,11 @@ class Hearing:
     ) -> None:
         if rumour.id == self._roster.myself.id:
             self._of_myself(rumour, speaker, now)
-        elif self._roster.rumour(rumour, now, from_afar=from_afar, in_list=in_list):
+            return
+        if self._roster.rumour(rumour, now, from_afar=from_afar, in_list=in_list):
             self.checks.want(rumour, now)
+        if speaker is not None:
+            self._rumours.is_known_by(rumour, speaker.id)
 
     def _of_myself(self, claim: MemberState, speaker: MemberState | None, now: Now) -> None:
         reaction = self._roster.myself.hear(claim)

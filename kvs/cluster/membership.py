@@ -97,7 +97,7 @@ class Membership:
         self._voice = Voice(self._roster, self._rumours, self._detector, self._out)
         pauses = Pauses(settings.gossip_interval_min_ms, settings.gossip_interval_max_ms)
         self._plans = Plans(pauses, settings.seeds, chance)
-        self._hearing = Hearing(self._roster, self._voice, self._plans, self._out)
+        self._hearing = Hearing(self._roster, self._rumours, self._voice, self._plans, self._out)
         self._answering = Answering(self._roster, self._voice, self._hearing, self._out)
         self._replies = Replies(self._roster, self._voice, self._hearing, self._detector, self._out)
         self._save_ms = 0

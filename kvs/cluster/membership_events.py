@@ -143,9 +143,11 @@ class Heard(NamedTuple):
 
 
 class CloneFound(NamedTuple):
-    """Another living node has this node's id: an operator must stop one of them."""
+    """Another living node has this node's id: an operator must stop one of them. `is_refused`: this one, as its peers
+    know the other."""
 
     detail: str
+    is_refused: bool
 
 
 class Report(NamedTuple):

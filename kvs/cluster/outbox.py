@@ -25,6 +25,7 @@ class Relaying(NamedTuple):
     """A ping for somebody who asked for help and waits with this ticket."""
 
     ticket: int
+    asker: str
 
 
 class Checking(NamedTuple):

@@ -59,7 +59,7 @@ class Replies:
         if sent is None:
             return
         if isinstance(message, Refused) and message.code == "node_id_taken":
-            self._hearing.self_checks.alarm(f"{sent.address} refuses this node: {message.detail}", now)
+            self._hearing.self_checks.alarm(f"{sent.address} refuses this node: {message.detail}", now, is_refused=True)
         is_absent = isinstance(message, Refused) and message.code == "wrong_node"
         self._ended(sent, _End(message, is_absent, True), now)
 
@@ -77,8 +77,8 @@ class Replies:
                     self._silent(probe, end, now)
             case Helping(probe):
                 self._helped(probe, end, sent.address, now)
-            case Relaying(ticket):
-                self._relayed(ticket, end, sent.address, now)
+            case Relaying(ticket, asker):
+                self._relayed(ticket, asker, end, sent.address, now)
             case Checking(state):
                 answered = self._is_ack(end, state.id, sent.address, now)
                 answered |= not end.is_judged
@@ -145,13 +145,13 @@ class Replies:
             return True
         return entry.heard_ms is not None and entry.heard_ms >= probe.began_ms
 
-    def _relayed(self, ticket: int, end: _End, address: str, now: Now) -> None:
+    def _relayed(self, ticket: int, asker: str, end: _End, address: str, now: Now) -> None:
         self._out.relays -= 1
         if isinstance(end.message, PingAck):
             self._hearing.answered(end.message, address, now)
-            self._out.answer(ticket, self._voice.ping_req_ack(now, reached=True))
+            self._out.answer(ticket, self._voice.ping_req_ack(asker, now, reached=True))
         elif end.is_judged:
-            self._out.answer(ticket, self._voice.ping_req_ack(now, reached=False))
+            self._out.answer(ticket, self._voice.ping_req_ack(asker, now, reached=False))
         else:
             self._out.answer(ticket, Unavailable("this node stalled and cannot tell", code="stalled"))
 

@@ -9,8 +9,8 @@ A node's own word (its ping, its answer, its join, its place in its own list), w
     unconfirmed, same       equal incarnation             listed as alive
     removed                 higher incarnation            listed as alive
     another process         higher incarnation            contested: who has the id is found out by asking
-    any                     lower incarnation             stale: told what is held
-                            equal, but another process    the same
+                            any other                     strange: told what is held
+    same, any               lower incarnation             stale: the same
 
 A rumour, that is one member's word about another:
 
@@ -24,8 +24,9 @@ A rumour, that is one member's word about another:
     another process         gone, higher                  taken
     any                     not greater                   its joined timestamp and `last_seen` are merged
 
-Where a whole list calls a node dead that is up here, it is suspected only: after a partition the lists of both halves
-are full of such deaths, and each of the buried must be able to refute first (hashicorp/memberlist, mergeState).
+A death is taken as an accusation only, where it stands in a whole list, or where the node was not even suspected here.
+After a partition the lists and rumours of both halves are full of deaths, and each of the buried must be able to refute
+first (hashicorp/memberlist does so with lists, mergeState).
 """
 
 from enum import Enum
@@ -46,11 +47,13 @@ from kvs.errors import BadRequest, Unavailable
 
 
 class Word(Enum):
-    """What a node's own word came to."""
+    """What a node's own word came to. Who is contested or strange is another process than the one that is held, and is
+    answered, but not listened to."""
 
     TAKEN = "taken"
     STALE = "stale"
     CONTESTED = "contested"
+    STRANGE = "strange"
 
 
 class Roster:
@@ -108,14 +111,14 @@ class Roster:
                 self._list_newcomer(state, now)
             return Word.TAKEN
         held = entry.state
-        if state.incarnation < held.incarnation:
-            return Word.STALE
         if entry.is_removed:
-            if state.incarnation == held.incarnation:
+            if state.incarnation <= held.incarnation:
                 return Word.STALE
             self._take(entry, state, now, listed=True)
         elif not same_process(held, state):
-            return Word.CONTESTED if state.incarnation > held.incarnation else Word.STALE
+            return Word.CONTESTED if state.incarnation > held.incarnation else Word.STRANGE
+        elif state.incarnation < held.incarnation:
+            return Word.STALE
         elif state.incarnation > held.incarnation or entry.is_unconfirmed or status is Status.LEFT:
             self._take(entry, state, now, listed=entry.listed or status is Status.ALIVE)
         else:
@@ -188,8 +191,8 @@ class Roster:
         return False
 
     def _listed(self, entry: Entry, rumour: Rumour, now: Now, *, in_list: bool) -> None:
-        if in_list and rumour.status is Status.DEAD and entry.is_up:
-            rumour = msgspec.structs.replace(rumour, status=Status.SUSPECT, accuser="")
+        if rumour.status is Status.DEAD and entry.is_up and (in_list or entry.state.status is Status.ALIVE):
+            rumour = msgspec.structs.replace(rumour, status=Status.SUSPECT)
         if rank(rumour) > rank(entry.state):
             self._take(entry, rumour, now, listed=True, accuser=rumour.accuser)
         elif rumour.status is Status.SUSPECT and rank(rumour) == rank(entry.state):

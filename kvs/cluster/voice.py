@@ -43,7 +43,7 @@ class Voice:
         return PingAck(
             sender=self._roster.myself.state(now),
             rated=self._roster.complaint(asker.id, asker),
-            rumours=self._rumours.take(self._roster.count),
+            rumours=self._rumours.take(asker.id, self._roster.count),
             digest=self.digest,
         )
 
@@ -58,8 +58,8 @@ class Voice:
         )
         self._out.call(purpose, helper.address, message, timeout_ms, now)
 
-    def ping_req_ack(self, now: Now, *, reached: bool) -> PingReqAck:
-        rumours = self._rumours.take(self._roster.count)
+    def ping_req_ack(self, asker: str, now: Now, *, reached: bool) -> PingReqAck:
+        rumours = self._rumours.take(asker, self._roster.count)
         return PingReqAck(sender=self._roster.myself.state(now), reached=reached, rumours=rumours)
 
     def member_list(self, now: Now) -> MemberList:
@@ -68,4 +68,4 @@ class Voice:
     def _news(self, node_id: str) -> tuple[Rumour, ...]:
         entry = self._roster.table.get(node_id)
         is_heard = entry is not None and entry.is_up and entry.state.status is Status.ALIVE
-        return self._rumours.take(self._roster.count, is_heard=is_heard)
+        return self._rumours.take(node_id, self._roster.count, is_heard=is_heard)

@@ -40,7 +40,10 @@ class Chaos:
             self.faults[kind.__name__.strip("_")] += 1
             Incarnations.check(self.world)
         self.world.heal()
-        dead = self.chance.sample(self.world.nodes, self.chance.randint(0, len(self.world.nodes) // 3))
+        self.world.run(1_000)  # who is leaving has left
+        # One seed comes back: without any, a node that lost its disk and its address could find nobody.
+        mortal = self.world.nodes[1:]
+        dead = self.chance.sample(mortal, self.chance.randint(0, len(mortal) // 3))
         for node in self.world.nodes:
             if node in dead:
                 node.crash(host_too=self.chance.random() < 0.5)

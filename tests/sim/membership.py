@@ -75,7 +75,7 @@ class SimNode:
         self.tick_ms: int | None = None
         self.waiting: dict[int, Callable[[Response | KvsError], None]] = {}
         self.open_calls: set[int] = set()
-        self.clones_found: list[str] = []
+        self.clones_found: list[bool] = []
         self.seen: dict[tuple[int, str, str], int] = {}
         self.wipe()
 
@@ -195,8 +195,8 @@ class SimNode:
                     self.world.died(self, member.id, str(member.status))
                 case MemberUp(member):
                     self.world.rose(self, member.id)
-                case CloneFound(detail):
-                    self.clones_found.append(detail)
+                case CloneFound(_, is_refused):
+                    self.clones_found.append(is_refused)
         self._plan_tick()
 
     def _plan_tick(self) -> None:
