@@ -117,6 +117,19 @@ class SaveFloor(NamedTuple):
 Effect = PeerCall | Submit | SetAside | SaveFloor | Filled | Reached | Report
 
 
+class Compared(NamedTuple):
+    """How a comparison ended. `at_ms` is when it began, in Unix ms; `behind`: there was more to move; `failure` is why
+    it was given up, empty if it was not."""
+
+    at_ms: int
+    fetched: int
+    sent: int
+    set_aside: int
+    questions: int
+    behind: bool = False
+    failure: str = ""
+
+
 class Replica:
     """The state behind filling, pushes, comparisons and the floor."""
 
@@ -140,6 +153,7 @@ class Replica:
         self._pushed: dict[int, str] = {}
         self._filling = 0
         self._session: Session | None = None
+        self._compared: dict[str, Compared] = {}
         self._started_ms = 0
         self._peer = ""
         self._call = 0
@@ -153,6 +167,19 @@ class Replica:
         if not self._bootstrap.is_over:
             return "filling"
         return "rejoining" if self._forgotten_ms else "settled"
+
+    @property
+    def comparing_with(self) -> str | None:
+        """The peer of the comparison under way."""
+        return None if self._session is None else self._peer
+
+    def last_comparison(self, peer: str) -> Compared | None:
+        """The last one with this peer that ended since the start."""
+        return self._compared.get(peer)
+
+    def is_equal(self, peer: str) -> bool | None:
+        """Whether the last ping showed equal roots; None while there was none since the peer is up."""
+        return self._comparisons.is_equal(peer)
 
     @property
     def wake_at_ms(self) -> int:
@@ -190,8 +217,10 @@ class Replica:
                 self._bootstrap.down(peer)
             case Known(peers):
                 self._floor.members(peers)
+                self._compared = {peer: self._compared[peer] for peer in peers if peer in self._compared}
             case Tick():
-                return self._bootstrap_effects(self._bootstrap.tick(now.mono_ms))
+                saving: list[Effect] = [SaveFloor()] if self._floor.raise_(now.unix_ms) else []
+                return saving + self._bootstrap_effects(self._bootstrap.tick(now.mono_ms))
         return []
 
     def _seen(self, seen: DigestSeen, here: Here, now: Now) -> list[Effect]:
@@ -235,6 +264,7 @@ class Replica:
             return [report, *self._bootstrap_effects(self._bootstrap.failed(now.mono_ms))]
         if self._session is None or call != self._waits_for:
             return []
+        self._note(self._session, failure=reason)
         self._session = None
         self._comparisons.failed(now.mono_ms)
         return [Report("A comparison with a peer failed", {"peer": self._peer, "reason": reason})]
@@ -263,6 +293,7 @@ class Replica:
                 return self._done(self._session, now, behind=behind)
 
     def _done(self, session: Session, now: Now, *, behind: bool) -> list[Effect]:
+        self._note(session, behind=behind)
         self._session = None
         self._comparisons.done(now.mono_ms, behind=behind)
         effects: list[Effect] = []
@@ -283,6 +314,10 @@ class Replica:
             if self._floor.raise_(now.unix_ms):
                 effects.append(SaveFloor())
         return effects
+
+    def _note(self, session: Session, *, behind: bool = False, failure: str = "") -> None:
+        moved = session.fetched, session.sent, len(session.set_aside), session.questions
+        self._compared[self._peer] = Compared(self._started_ms, *moved, behind, failure)
 
     def _bootstrap_effects(self, effects: list[BootstrapEffect]) -> list[Effect]:
         found: list[Effect] = []

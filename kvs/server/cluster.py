@@ -104,6 +104,7 @@ class Cluster:
     async def start(self, identity: StoredIdentity, address: str) -> None:
         """`address` is where peers reach this node."""
         self._transport.start()
+        self._node.floor_ms = self._floor.floor_ms
         self._membership = Membership(
             _membership_settings(self._config),
             Identity(self._config.node_id, address, identity.instance_id, identity.joined_timestamp),
@@ -112,6 +113,7 @@ class Cluster:
             self._now(),
         )
         self._tell_digest()
+        self._tell_known()
         await self._carry_out(self._membership.start(self._now()))
         self._set_timer()
 

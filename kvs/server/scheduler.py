@@ -21,7 +21,7 @@ from kvs.limits import (
 )
 from kvs.storage.current import read_current
 from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, after, moment_range, revision_range, split_revision
-from kvs.storage.retention import expiry_limit, tombstone_limit
+from kvs.storage.retention import expiry_limit
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -36,13 +36,14 @@ class Scheduler:
         runner: Runner,
         now_ms: Callable[[], int],
         *,
-        tombstone_retention_ms: int,
+        tombstone_limit: Callable[[int], int],
         versions_max: int,
     ) -> None:
+        """`tombstone_limit` is the node's: tombstones below it (Unix ms), as of a time, are not needed any more."""
         self._store = store
         self._runner = runner
         self._now_ms = now_ms
-        self._tombstone_retention_ms = tombstone_retention_ms
+        self._tombstone_limit = tombstone_limit
         self._versions_max = versions_max
         self._timers = AsyncIOScheduler()
         self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
@@ -62,8 +63,7 @@ class Scheduler:
 
     async def sweep_tombstones(self) -> int:
         """Remove tombstones that no node needs any more; how many."""
-        now_ms = self._now_ms()
-        limit = tombstone_limit(now_ms, self._tombstone_retention_ms, floor_ms=now_ms)
+        limit = self._tombstone_limit(self._now_ms())
         return await self._sweep(*moment_range(TOMBSTONES, limit - 1)) if limit else 0
 
     async def trim_revisions(self) -> int:

@@ -120,7 +120,7 @@ class Server:
             self._store,
             self._runner,
             unix_ms,
-            tombstone_retention_ms=config.tombstone_retention,
+            tombstone_limit=node.tombstone_limit,
             versions_max=versions_max,
         )
         self._scheduler.start()

@@ -26,15 +26,16 @@ class Site:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.now_ms = START
-        settings = NodeSettings("node1", 1, versions_max=3, tombstone_retention_ms=RETENTION_MS)
-        self.runner = Runner(self.store, Node(settings, read_progress(self.store)), lambda: self.now_ms)
+        settings = NodeSettings("node1", 1, versions_max=3, tombstone_retention_ms=RETENTION_MS, clock_drift_max_ms=60_000)
+        self.node = Node(settings, read_progress(self.store))
+        self.runner = Runner(self.store, self.node, lambda: self.now_ms)
 
     def scheduler(self, *, versions_max: int = 3) -> Scheduler:
         return Scheduler(
             self.store,
             self.runner,
             lambda: self.now_ms,
-            tombstone_retention_ms=RETENTION_MS,
+            tombstone_limit=self.node.tombstone_limit,
             versions_max=versions_max,
         )
 
@@ -89,7 +90,7 @@ async def test_revisions_beyond_a_lowered_setting_go(site: Site) -> None:
             await site.put(key)
     assert await site.scheduler().trim_revisions() == 0
     await site.runner.stop()
-    lowered = NodeSettings("node1", 1, versions_max=2, tombstone_retention_ms=RETENTION_MS)
+    lowered = NodeSettings("node1", 1, versions_max=2, tombstone_retention_ms=RETENTION_MS, clock_drift_max_ms=60_000)
     site.runner = Runner(site.store, Node(lowered, read_progress(site.store)), lambda: site.now_ms)
     site.runner.start()
     assert await site.scheduler(versions_max=2).trim_revisions() == 2
