@@ -26,7 +26,7 @@ class Site:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.now_ms = START
-        settings = NodeSettings("node1", 1, versions_max=3, tombstone_retention_ms=RETENTION_MS, clock_drift_max_ms=60_000)
+        settings = NodeSettings("node1", 1, 3, RETENTION_MS, 60_000)
         self.node = Node(settings, read_progress(self.store))
         self.runner = Runner(self.store, self.node, lambda: self.now_ms)
 
