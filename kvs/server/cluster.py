@@ -237,7 +237,8 @@ class Cluster:
             case membership_events.MemberGone(node_id):
                 self._lose(node_id)
             case membership_events.Heard(node_id, unix_ms, digest):
-                self._offsets_ms[node_id] = unix_ms - self._now_ms()
+                if unix_ms:  # 0 is unknown: a peer that does not tell its clock does not make this one wrong
+                    self._offsets_ms[node_id] = unix_ms - self._now_ms()
                 if digest is not None:
                     self._replicate(replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor))
             case membership_events.CloneFound(detail):
