@@ -227,6 +227,8 @@ EXCHANGE_PEERS_MAX = 3
 REUNION_PAUSE_MS = 5_000
 """An exchange with a peer that was down is not followed by the next such before this."""
 RETRY_INTERVAL_MS = 60_000
+BOOTSTRAP_SEEDS_MAX = 10
+"""Addresses that a new node is given; any one of them tells it all others."""
 RETRY_PEERS_MAX = 2
 """Of the nodes that are down, tried in each such interval."""
 JOIN_PAUSE_MIN_MS = 1_000

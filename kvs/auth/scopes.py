@@ -43,5 +43,8 @@ ALL = (
 DATA = (READ, WRITE, DELETE)
 """What a user's login gives unless the account says otherwise."""
 
+ADMIN = frozenset(scope for scope in ALL if scope.startswith("admin:"))
+"""Those of administrators, whatever they look after."""
+
 ACCOUNTS = frozenset(scope for scope in ALL if scope.startswith(("admin:users:", "admin:groups:", "admin:tokens:")))
 """Those of the account routes."""

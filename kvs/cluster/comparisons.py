@@ -31,7 +31,7 @@ class _Peer:
         self.due_ms: int | None = None
         self.retry_ms = COMPARE_RETRY_MIN_MS
         self.roots: tuple[str, str] | None = None
-        self.equal_at_ms: int | None = None
+        self.is_equal: bool | None = None
 
 
 class Comparisons:
@@ -60,12 +60,18 @@ class Comparisons:
         known = self._peers.get(peer)
         if known is None:
             return
-        if mine == theirs:
-            known.due_ms, known.roots, known.equal_at_ms = None, None, now_ms
+        known.is_equal = mine == theirs
+        if known.is_equal:
+            known.due_ms, known.roots = None, None
         elif known.roots == (mine, theirs):
             self._due(known, now_ms)
         else:
             known.roots = (mine, theirs)
+
+    def is_equal(self, peer: str) -> bool | None:
+        """Whether the last ping showed equal roots; None while there was none since the peer is up."""
+        known = self._peers.get(peer)
+        return None if known is None else known.is_equal
 
     def next(self, now_ms: int) -> str | None:
         """The peer to compare with now, if it is time and none is under way."""
@@ -97,8 +103,6 @@ class Comparisons:
         known.retry_ms = COMPARE_RETRY_MIN_MS
         if behind:
             self._due(known, now_ms + self._pace.throttle_delay_ms)
-        else:
-            known.equal_at_ms = now_ms
 
     def failed(self, now_ms: int) -> None:
         """The peer did not answer, or nonsense."""

@@ -86,6 +86,15 @@ class Floor:
         self._saved = stored
         self.announced_ms = min((stored.equal.get(peer, 0) for peer in self._members), default=self.proven_ms(now_ms))
 
+    def last_equal_ms(self, peer: str) -> int | None:
+        """The last moment as of which this node and the peer were seen to hold the same; None for never."""
+        proven_ms = self._equal.get(peer)
+        return None if proven_ms is None else proven_ms + self._margin_ms
+
+    def told_by(self, peer: str) -> int | None:
+        """The peer's own proof; None while it told none since the start."""
+        return self._proofs.get(peer)
+
     def is_outdated(self, floor_ms: int) -> bool:
         """Whether this node may hold records that were deleted, and forgotten, while it was away: it was last equal to
         anybody before `floor_ms`, a peer's floor."""

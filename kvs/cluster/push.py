@@ -107,9 +107,10 @@ class Push:
     def remove(self, peer: str) -> None:
         self._outboxes.pop(peer, None)
 
-    def waiting(self) -> dict[str, int]:
-        """How many records wait for each peer."""
-        return {peer: len(outbox.waiting) for peer, outbox in self._outboxes.items()}
+    def waiting(self, peer: str) -> int:
+        """How many records the peer has not acknowledged yet: those that wait and those under way."""
+        outbox = self._outboxes.get(peer)
+        return 0 if outbox is None else len(outbox.waiting) + len(outbox.under_way or ())
 
     # --- records ---
 

@@ -7,12 +7,13 @@ from kvs.auth import scopes
 
 class Access(NamedTuple):
     """A token with one of `scopes`; or none, if the setting `anonymous` allows it. `open`: no questions asked. `peer`:
-    the cluster's secret and nothing else."""
+    the cluster's secret and nothing else. `local`: the operator on the node's own host too, as on account routes."""
 
     scopes: frozenset[str] = frozenset()
     anonymous: Literal["", "allow_anonymous_read", "allow_anonymous_write"] = ""
     open: bool = False
     peer: bool = False
+    local: bool = False
 
 
 def token(*needed: str) -> Access:
@@ -27,6 +28,8 @@ WRITE = Access(frozenset((scopes.WRITE,)), "allow_anonymous_write")
 DELETE = token(scopes.DELETE)
 BULK = Access(frozenset((scopes.WRITE, scopes.DELETE)), "allow_anonymous_write")
 """Each item is checked for its own scope."""
+STATUS = Access(scopes.ADMIN, local=True)
+"""Addresses, numbers and clocks of the nodes are for whoever looks after something, not for readers of data."""
 METADATA_READ = token(scopes.USERS_READ, scopes.READ, scopes.WRITE)
 """Without the first: the owner of the key only."""
 METADATA_WRITE = token(scopes.USERS_UPDATE, scopes.WRITE)

@@ -155,6 +155,6 @@ class TokenGate:
 
     def _verify_local(self, token: str, access: Access, now_ms: int) -> Principal:
         claims = verify_local(token, self._local_key, now_ms)
-        if not access.scopes <= ACCOUNTS:
+        if not (access.local or access.scopes <= ACCOUNTS):
             raise Forbidden
         return Principal(scopes=frozenset(ALL), expires_at=claims.exp * 1000)

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from random import SystemRandom
-from statistics import median
 from typing import Any
 
 import structlog
@@ -46,8 +45,9 @@ from kvs.cluster.sync import Answer, Here, Request
 from kvs.cluster.time_of import Now
 from kvs.cluster.transport import JSON, MSGPACK, PeerRefused, PeerUnreachable, Transport, pack, unpack
 from kvs.config import Config
-from kvs.errors import BadMessage, BadRequest, KvsError, StoreError, TooLarge, Unavailable
+from kvs.errors import BadMessage, BadRequest, Conflict, KvsError, NotFound, StoreError, TooLarge, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, LEAVE_TIMEOUT_S, PUSH_TIMEOUT_S
+from kvs.server.cluster_view import ClusterView, View, median_ms
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, MEMBERS_ROW, QUARANTINE_FILE
 from kvs.storage.state import Identity as StoredIdentity
 from kvs.storage.store import Store
@@ -161,8 +161,35 @@ class Cluster:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
         if self.is_syncing:
             raise Unavailable("this node is still being filled by its peers", code="syncing")
-        if self._offsets_ms and abs(median(self._offsets_ms.values())) > self._config.max_clock_drift:
+        if abs(median_ms(self._offsets_ms) or 0) > self._config.max_clock_drift:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
+
+    def view(self, mode: str) -> ClusterView:
+        """The cluster as this node sees it; `mode` is the node's. Raises Unavailable."""
+        look = View(self._started(), self._replica, self._push, self._floor)
+        return look.of(
+            mode=mode,
+            root=self.here().tree.root,
+            offsets_ms=self._offsets_ms,
+            has_seeds=bool(self._config.seed_nodes),
+            now=self._now(),
+        )
+
+    def addresses(self) -> list[str]:
+        """Where this node and the members that are up are reached, this node first. Raises Unavailable."""
+        return [self._started().me(self._now()).address, *(self._addresses[node] for node in sorted(self._addresses))]
+
+    async def remove(self, node_id: str) -> None:
+        """An operator says that this node will not come back: nothing waits for it any more. Raises NotFound, and
+        Conflict when it is up."""
+        membership = self._started()
+        if node_id == self._config.node_id:
+            raise Conflict("this is the node that was asked", code="this_node")
+        if node_id in self._addresses:
+            raise Conflict(f"{node_id} is up; stop it before it is removed", code="member_is_up")
+        if node_id not in {member.id for member in membership.remembered()}:
+            raise NotFound(f"no member has the id {node_id}", code="unknown_member")
+        await self._tell_members(membership_events.Remove(node_id))
 
     def committed(self, changes: Sequence[Change]) -> None:
         """The writer's: these records are on the disk."""
@@ -183,9 +210,7 @@ class Cluster:
 
     async def answer(self, request: messages.Request, sender: Sender) -> messages.Response:
         """What a peer is answered. Raises the KvsError that refuses it."""
-        if self._membership is None:
-            raise Unavailable("the node is starting", code="starting")
-        outcome, effects = self._membership.answer(request, sender, self._now())
+        outcome, effects = self._started().answer(request, sender, self._now())
         if isinstance(outcome, membership_events.Deferred):
             later = self._deferred[outcome.ticket] = self._loop.create_future()
             await self._carry_out(effects)
@@ -205,6 +230,12 @@ class Cluster:
         return Here(self._node.tree, self._store, Limits(now_ms, self._node.tombstone_limit(now_ms)))
 
     # --- membership ---
+
+    def _started(self) -> Membership:
+        """Raises Unavailable for requests between listening and the start of the membership."""
+        if self._membership is None:
+            raise Unavailable("the node is starting", code="starting")
+        return self._membership
 
     async def _tell_members(self, event: membership_events.Event) -> None:
         if self._membership is not None:
@@ -392,6 +423,7 @@ class Cluster:
         due_ms = None if self._membership is None else self._membership.wake_at_ms
         if due_ms is not None and due_ms <= self._now().mono_ms:
             await self._tell_members(membership_events.Tick())
+            self._tell_known()  # those that are remembered only come and go without a word
         self._replicate(replica.Tick())
         self._set_timer()
 

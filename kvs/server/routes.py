@@ -2,8 +2,9 @@
 
 from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
-from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, PEER, READ, WRITE, token
+from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, PEER, READ, STATUS, WRITE, token
 from kvs.server.handlers.bulk import Bulk
+from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.groups import Groups
 from kvs.server.handlers.history import History
@@ -19,16 +20,21 @@ from kvs.server.router import Route
 
 
 def routes(
-    context: Context, token_key: SigningKey | None, members: Members | None = None, peers: Peers | None = None
+    context: Context,
+    token_key: SigningKey | None,
+    members: Members | None = None,
+    peers: Peers | None = None,
+    status: ClusterStatus | None = None,
 ) -> list[Route]:
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
-    authentication is switched off, and with it the account routes. `members` and `peers` are None without a
+    authentication is switched off, and with it the account routes. `members`, `peers` and `status` are None without a
     cluster."""
     return [
         *_data_routes(context),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
         *(_peer_routes(peers) if peers else ()),
+        *(_status_routes(status, gives_secret=token_key is not None) if status else ()),
     ]
 
 
@@ -72,6 +78,15 @@ def _peer_routes(peers: Peers) -> list[Route]:
         Route("POST", "/merkle_tree/diff", PEER, peers.diff),
         Route("POST", "/kv_range", PEER, peers.kv_range),
         Route("POST", "/replicate", PEER, peers.replicate),
+    ]
+
+
+def _status_routes(status: ClusterStatus, *, gives_secret: bool) -> list[Route]:
+    """The secret of the cluster is for nobody where nobody is asked who he is."""
+    bootstrap = Route("GET", "/auth/cluster-bootstrap", token(scopes.TOKENS_CREATE), status.bootstrap)
+    return [
+        Route("GET", "/api/cluster/status", STATUS, status.status),
+        *((bootstrap,) if gives_secret else ()),
     ]
 
 

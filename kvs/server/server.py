@@ -15,6 +15,7 @@ from kvs.limits import SHUTDOWN_TIMEOUT_S
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
+from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
 from kvs.server.handlers.peers import Peers
@@ -108,7 +109,8 @@ class Server:
         )
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers)), security.gate)
+        status = None if self._cluster is None else ClusterStatus(context, self._cluster)
+        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._listen(self._http)
         if self._cluster is not None:

@@ -6,10 +6,17 @@ from aiohttp import web
 from kvs.cluster import messages
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.transport import NODE_HEADER
+from kvs.errors import BadRequest
 from kvs.server.body import read_body
 from kvs.server.cluster import Cluster
 from kvs.server.response import Response
 from kvs.server.router import Call
+
+
+class _Order(msgspec.Struct, frozen=True):
+    """What a leave says beside the message itself."""
+
+    remove: bool = False
 
 
 class Members:
@@ -23,7 +30,13 @@ class Members:
         return await self._answer(call.request, messages.Join)
 
     async def leave(self, call: Call) -> Response:
-        return await self._answer(call.request, messages.Leave)
+        """With `remove` it is an operator's word: the node will not come back."""
+        body = await _body(call.request, messages.Leave)
+        leave = messages.decode(messages.Leave, body)
+        if not _read_order(body).remove:
+            return await self._reply(call.request, leave)
+        await self._cluster.remove(leave.id)
+        return Response(204)
 
     async def gossip(self, call: Call) -> Response:
         return await self._answer(call.request, messages.MemberList)
@@ -35,9 +48,22 @@ class Members:
         return await self._answer(call.request, messages.PingReq)
 
     async def _answer(self, request: web.BaseRequest, kind: type[messages.Request]) -> Response:
-        most = messages.ROUTES[kind].body_max_bytes
-        message = messages.decode(kind, await read_body(request, most), most)
+        return await self._reply(request, messages.decode(kind, await _body(request, kind)))
+
+    async def _reply(self, request: web.BaseRequest, message: messages.Request) -> Response:
         sender = Sender(request.headers.get(NODE_HEADER, ""), request.remote or "")
         answer = await self._cluster.answer(message, sender)
         body = messages.encode(answer)
         return Response(200, body) if body else Response(204)
+
+
+async def _body(request: web.BaseRequest, kind: type[messages.Request]) -> bytes:
+    return await read_body(request, messages.ROUTES[kind].body_max_bytes)
+
+
+def _read_order(body: bytes) -> _Order:
+    """Raises BadRequest."""
+    try:
+        return msgspec.json.decode(body, type=_Order)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the message is not what is expected: {error}", code="invalid_body") from None
