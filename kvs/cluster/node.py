@@ -98,6 +98,10 @@ class Node:
         self._seq = max(self._seq, progress.seq)
         self.tree = tree
 
+    def now_ms(self, wall_ms: int) -> int:
+        """The time by the hybrid clock: not before any version that was made or seen here."""
+        return max(wall_ms, self._clock.last[0])
+
     def plan_group(self, submissions: Iterable[Submission], reader: Reader, now_ms: int) -> Group:
         """Plan the submissions in order; each sees what those before it will have written."""
         view = Overlay(reader)

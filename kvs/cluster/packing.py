@@ -43,8 +43,12 @@ def unpack_keys(packed: bytes, count_max: int) -> list[bytes]:
 
 
 def separator(before: bytes, key: bytes) -> bytes:
-    """The shortest bytes that are greater than `before` and not greater than `key`, which is greater than `before`."""
-    return key[: _shared(before, key) + 1]
+    """The beginning of `key` that is greater than `before`, which is less than `key`: as short as it may be without
+    cutting a character of UTF-8, because the JSON forms show it as text."""
+    end = _shared(before, key) + 1
+    while end < len(key) and key[end] & 0xC0 == 0x80:
+        end += 1
+    return key[:end]
 
 
 def _shared(a: bytes, b: bytes) -> int:

@@ -5,20 +5,24 @@ begin with a slash, which no user's key does, and stand behind all of those.
 """
 
 from base64 import b64decode
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 import orjson
+from msgspec import Meta
 
 from kvs.cluster.events import Merge
 from kvs.cluster.exchange import Span
 from kvs.cluster.ingest import merge_of
 from kvs.cluster.merkle import FINGERPRINT_BYTES
 from kvs.errors import BadMessage
-from kvs.limits import DIFF_RANGES_MAX, FETCH_KEYS_MAX
+from kvs.limits import DIFF_RANGES_MAX, FETCH_KEYS_MAX, PAGE_MAX_ENTRIES, PRINT_BYTES
 from kvs.storage.codec import encode_record
 from kvs.storage.keyspace import entry_of, path_of
 from kvs.storage.record import JSON, Record, uuid_text
+
+_Moment = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -48,15 +52,15 @@ class DiffAsked(NamedTuple):
 class RangeAsked(msgspec.Struct, frozen=True):
     start_key: str = ""
     end_key: str = ""
-    limit: int = FETCH_KEYS_MAX
+    limit: Annotated[int, Meta(ge=1)] = FETCH_KEYS_MAX
 
 
 class TimesAsked(msgspec.Struct, frozen=True):
     """Unix ms; `end_timestamp` 0 is now."""
 
-    start_timestamp: int = 0
-    end_timestamp: int = 0
-    limit: int = 15
+    start_timestamp: _Moment = 0
+    end_timestamp: _Moment = 0
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX_ENTRIES)] = 15
     prefix: str = ""
 
 
@@ -140,7 +144,7 @@ def _record(sent: _Sent) -> Record:
         if sent.encoding == "base64":
             data = b64decode(orjson.loads(data), validate=True)
         record = Record(
-            uuid=bytes.fromhex(sent.uuid.replace("-", "")),
+            uuid=UUID(sent.uuid).bytes,
             timestamp=sent.timestamp,
             counter=sent.counter,
             origin=sent.origin,
@@ -165,4 +169,4 @@ def _mark(text: str) -> bytes:
         raise BadMessage("a hash is hexadecimal") from None
     if len(mark) > FINGERPRINT_BYTES:
         raise BadMessage("a hash is longer than any")
-    return mark
+    return mark[:PRINT_BYTES]

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
+from typing import Any
 
 import pytest
 
 from tests.api.accounts import Place, place
 from tests.api.client import Client
+from tests.api.peers import CLUSTER, Peer
 from tests.api.running import Clock, RunningNode
 
 _numbers = count(1)
@@ -59,6 +61,38 @@ def make_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
             return connected
 
         yield make
+
+
+@pytest.fixture
+def make_peer(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[Callable[..., Peer]]:
+    """Starts a node of a cluster (arguments as of `RunningNode`), whose clock stands still, and makes a peer of it;
+    both end with the test."""
+    with ExitStack() as ends:
+
+        def make(**settings: Any) -> Peer:
+            running = RunningNode(tmp_path_factory.mktemp("node") / "data", clock=clock, **{**CLUSTER, **settings})
+            ends.callback(running.stop)
+            peer = Peer(running.address)
+            ends.callback(peer.close)
+            return peer
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def shared_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """A peer of a node that all tests share."""
+    running = RunningNode(tmp_path_factory.mktemp("shared") / "data", **CLUSTER)
+    made = Peer(running.address)
+    yield made
+    made.close()
+    running.stop()
+
+
+@pytest.fixture
+def peer(make_peer: Callable[..., Peer]) -> Peer:
+    """A peer of a node that holds nothing."""
+    return make_peer()
 
 
 @pytest.fixture

@@ -126,3 +126,15 @@ def walk(peer: Peer) -> tuple[list[str], int]:
             check_tiles(node, answer["children"])
             waiting += answer["children"]
     return found, questions
+
+
+def fill(peer: Peer, *keys: str) -> None:
+    """Write 1 under each key."""
+    lines = [b'{"op":"put","path":"%b","data":1}' % key.encode() for key in keys]
+    reply = peer.post("/kv/_bulk", b"\n".join(lines))
+    assert all(result["status"] < 300 for result in reply.json["results"]), reply
+
+
+def root_hash(peer: Peer) -> str:
+    """What the node's records come to."""
+    return str(peer.ask("/merkle_tree/root", method="GET")["root"]["hash"])

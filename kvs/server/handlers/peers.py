@@ -4,7 +4,6 @@ Each answers in the form it was asked in: msgpack, which daemons use, or JSON. N
 """
 
 import asyncio
-from collections.abc import Iterator
 from itertools import islice
 
 import msgspec
@@ -40,21 +39,20 @@ from kvs.cluster.transport import MSGPACK, NODE_HEADER, pack, unpack
 from kvs.errors import BadMessage
 from kvs.limits import (
     DIFF_LIST_BELOW,
+    DIFF_PARTS,
     DIFF_RANGES_PER_TURN,
     FETCH_KEYS_MAX,
     OFFLOAD_MIN_BYTES,
-    PAGE_MAX_ENTRIES,
-    PAGE_MAX_SCANNED,
     PEER_BODY_MAX_BYTES,
+    SEND_MAX_BYTES,
 )
 from kvs.server import peer_json
 from kvs.server.body import read_body
 from kvs.server.handlers.context import Context
-from kvs.server.render import pair_json
+from kvs.server.render import key_json, pair_json
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.storage.keyspace import DATA, path_of, split_time, time_row
-from kvs.storage.record import Record
 
 _WORDS = {TAKEN: "taken", KNOWN: "known", OLDER: "older", REFUSED: "refused"}
 
@@ -76,7 +74,7 @@ class Peers:
             found = await self._differences(asked.spans(), asked.list_below)
             return _binary(DiffAnswer.of(found))
         spans, is_batch = peer_json.diff_asked(body)
-        found = await self._differences(spans, DIFF_LIST_BELOW)
+        found = await self._differences(spans, DIFF_LIST_BELOW, DIFF_PARTS)
         answers = [self._difference_json(span, difference) for span, difference in zip(spans, found, strict=True)]
         return _json({"ranges": answers} if is_batch else answers[0])
 
@@ -90,13 +88,9 @@ class Peers:
             return _binary(FetchAnswer(*fetched(self._context.store, asked.wanted(), limits)))
         wanted: peer_json.RangeAsked = peer_json.decode(body, peer_json.RangeAsked)
         start, stop = peer_json.bound_of(wanted.start_key), peer_json.bound_of(wanted.end_key)
-        most = max(1, min(wanted.limit, FETCH_KEYS_MAX))
-        pairs = (
-            pair_json(path_of(entry).encode(), record)
-            for entry, record in self._records(start, stop, limits)
-            if not record.deleted
-        )
-        return Response(200, b'{"pairs":[%b]}' % b",".join(islice(pairs, most)))
+        pairs, rest = await self._pairs(start, stop, min(wanted.limit, FETCH_KEYS_MAX))
+        next_key = b',"next_key":%b' % key_json(path_of(rest).encode()) if rest else b""
+        return Response(200, b'{"pairs":[%b]%b}' % (b",".join(pairs), next_key))
 
     async def replicate(self, call: Call) -> Response:
         source = call.request.headers.get(NODE_HEADER, "")
@@ -120,21 +114,8 @@ class Peers:
             newest = exchange.decode(body, RecentRequest)
             return _binary(RecentAnswer(*recent(self._context.store, newest.before, newest.since_ms, self._limits())))
         asked: peer_json.TimesAsked = peer_json.decode(body, peer_json.TimesAsked)
-        limits = self._limits()
-        end = asked.end_timestamp or limits.now_ms
-        if asked.start_timestamp < 0 or end < 0 or not 0 < asked.limit <= PAGE_MAX_ENTRIES:
-            raise BadMessage(f"timestamps are not negative, limit is 1 to {PAGE_MAX_ENTRIES}")
-        prefix = DATA + asked.prefix.encode(errors="replace")
-        start, stop = time_row(asked.start_timestamp, 0, b""), time_row(end, 0, b"")
-        found: list[dict[str, object]] = []
-        if stop > start:
-            for row, _ in islice(self._context.store.scan(start, stop, backwards=True), PAGE_MAX_SCANNED):
-                _, entry = split_time(row)
-                record = sendable(self._context.store, entry, limits) if entry.startswith(prefix) else None
-                if record is not None and not record.deleted:
-                    found.append(peer_json.version_json(entry, record))
-                    if len(found) == asked.limit:
-                        break
+        end = asked.end_timestamp or self._node.now_ms(self._context.now_ms()) + 1
+        found = await self._newest(asked, time_row(asked.start_timestamp, 0, b""), time_row(end, 0, b""))
         return _json(found) if found else Response(204)
 
     # --- parts ---
@@ -150,11 +131,11 @@ class Peers:
         now_ms = self._context.now_ms()
         return Limits(now_ms, self._node.tombstone_limit(now_ms))
 
-    async def _differences(self, spans: list[Span], list_below: int) -> list[Difference]:
+    async def _differences(self, spans: list[Span], list_below: int, parts: int = 0) -> list[Difference]:
         """Many ranges take their time: others get their turn in between."""
         self._limits()
         found: list[Difference] = []
-        answers = differences(self._tree, self._context.store, spans, list_below)
+        answers = differences(self._tree, self._context.store, spans, list_below, parts)
         while some := list(islice(answers, DIFF_RANGES_PER_TURN)):
             found += some
             await asyncio.sleep(0)
@@ -173,11 +154,47 @@ class Peers:
         parts = zip(edges, edges[1:], sums, strict=False)
         return {"children": [peer_json.node_json(start, stop, part.fingerprint) for start, stop, part in parts]}
 
-    def _records(self, start: bytes, stop: bytes, limits: Limits) -> Iterator[tuple[bytes, Record]]:
-        for entry, _ in items(self._context.store, start, stop):
-            record = sendable(self._context.store, entry, limits)
-            if record is not None:
-                yield entry, record
+    async def _pairs(self, start: bytes, stop: bytes, most: int) -> tuple[list[bytes], bytes]:
+        """The live records of a range, as many as one answer takes, and where the rest begins (empty: no rest).
+        Others get their turn in between."""
+        store = self._context.store
+        pairs: list[bytes] = []
+        size_bytes = 0
+        while True:
+            limits = self._limits()
+            looked = [entry for entry, _ in islice(items(store, start, stop), FETCH_KEYS_MAX)]
+            for entry in looked:
+                record = sendable(store, entry, limits)
+                if record is None or record.deleted:
+                    continue
+                if len(pairs) == most or size_bytes > SEND_MAX_BYTES:
+                    return pairs, entry
+                pairs.append(pair_json(path_of(entry).encode(), record))
+                size_bytes += len(pairs[-1])
+            if len(looked) < FETCH_KEYS_MAX:
+                return pairs, b""
+            start = looked[-1] + b"\0"
+            await asyncio.sleep(0)
+
+    async def _newest(self, asked: peer_json.TimesAsked, start: bytes, stop: bytes) -> list[dict[str, object]]:
+        """What the rows of the time index between `start` and `stop` lead to, newest first. Others get their turn in
+        between."""
+        store, prefix = self._context.store, DATA + asked.prefix.encode()
+        found: list[dict[str, object]] = []
+        while start < stop:
+            limits = self._limits()
+            rows = [row for row, _ in islice(store.scan(start, stop, backwards=True), FETCH_KEYS_MAX)]
+            for _, entry in map(split_time, rows):
+                record = sendable(store, entry, limits) if entry.startswith(prefix) else None
+                if record is not None and not record.deleted:
+                    found.append(peer_json.version_json(entry, record))
+                    if len(found) == asked.limit:
+                        return found
+            if len(rows) < FETCH_KEYS_MAX:
+                break
+            stop = rows[-1]
+            await asyncio.sleep(0)
+        return found
 
     async def _take(self, commands: list[Merge]) -> list[int]:
         outcomes = await self._context.runner.submit(commands) if commands else []
