@@ -19,6 +19,7 @@ from kvs.cluster.membership_events import (
     Tick,
 )
 from kvs.cluster.messages import (
+    Join,
     MemberList,
     MemberState,
     Persisted,
@@ -66,6 +67,17 @@ def rumour(
     node_id: str = "b", incarnation: int = 10, status: Status = Status.ALIVE, *, accuser: str = "", seen: int = UNIX_MS
 ) -> Rumour:
     return as_rumour(member(node_id, incarnation, status, seen=seen), accuser)
+
+
+def join(node_id: str = "b", incarnation: int = 10, **fields: object) -> Join:
+    state = member(node_id, incarnation, **fields)  # type: ignore[arg-type]
+    return Join(
+        id=state.id,
+        address=state.address,
+        joined_timestamp=state.joined_timestamp,
+        incarnation=state.incarnation,
+        instance_id=state.instance_id,
+    )
 
 
 _E = TypeVar("_E")

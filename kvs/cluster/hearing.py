@@ -14,7 +14,7 @@ from kvs.cluster.membership_events import Heard, Joined
 from kvs.cluster.messages import Digest, MemberState, Ping, PingAck, PingReq, PingReqAck, Rumour
 from kvs.cluster.myself import Reaction, as_rumour
 from kvs.cluster.outbox import Exchanging, Nudging, Outbox
-from kvs.cluster.roster import Roster, Word
+from kvs.cluster.roster import Roster, Word, is_reachable
 from kvs.cluster.time_of import Now
 from kvs.cluster.voice import Voice
 from kvs.errors import KvsError
@@ -46,7 +46,7 @@ class Hearing:
         if isinstance(message, Ping | PingAck):
             digest = message.digest
             if message.rated is not None and message.rated.id == self._roster.myself.id:
-                self._of_myself(message.rated, speaker, now)
+                self._of_myself(message.rated, speaker, now, from_afar=from_afar)
         self._out.add(Heard(speaker.id, speaker.last_seen, digest))
         for rumour in message.rumours:
             self._rumour(rumour, speaker, now, from_afar=from_afar)
@@ -98,18 +98,21 @@ class Hearing:
         self, rumour: Rumour, speaker: MemberState | None, now: Now, *, from_afar: bool, in_list: bool = False
     ) -> None:
         if rumour.id == self._roster.myself.id:
-            self._of_myself(rumour, speaker, now)
+            self._of_myself(rumour, speaker, now, from_afar=from_afar)
             return
         if self._roster.rumour(rumour, now, from_afar=from_afar, in_list=in_list):
             self.checks.want(rumour, now)
         if speaker is not None:
             self._rumours.is_known_by(rumour, speaker.id)
 
-    def _of_myself(self, claim: MemberState, speaker: MemberState | None, now: Now) -> None:
+    def _of_myself(self, claim: MemberState, speaker: MemberState | None, now: Now, *, from_afar: bool) -> None:
         reaction = self._roster.myself.hear(claim)
-        if reaction is Reaction.ASK:
+        if reaction is Reaction.ASK and is_reachable(claim.address, from_afar=from_afar):
             self.self_checks.want(claim, now)
-        elif reaction is Reaction.REFUTED and speaker is not None:
+            return
+        if reaction is Reaction.ASK:  # nobody can be there
+            self._roster.myself.refute(claim)
+        if reaction is not Reaction.NOTHING and speaker is not None:
             self._voice.ping(Nudging(speaker.id), speaker.id, speaker.address, now)
 
     # --- making up for what was missed ---

@@ -234,6 +234,8 @@ class World:
         self.link = link or Link()
         self.make = make
         self.cuts: set[tuple[str, str]] = set()
+        self.loses: Callable[[SimNode, SimNode, Request], bool] = lambda *_: False
+        """Which requests get lost on purpose."""
         self.groups: dict[str, int] = {}
         self.deaths: list[Death] = []
         self.ups: list[tuple[int, str, str]] = []
@@ -313,7 +315,8 @@ class World:
             elif target.is_host_up:
                 self._send(target, caller, caller.soon(lambda: end(Failed(call.call_id, True))))
 
-        self._send(caller, target, arrive)
+        if not self.loses(caller, target, call.message):
+            self._send(caller, target, arrive)
 
     def _over_the_wire(self, message: Any, request: Request) -> Any:
         """What arrives of a message, after encoding and decoding it."""
