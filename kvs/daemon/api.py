@@ -6,6 +6,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from kvs.daemon.failure import CONDITION, FAILED, LIMITED, NOT_FOUND, REFUSED, UNREACHABLE, Failed
@@ -18,12 +19,12 @@ _EXIT_CODES = {401: REFUSED, 403: REFUSED, 404: NOT_FOUND, 409: CONDITION, 412: 
 class Api:
     """One node, asked with one credential."""
 
-    def __init__(self, url: str, authorization: str) -> None:
+    def __init__(self, url: str, authorization: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         """`authorization` is the whole field, empty for none. Raises Failed for a URL that is none."""
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise Failed(f"not a URL of a node: {url!r}; write it like http://127.0.0.1:8080")
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": authorization} if authorization else {}
+        self._headers = {**headers, **({"Authorization": authorization} if authorization else {})}
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The answer's JSON, None when it has no body. Raises Failed."""

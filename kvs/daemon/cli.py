@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from kvs import __version__
+from kvs.daemon.commands_cluster import cluster
 from kvs.daemon.commands_config import config
 from kvs.daemon.commands_debug import completion, debug
 from kvs.daemon.commands_group import group
@@ -76,7 +77,7 @@ def cli() -> None:
     """
 
 
-for _command in (start, stop, restart, status, logs, config, token, user, group, debug, completion):
+for _command in (start, stop, restart, status, logs, config, cluster, token, user, group, debug, completion):
     cli.add_command(_command)
 
 

@@ -1,27 +1,57 @@
-"""The credential of the operator on the node's own host: made from the key in the data directory."""
+"""The credentials of the operator on the node's own host: made from the key in the data directory, or from the
+configuration."""
 
 import os
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from kvs.daemon.failure import NOT_FOUND, Failed
+from kvs.daemon.failure import FAILED, NOT_FOUND, Failed
+
+if TYPE_CHECKING:
+    from kvs.config import Config
 
 
-def local_credential(config_word: str) -> tuple[str, str]:
+def local_credential(config_word: str, *, may_be_open: bool = False) -> tuple[str, str]:
     """The URL of the running node of a configuration, and an `Authorization` field that lets manage its accounts for a
-    minute. Raises Failed, ConfigError, StartError."""
+    minute; with `may_be_open` an empty one for a node that asks nobody. Raises Failed, ConfigError, StartError."""
     from kvs.auth import secrets
     from kvs.auth.tokens import LOCAL_SCHEME, derive_key, issue_local
+
+    config = _load(config_word)
+    if not (config.auth_enabled or may_be_open):
+        raise Failed(f"{config.path}: with auth_enabled: false the node asks nobody for a token, and has no accounts")
+    url = _url(config, config_word)
+    if not config.auth_enabled:
+        return url, ""
+    key = derive_key(secrets.load(config.data_dir), "local")
+    token = issue_local(key, jti=str(uuid4()), now_ms=time.time_ns() // 1_000_000)
+    return url, f"{LOCAL_SCHEME} {token}"
+
+
+def local_peer(config_word: str) -> tuple[str, dict[str, str]]:
+    """The URL of the running node of a configuration, and the header fields by which a member of its cluster is known.
+    Raises Failed, ConfigError."""
+    config = _load(config_word)
+    if not config.clustering_enabled or not config.cluster_secret:
+        raise Failed(f"{config.path}: it has no cluster: that takes clustering_enabled and a cluster_secret", FAILED)
+    return _url(config, config_word), {"X-Cluster-Secret": config.cluster_secret, "X-Node-ID": config.node_id}
+
+
+def _load(config_word: str) -> "Config":
     from kvs.config import load
     from kvs.daemon.home import Home
-    from kvs.daemon.instances import config_of, inspect
+    from kvs.daemon.instances import config_of
 
-    home = Home.of(os.environ)
-    path: Path = config_of(config_word, home)
-    running = inspect(home, path).running
+    return load(config_of(config_word, Home.of(os.environ)), os.environ)
+
+
+def _url(config: "Config", config_word: str) -> str:
+    from kvs.daemon.home import Home
+    from kvs.daemon.instances import inspect
+
+    assert config.path is not None
+    running = inspect(Home.of(os.environ), config.path).running
     if running is None or not running.url:
-        raise Failed(f"the node of {path} does not run; start it first: kvs start {config_word}", NOT_FOUND)
-    key = derive_key(secrets.load(load(path, os.environ).data_dir), "local")
-    token = issue_local(key, jti=str(uuid4()), now_ms=time.time_ns() // 1_000_000)
-    return running.url, f"{LOCAL_SCHEME} {token}"
+        raise Failed(f"the node of {config.path} does not run; start it first: kvs start {config_word}", NOT_FOUND)
+    return running.url

@@ -1,4 +1,4 @@
-"""What the account commands share: which node they ask, as whom, and how they show what it answers."""
+"""What the commands share that ask a node: which node they ask, as whom, and how they show what it answers."""
 
 import functools
 import json
@@ -71,7 +71,15 @@ class Session:
 
 def in_session(command: Callable[..., int]) -> Callable[..., int]:
     """Gives a command the options that say which node is asked and as whom, and a Session as its first argument."""
+    return _in_session(command, may_be_open=False)
 
+
+def in_open_session(command: Callable[..., int]) -> Callable[..., int]:
+    """As `in_session`, for what a node that asks nobody for a token answers too."""
+    return _in_session(command, may_be_open=True)
+
+
+def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[..., int]:
     @click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
     @click.option(
         "--token",
@@ -89,9 +97,9 @@ def in_session(command: Callable[..., int]) -> Callable[..., int]:
         from kvs.daemon.local import local_credential
 
         if local is not None:
-            url, authorization = local_credential(local)
-        elif token:
-            authorization = f"Bearer {token}"
+            url, authorization = local_credential(local, may_be_open=may_be_open)
+        elif token or may_be_open:
+            authorization = f"Bearer {token}" if token else ""
         else:
             raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
         return command(Session(Api(url, authorization), as_json=as_json), **arguments)

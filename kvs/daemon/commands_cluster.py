@@ -1,0 +1,109 @@
+"""kvs cluster."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from kvs.daemon.failure import NOT_FOUND, OK, Failed
+from kvs.daemon.session import Session, in_open_session, time_text
+
+_ROOT_CHARS = 16
+
+
+@click.group()
+def cluster() -> None:
+    """See how the cluster is, and remove nodes that will not come back."""
+
+
+@cluster.command("status")
+@in_open_session
+def cluster_status(session: Session) -> int:
+    """Show the members, and how far each is behind, as one node sees them."""
+    try:
+        view = session.api.call("GET", "/api/cluster/status")
+    except Failed as error:
+        if error.exit_code != NOT_FOUND:
+            raise
+        raise Failed("this node is alone: its clustering_enabled is false", NOT_FOUND) from None
+    if session.as_json:
+        click.echo(json.dumps(view))
+    else:
+        click.echo(_text(view))
+    return OK
+
+
+@cluster.command("remove")
+@click.argument("node_id")
+@click.option("--local", metavar="CONFIG", required=True, help="Ask the node of CONFIG on this host, as its peer.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cluster_remove(node_id: str, local: str, as_json: bool) -> int:
+    """Forget a node that is down and will not come back: no deletion waits for it any more."""
+    from kvs.daemon.api import Api
+    from kvs.daemon.local import local_peer
+
+    url, headers = local_peer(local)
+    session = Session(Api(url, "", headers), as_json=as_json)
+    session.api.call("DELETE", "/members/leave", {"id": node_id, "remove": True})
+    return session.done({"removed": node_id})
+
+
+def _text(view: Mapping[str, Any]) -> str:
+    from kvs.daemon.table import table
+
+    now_ms = next(member["last_seen"] for member in view["members"] if member["id"] == view["node_id"])
+    heads = ("NODE", "ADDRESS", "STATUS", "SEEN", "ROOT", "LAST EQUAL", "WAITING", "CLOCK", "LAST COMPARISON")
+    rows = [_cells(member, now_ms, is_this=member["id"] == view["node_id"]) for member in view["members"]]
+    mode = view["mode"] if view["phase"] == "settled" else f"{view['mode']} ({view['phase']})"
+    about = (
+        ("node", view["node_id"]),
+        ("mode", mode + (", isolated: no other node is up" if view["isolated"] else "")),
+        ("root", f"{view['root'][:_ROOT_CHARS]}…, {view['records']} records"),
+        ("proven", _moment(view["proven"])),
+        ("gc_floor", _moment(view["gc_floor"])),
+    )
+    return "\n".join([*(f"{name + ':':10}{value}" for name, value in about), "", table(heads, rows)])
+
+
+def _cells(member: Mapping[str, Any], now_ms: int, *, is_this: bool) -> tuple[str, ...]:
+    if is_this:
+        return member["id"], member["address"], member["status"], "this node", "", "", "", "", ""
+    equal, offset_ms = member["root_equal"], member["clock_offset_ms"]
+    return (
+        member["id"],
+        member["address"],
+        member["status"],
+        _ago(member["last_seen"], now_ms),
+        "-" if equal is None else "equal" if equal else "differs",
+        _ago(member["last_equal"], now_ms),
+        str(member["waiting"]),
+        "-" if offset_ms is None else f"{offset_ms:+}ms",
+        _comparison(member["last_comparison"], now_ms),
+    )
+
+
+def _comparison(last: Mapping[str, Any] | None, now_ms: int) -> str:
+    if last is None:
+        return "-"
+    ended = "failed, " if last["failure"] else "goes on, " if last["behind"] else ""
+    moved = f"fetched {last['fetched']}, sent {last['sent']}"
+    aside = f", set aside {last['set_aside']}" if last["set_aside"] else ""
+    return f"{_ago(last['at'], now_ms)}: {ended}{moved}{aside}"
+
+
+def _ago(unix_ms: int | None, now_ms: int) -> str:
+    """How long before the node's own time, in its two largest units."""
+    from kvs.durations import format_duration
+    from kvs.types import Millis
+
+    if not unix_ms:
+        return "-"
+    seconds = max(0, now_ms - unix_ms) // 1000
+    parts = re.findall(r"\d+[a-z]+", format_duration(Millis(seconds * 1000)))
+    return f"{''.join(parts[:2]) or '0s'} ago"
+
+
+def _moment(unix_ms: int) -> str:
+    return time_text(unix_ms) if unix_ms > 0 else "-"
