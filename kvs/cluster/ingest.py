@@ -16,7 +16,7 @@ from kvs.keys import check_key
 from kvs.limits import ENTRY_MAX_BYTES, FETCH_KEYS_MAX, SEND_MAX_BYTES, TIMESTAMP_MAX
 from kvs.storage.codec import decode, decode_record, encode_record
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
-from kvs.storage.record import JSON, Record, value_digest
+from kvs.storage.record import JSON, Record, is_media_type, value_digest
 from kvs.storage.store import Reader
 
 
@@ -30,6 +30,8 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
         raise BadMessage(f"a record cannot be taken: {error}") from None
     if record.timestamp > TIMESTAMP_MAX or record.base > (record.timestamp, record.counter):
         raise BadMessage("a record has an impossible version")
+    if not is_media_type(record.content_type):
+        raise BadMessage("a record has a content type that is none")
     if record.deleted and (data or record.expires_at):
         raise BadMessage("a tombstone has a value")
     if record.content_type == JSON and not record.deleted:

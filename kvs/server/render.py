@@ -8,6 +8,8 @@ import orjson
 
 from kvs.storage.record import JSON, Record, uuid_text
 
+_LAST_DATE_S = 253_402_300_799
+
 
 def version_fields(record: Record, tag: str) -> bytes:
     """The header fields that name a version. `tag` is the uuid in its usual form."""
@@ -20,7 +22,8 @@ def version_fields(record: Record, tag: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _http_date(unix_s: int) -> bytes:
-    return formatdate(unix_s, usegmt=True).encode()
+    """Peers bring versions from beyond the year 9999, where dates end."""
+    return formatdate(min(unix_s, _LAST_DATE_S), usegmt=True).encode()
 
 
 def version_json(record: Record, tag: str) -> bytes:

@@ -1,5 +1,6 @@
 """A record: one version of one key's value, as every node keeps it."""
 
+import re
 from hashlib import blake2b
 from os import urandom
 
@@ -9,6 +10,8 @@ from kvs.storage.compression import RAW, decompress
 
 JSON = "application/json"
 """Content type of JSON documents; anything else is an opaque blob."""
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+[\x20-\x7e]*", re.ASCII)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -42,6 +45,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_live(self, now_ms: int) -> bool:
         """Whether a reader at `now_ms` sees a value."""
         return not self.deleted and (self.expires_at == 0 or self.expires_at > now_ms)
+
+
+def is_media_type(text: str) -> bool:
+    """Whether this can be a content type. It is sent as a header field, so it holds no control character."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def value_digest(data: bytes) -> bytes:

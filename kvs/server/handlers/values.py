@@ -1,6 +1,5 @@
 """`/kv/{key}`: one value."""
 
-import re
 from collections.abc import Mapping
 
 import msgspec
@@ -18,11 +17,10 @@ from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import data_key
-from kvs.storage.record import JSON, new_uuid, uuid_text
+from kvs.storage.record import JSON, is_media_type, new_uuid, uuid_text
 
 _AS_JSON = ("", JSON, "application/x-www-form-urlencoded")
 """curl sends the last one with `-d` unless told otherwise."""
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+[\x20-\x7e]*", re.ASCII)
 
 
 class _TtlForm(msgspec.Struct):
@@ -128,7 +126,7 @@ def stored_type(text: str) -> str:
     """The content type a value is stored under: JSON, whatever its parameters, or a blob's own. Raises BadRequest."""
     if text.partition(";")[0].strip().lower() in _AS_JSON:
         return JSON
-    if len(text) > CONTENT_TYPE_MAX_BYTES or not _MEDIA_TYPE.fullmatch(text):
+    if len(text) > CONTENT_TYPE_MAX_BYTES or not is_media_type(text):
         raise BadRequest(
             f"a content type is a media type of at most {CONTENT_TYPE_MAX_BYTES} bytes", field=hdrs.CONTENT_TYPE
         )
