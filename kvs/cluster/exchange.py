@@ -24,6 +24,9 @@ _Message = TypeVar("_Message", bound=msgspec.Struct)
 
 EQUAL, CHILDREN, ITEMS = 0, 1, 2
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no message."""
+
 
 class Span(NamedTuple):
     """A range of entry keys, `start` inclusive, `stop` exclusive (empty: no end), and the sender's fingerprint."""
@@ -179,7 +182,7 @@ def decode(data: bytes, kind: type[_Message]) -> _Message:
     """Raises BadMessage. What is in the columns is checked by the message's own methods."""
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         raise BadMessage("the message is none of the kind that belongs here") from None
 
 
@@ -187,7 +190,7 @@ def decode_wanted(data: bytes) -> FetchRequest | RangeRequest:
     """Which of the two questions about records it is. Raises BadMessage."""
     try:
         wanted: FetchRequest | RangeRequest = _wanted_decoder.decode(data)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         raise BadMessage("the message asks for no records") from None
     return wanted
 

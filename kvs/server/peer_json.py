@@ -90,7 +90,7 @@ def decode(body: bytes, kind: type[Any]) -> Any:
     """Raises BadMessage."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"the body is not what is expected: {error}") from None
 
 
