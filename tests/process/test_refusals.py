@@ -46,12 +46,12 @@ def test_every_problem_of_a_file_is_shown(kvs: Cli) -> None:
     assert [line.split(": ")[1] for line in started.err.splitlines()] == [f"{path}:5", f"{path}:6"]
 
 
-def test_clustering_is_refused(kvs: Cli) -> None:
+def test_seeds_without_a_secret_are_refused(kvs: Cli) -> None:
     path = kvs.folder / "node1.yaml"
-    path.write_text("auth_enabled: false\n")
+    path.write_text('seed_nodes: ["127.0.0.1:9"]\n')
     code, line = refused(kvs, path)
     assert code == 2
-    assert line.endswith("which this version does not have yet; set clustering_enabled: false")
+    assert "cluster_secret: a cluster with seed_nodes needs one of at least 16 bytes" in line
 
 
 def test_an_unwritable_data_folder(kvs: Cli) -> None:

@@ -254,18 +254,38 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load(path, {})
 
 
+# --- the cluster -----------------------------------------------------------------------------------------------------
+
+SEEDS = 'seed_nodes: ["10.0.0.2:8080"]\n'
+ENOUGH = "sixteen-bytes-is"
+
+
+def test_a_node_is_its_own_cluster_until_it_has_seeds(file: Path) -> None:
+    file.write_text("port: 1\n")
+    assert load(file, {}).clustering_enabled
+    assert load(file, {}).cluster_secret == ""
+
+
+def test_seeds_need_a_secret_that_is_long_enough(file: Path) -> None:
+    for text in (SEEDS, SEEDS + 'cluster_secret: "fifteen-bytes-i"\n'):
+        file.write_text(text)
+        file.chmod(0o600)
+        with pytest.raises(ConfigError, match="a cluster with seed_nodes needs one of at least 16 bytes"):
+            load(file, {})
+    assert load(file, {"KVS_CLUSTER_SECRET": ENOUGH}).seed_nodes == ("10.0.0.2:8080",)
+    assert load(file, {"KVS_CLUSTERING_ENABLED": "false"}).cluster_secret == "fifteen-bytes-i"
+
+
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])
+def test_who_listens_everywhere_says_where_peers_reach_it(file: Path, everywhere: str) -> None:
+    file.write_text(f'{SEEDS}cluster_secret: {ENOUGH}\nbind_address: "{everywhere}"\n')
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match="advertise_address: peers need one"):
+        load(file, {})
+    assert load(file, {"KVS_ADVERTISE_ADDRESS": "a.example:1"}).advertise_address == "a.example:1"
+
+
 # --- this version ----------------------------------------------------------------------------------------------------
-
-
-def test_clustering_is_refused_even_by_default(file: Path) -> None:
-    assert problems(file, "") == [
-        ": clustering_enabled: true (the default) needs clustering, which this version does not have yet; "
-        "set clustering_enabled: false",
-    ]
-    assert problems(file, "port: 1\nclustering_enabled: true\n") == [
-        ":2: clustering_enabled: true needs clustering, which this version does not have yet; "
-        "set clustering_enabled: false"
-    ]
 
 
 @pytest.mark.parametrize("line", ["tls_cert_file: a.pem", "cluster_tls_enabled: true", "cluster_tls_ca_file: ca.pem"])

@@ -16,8 +16,9 @@ def test_the_example_is_the_default_text() -> None:
     assert (ROOT / "config.example.yaml").read_text() == default_text()
 
 
-def test_only_what_this_version_needs_is_set() -> None:
-    assert yaml.safe_load(default_text()) == {"clustering_enabled": False}
+def test_nothing_is_set_but_a_secret_that_is_given() -> None:
+    assert yaml.safe_load(default_text()) is None
+    assert yaml.safe_load(default_text(cluster_secret="a+b/c=")) == {"cluster_secret": "a+b/c="}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -26,7 +27,7 @@ def test_every_default_is_valid_and_reads_back(name: str) -> None:
     assert setting.kind.read(setting.kind.plain(DEFAULTS[name]), Path()) == DEFAULTS[name]
 
 
-@pytest.mark.parametrize("name", set(SETTINGS) - {"clustering_enabled"})
+@pytest.mark.parametrize("name", SETTINGS)
 def test_every_line_of_the_default_file_may_be_switched_on(name: str, tmp_path: Path) -> None:
     file = tmp_path / "node.yaml"
     file.write_text(default_text().replace(f"\n#{name}: ", f"\n{name}: "))
@@ -52,7 +53,7 @@ def test_sections_name_settings() -> None:
 def test_the_effective_text_is_yaml_that_loads_to_the_same(tmp_path: Path) -> None:
     file, again = tmp_path / "node.yaml", tmp_path / "again.yaml"
     file.write_text(default_text())
-    config = load(file, {"KVS_NODE_ID": "on", "KVS_SEED_NODES": "a:1,b:2", "KVS_PORT": "0"})
+    config = load(file, {"KVS_NODE_ID": "on", "KVS_TAMPER_LOG_ACTIONS": "on,null", "KVS_PORT": "0"})
     again.write_text(effective_text(config))
     again.chmod(0o600)
     assert load(again, {}).masked() == config.masked()
