@@ -191,7 +191,7 @@ class Membership:
 
     @property
     def has_joined(self) -> bool:
-        """Whether a peer answered since the start."""
+        """Whether a peer was heard since the start."""
         return self._hearing.has_joined
 
     @property

@@ -1,8 +1,8 @@
 """What the membership is told (events), what it wants done (effects), and what it is made of (settings).
 
-The order of effects is the order in which they are carried out. A `Save` stands before every call and answer that tells
-what it saves, and is on the disk before they leave: a node that forgot an incarnation that others know would be
-outranked by its own past (hashicorp/memberlist issue 311).
+The order of effects is the order in which they are carried out, and what a later turn wants comes after all that an
+earlier one wanted: nothing overtakes a `Save` that is not on the disk yet, neither a call nor an answer. For a node
+that forgot an incarnation that others know would be outranked by its own past (hashicorp/memberlist issue 311).
 """
 
 from typing import Any, Literal, NamedTuple
@@ -100,7 +100,7 @@ class Call(NamedTuple):
 
 
 class Deferred(NamedTuple):
-    """In place of an answer: it follows as `Answer` with this ticket."""
+    """In place of an answer: it follows as `Answer` with this ticket, unless this node leaves before."""
 
     ticket: int
 
@@ -131,7 +131,7 @@ class MemberGone(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """For the first time since the start a peer answered."""
+    """For the first time since the start a peer was heard."""
 
 
 class Heard(NamedTuple):

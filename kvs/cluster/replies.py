@@ -53,6 +53,8 @@ class Replies:
         self._out = out
         self.own_addresses = {roster.myself.last_said.address}
         """Where this node reaches itself: its address, and seeds that turned out to be it."""
+        self._refusals: dict[str, str] = {}
+        """The last refusal's code of each seed."""
 
     def responded(self, call_id: int, message: Response | Refused, now: Now) -> None:
         sent = self._out.ended(call_id)
@@ -94,8 +96,7 @@ class Replies:
             case Exchanging(node_id):
                 self._listed(end, node_id, sent.address, now)
             case Joining(address):
-                if isinstance(end.message, Refused) and end.message.code == "this_node":
-                    self.own_addresses.add(address)
+                self._joined(end, address)
                 self._listed(end, None, sent.address, now)
             case Parting():
                 pass
@@ -166,6 +167,15 @@ class Replies:
             contests.again(node_id, now)
         else:
             contests.silent(node_id, now, is_certain=end.is_absent)
+
+    def _joined(self, end: _End, seed: str) -> None:
+        """A seed that refuses this node does so every time: it is reported once."""
+        code = end.message.code if isinstance(end.message, Refused) else ""
+        if code == "this_node":
+            self.own_addresses.add(seed)
+        elif code and isinstance(end.message, Refused) and self._refusals.get(seed) != code:
+            self._out.report("A seed refuses this node", warning=True, seed=seed, code=code, detail=end.message.detail)
+        self._refusals[seed] = code
 
     def _listed(self, end: _End, teller: str | None, address: str, now: Now) -> None:
         if not isinstance(end.message, MemberList):

@@ -32,7 +32,7 @@ from kvs.cluster.messages import (
 )
 from kvs.errors import BadRequest, Conflict, Unavailable
 from kvs.limits import MEMBERS_MAX, RUMOURS_PER_MESSAGE_MAX
-from tests.members import JOINED_MS, UNIX_MS, Driven, calls, join, member, of, ping_messages, pings, rumour
+from tests.members import JOINED_MS, UNIX_MS, Driven, calls, join, member, of, ping_messages, pings, reports, rumour
 
 ALIVE, SUSPECT, DEAD, LEFT, REMOVED = Status
 MINUTE_MS = 60_000
@@ -210,6 +210,15 @@ def test_a_seed_that_is_this_node_itself_is_not_asked_again() -> None:
     assert (outcome.code, of(CloneFound, driven.effects)) == ("this_node", [])
     driven.respond(call, Refused("this_node"))
     assert not calls(Join, driven.run(10 * MINUTE_MS))
+
+
+def test_a_seed_that_refuses_this_node_is_reported_once() -> None:
+    driven = Driven(seeds=["s:1"])
+    for code, known in (("invalid_address", 1), ("invalid_address", 1), ("unauthorized", 2)):
+        driven.respond(calls(Join, driven.effects)[-1], Refused(code, "because"))
+        assert reports(driven.effects).count("A seed refuses this node") == known
+        while not driven.under_way:
+            driven.run(500)
 
 
 def test_seeds_that_are_silent_are_tried_for_ever() -> None:
