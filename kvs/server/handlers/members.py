@@ -1,7 +1,6 @@
 """Who belongs to the cluster: what anybody may see, and what members tell each other."""
 
 import msgspec
-from aiohttp import web
 
 from kvs.cluster import messages
 from kvs.cluster.membership_events import Sender
@@ -27,38 +26,38 @@ class Members:
         return Response(200, msgspec.json.encode(self._cluster.members()))
 
     async def join(self, call: Call) -> Response:
-        return await self._answer(call.request, messages.Join)
+        return await self._answer(call, messages.Join)
 
     async def leave(self, call: Call) -> Response:
         """With `remove` it is an operator's word: the node will not come back."""
-        body = await _body(call.request, messages.Leave)
+        body = await _body(call, messages.Leave)
         leave = messages.decode(messages.Leave, body)
         if not _read_order(body).remove:
-            return await self._reply(call.request, leave)
+            return await self._reply(call, leave)
         await self._cluster.remove(leave.id)
         return Response(204)
 
     async def gossip(self, call: Call) -> Response:
-        return await self._answer(call.request, messages.MemberList)
+        return await self._answer(call, messages.MemberList)
 
     async def ping(self, call: Call) -> Response:
-        return await self._answer(call.request, messages.Ping)
+        return await self._answer(call, messages.Ping)
 
     async def ping_req(self, call: Call) -> Response:
-        return await self._answer(call.request, messages.PingReq)
+        return await self._answer(call, messages.PingReq)
 
-    async def _answer(self, request: web.BaseRequest, kind: type[messages.Request]) -> Response:
-        return await self._reply(request, messages.decode(kind, await _body(request, kind)))
+    async def _answer(self, call: Call, kind: type[messages.Request]) -> Response:
+        return await self._reply(call, messages.decode(kind, await _body(call, kind)))
 
-    async def _reply(self, request: web.BaseRequest, message: messages.Request) -> Response:
-        sender = Sender(request.headers.get(NODE_HEADER, ""), request.remote or "")
+    async def _reply(self, call: Call, message: messages.Request) -> Response:
+        sender = Sender(call.request.headers.get(NODE_HEADER, ""), call.request.remote or "")
         answer = await self._cluster.answer(message, sender)
         body = messages.encode(answer)
         return Response(200, body) if body else Response(204)
 
 
-async def _body(request: web.BaseRequest, kind: type[messages.Request]) -> bytes:
-    return await read_body(request, messages.ROUTES[kind].body_max_bytes)
+async def _body(call: Call, kind: type[messages.Request]) -> bytes:
+    return await read_body(call.request, messages.ROUTES[kind].body_max_bytes)
 
 
 def _read_order(body: bytes) -> _Order:
