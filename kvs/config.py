@@ -44,6 +44,12 @@ class Config(Settings):
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def other_seeds(self) -> tuple[str, ...]:
+        """The seeds beside this node itself: one file may serve all nodes of a cluster."""
+        own = self.advertise_address or f"{self.bind_address}:{self.port}"
+        return tuple(seed for seed in self.seed_nodes if seed != own)
+
     def masked(self) -> dict[str, object]:
         """Every setting as it is written in YAML, secrets masked."""
         shown = {name: setting.kind.plain(getattr(self, name)) for name, setting in SETTINGS.items()}

@@ -95,7 +95,7 @@ class Cluster:
                 config.fetch_delay_ms,
             ),
             self._now().mono_ms,
-            needed=bool(config.seed_nodes) and store.get(FILLED_ROW) is None,
+            needed=bool(config.other_seeds) and store.get(FILLED_ROW) is None,
         )
         self._replica = Replica(
             pace, self._push, bootstrap, self._floor, self._chance, self._now(), push_enabled=config.push_enabled
@@ -171,7 +171,7 @@ class Cluster:
             mode=mode,
             root=self.here().tree.root,
             offsets_ms=self._offsets_ms,
-            has_seeds=bool(self._config.seed_nodes),
+            has_seeds=bool(self._config.other_seeds),
             now=self._now(),
         )
 
@@ -447,7 +447,7 @@ def _membership_settings(config: Config) -> MembershipSettings:
         gossip_interval_max_ms=round(config.gossip_interval_max * 1000),
         member_timeout_ms=round(config.member_timeout * 1000),
         retention_ms=config.tombstone_retention,
-        seeds=config.seed_nodes,
+        seeds=config.other_seeds,
     )
 
 

@@ -115,7 +115,7 @@ class Server:
         await self._listen(self._http)
         if self._cluster is not None:
             await self._cluster.start(identity, config.advertise_address or self.url.removeprefix("http://"))
-        if security.token_key is not None and not config.seed_nodes:
+        if security.token_key is not None and not config.other_seeds:
             # Only now: a start that fails, on a taken port for example, must not use up the only showing of the token.
             self.first_account = await make_root(self._store, self._runner, security.token_key, unix_ms)
         self._scheduler = Scheduler(
