@@ -206,10 +206,11 @@ class TreeEdit:
         self.changed: dict[bytes, Sum | None] = {}
         self._made: list[bytes] = []
 
-    def put(self, view: Reader, entry: bytes, item: bytes) -> dict[bytes, bytes | None]:
-        """The record under `entry` becomes `item`; returns the rows to write with it. `view` does not hold them yet."""
+    def put(self, view: Reader, entry: bytes, item: bytes, *, is_new: bool = False) -> dict[bytes, bytes | None]:
+        """The record under `entry` becomes `item`; returns the rows to write with it. `view` does not hold them yet.
+        `is_new` says that nothing stands under `entry`, which saves looking for its old item."""
         row = ITEMS + entry
-        old = view.get(row)
+        old = None if is_new else view.get(row)
         start = self._run_start(entry)
         run = self._run(start)
         if old is not None:

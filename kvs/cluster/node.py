@@ -333,7 +333,7 @@ class Node:
         batch[change_row(self._seq)] = entry
         if self._edit is not None:
             item = item_of(entry, record, digest or value_digest(record.data))
-            batch.update(self._edit.put(view, entry, item))
+            batch.update(self._edit.put(view, entry, item, is_new=current.raw is None))
         return Plan(batch, Written(record, created), reports, (Change(entry, record),))
 
     def _versions_max(self, entry: bytes) -> int:
