@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +17,12 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 20.0
 _REPOSITORY = Path(__file__).parents[2]
+_ALONE = {
+    "auth_enabled": False,
+    "clustering_enabled": False,
+    "rate_limiting_enabled": False,
+    "log_format": "json",
+}
 
 
 class Answer(NamedTuple):
@@ -83,9 +90,16 @@ class Daemon:
     """
 
     def __init__(
-        self, folder: Path, *, data_dir: Path | None = None, prefix: Sequence[str] = (), name: str = "node"
+        self,
+        folder: Path,
+        *,
+        data_dir: Path | None = None,
+        prefix: Sequence[str] = (),
+        name: str = "node",
+        settings: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """`prefix` stands before the command, to run it elsewhere (in other namespaces, say)."""
+        """`prefix` stands before the command, to run it elsewhere (in other namespaces, say); `settings` are those of
+        the configuration that are not as for a lone node that anybody may use."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data_dir = data_dir or folder / "data"
@@ -97,10 +111,8 @@ class Daemon:
         self._reader: threading.Thread | None = None
         self._told = threading.Event()
         self._client: Client | None = None
-        self._config.write_text(
-            f"node_id: {name}\nport: 0\ndata_dir: {json.dumps(str(self.data_dir))}\n"
-            "auth_enabled: false\nclustering_enabled: false\nrate_limiting_enabled: false\nlog_format: json\n"
-        )
+        self._settings: dict[str, object] = {"node_id": name, "port": 0, "data_dir": str(self.data_dir), **_ALONE}
+        self.configure(settings)
 
     @property
     def pid(self) -> int:
@@ -114,8 +126,19 @@ class Daemon:
             self._client = Client(self.url)
         return self._client
 
+    def configure(self, settings: Mapping[str, object]) -> None:
+        """Change settings, from the next start on."""
+        self._settings.update(settings)
+        self._config.touch(mode=0o600)
+        self._config.write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in self._settings.items()))
+
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Returns when the node serves. Raises NotStarted when it ends before."""
+        self.begin(environment)
+        self.wait_until_it_serves()
+
+    def begin(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start it and do not wait; `wait_until_it_serves` follows."""
         assert self._process is None
         self._told.clear()
         self.url = ""
@@ -134,6 +157,9 @@ class Daemon:
             )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
+
+    def wait_until_it_serves(self) -> None:
+        """Raises NotStarted when it ends before."""
         if not self._told.wait(START_TIMEOUT_S):
             self.kill()
             raise AssertionError(f"the node did not start within {START_TIMEOUT_S} s")
