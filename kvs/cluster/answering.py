@@ -94,7 +94,13 @@ class Answering:
         ticket = self._out.ticket()
         self._out.relays += 1
         address = entry.state.address
-        self._voice.ping(Relaying(ticket, sender.node_id), request.target, address, now, timeout_ms=request.timeout_ms)
+        self._voice.ping(
+            Relaying(ticket, sender.node_id, request.target),
+            request.target,
+            address,
+            now,
+            timeout_ms=request.timeout_ms,
+        )
         return Deferred(ticket)
 
     def _join(self, join: Join, sender: Sender, now: Now, *, from_afar: bool) -> MemberList | Deferred:

@@ -62,8 +62,6 @@ class Hearing:
         """A whole list. `teller` is whose it is, if that is known. Raises the KvsError that refuses the teller."""
         told = list(states)
         speaker = next((state for state in told if state.id == teller), None)
-        if speaker is not None and speaker.id == self._roster.myself.id:
-            speaker = None
         if speaker is not None and not self._is_heard(speaker, now, from_afar=from_afar):
             return
         for state in told:
@@ -72,6 +70,8 @@ class Hearing:
 
     def speaker(self, state: MemberState, now: Now, *, from_afar: bool) -> Word:
         """A peer's own word about itself. Raises the KvsError that refuses it."""
+        if state.id == self._roster.myself.id:
+            return Word.STRANGE
         entry = self._roster.table.get(state.id)
         was_down = entry is not None and not entry.is_up and not entry.is_unconfirmed
         word = self._roster.own_word(state, now, from_afar=from_afar)

@@ -19,6 +19,7 @@ class Helping(NamedTuple):
     """A helper was asked to ping the probe's target."""
 
     probe: Probe
+    helper: str
 
 
 class Relaying(NamedTuple):
@@ -26,6 +27,7 @@ class Relaying(NamedTuple):
 
     ticket: int
     asker: str
+    target: str
 
 
 class Checking(NamedTuple):

@@ -77,10 +77,10 @@ class Replies:
                     self._detector.health.better()
                 else:
                     self._silent(probe, end, now)
-            case Helping(probe):
-                self._helped(probe, end, sent.address, now)
-            case Relaying(ticket, asker):
-                self._relayed(ticket, asker, end, sent.address, now)
+            case Helping(probe, helper):
+                self._helped(probe, helper, end, sent.address, now)
+            case Relaying():
+                self._relayed(sent.purpose, end, sent.address, now)
             case Checking(state):
                 answered = self._is_ack(end, state.id, sent.address, now)
                 answered |= not end.is_judged
@@ -126,16 +126,16 @@ class Replies:
             for helper in probe.helpers:
                 entry = self._roster.table.get(helper)
                 if entry is not None:
-                    self._voice.ping_req(Helping(probe), entry.state, probe.target, now)
+                    self._voice.ping_req(Helping(probe, helper), entry.state, probe.target, now)
 
-    def _helped(self, probe: Probe, end: _End, address: str, now: Now) -> None:
-        ack = end.message
+    def _helped(self, probe: Probe, helper: str, end: _End, address: str, now: Now) -> None:
         if not end.is_judged:
             probe.drop()
-        if isinstance(ack, PingReqAck):
-            self._hearing.answered(ack, address, now)
-        reached = isinstance(ack, PingReqAck) and ack.reached
-        verdict = self._detector.helped(probe, answered=ack is not None, reached=reached)
+        reached = False
+        if isinstance(end.message, PingReqAck) and end.message.sender.id == helper:
+            reached = end.message.reached
+            self._hearing.answered(end.message, address, now)
+        verdict = self._detector.helped(probe, answered=end.message is not None, reached=reached)
         if verdict is Verdict.SUSPECT and not self._lives(probe):
             self._roster.accuse(probe.target, now)
 
@@ -146,10 +146,10 @@ class Replies:
             return True
         return entry.heard_ms is not None and entry.heard_ms >= probe.began_ms
 
-    def _relayed(self, ticket: int, asker: str, end: _End, address: str, now: Now) -> None:
+    def _relayed(self, relay: Relaying, end: _End, address: str, now: Now) -> None:
         self._out.relays -= 1
-        if isinstance(end.message, PingAck):
-            self._hearing.answered(end.message, address, now)
+        ticket, asker, target = relay
+        if self._is_ack(end, target, address, now):
             self._out.answer(ticket, self._voice.ping_req_ack(asker, now, reached=True))
         elif end.is_judged:
             self._out.answer(ticket, self._voice.ping_req_ack(asker, now, reached=False))

@@ -431,3 +431,14 @@ def test_faster_settings_find_a_death_faster() -> None:
     driven.run(1_000, alive=["b", "c"])
     driven.run(1_600, alive=["c"])
     assert driven.view() == {"b": "dead", "c": "alive"}
+
+
+def test_an_answer_under_another_name_is_not_heard() -> None:
+    driven = three()
+    driven.respond(asked_helper(driven), PingReqAck(sender=member("a"), reached=True))
+    assert driven.view() == {"b": "suspect", "c": "alive"}
+    outcome, effects = driven.ask(PingReq(sender=member("c"), target="b", timeout_ms=300), "c")
+    assert isinstance(outcome, Deferred)
+    (answer,) = of(Answer, driven.respond(calls(Ping, effects)[-1], driven.ack("a")))
+    assert getattr(answer.outcome, "reached", None) is False
+    assert driven.view() == {"b": "suspect", "c": "alive"}
