@@ -234,7 +234,7 @@ class Session:
     def _take_range(self, answer: RangeAnswer) -> Take:
         start, stop = self._ranges.popleft()
         keys = [start, *(entry for entry, _ in answer.records)]
-        if any(a >= b for a, b in pairwise(keys[1:])) or keys[1:2] < [start] or (stop and keys[-1] >= stop):
+        if any(a >= b for a, b in pairwise(keys[1:])) or min(keys) < start or (stop and keys[-1] >= stop):
             raise BadMessage("the answer has records that were not asked for")
         if answer.rest:
             if answer.rest <= keys[-1] or (stop and answer.rest >= stop):

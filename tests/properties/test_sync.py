@@ -102,3 +102,19 @@ def test_an_empty_node_is_filled_and_deletes_nothing() -> None:
     compare(b, d, NOW_MS + 5000)
     assert held(d) == held(b)
     assert len(held(b)) == 3000
+
+
+def test_ranges_of_which_nothing_may_be_sent_do_not_end_a_comparison() -> None:
+    """The peer holds there only what has ended and has not left its disk yet; all else is exchanged nevertheless."""
+    a, b = (node(name) for name in "ab")
+    uuid = b"\x07" * 16
+    b.do(NOW_MS, Transact(uuid=uuid, decide=lambda *_: {data_key(b"lasts"): b"1"}))
+    over = Record(uuid=uuid, timestamp=NOW_MS, counter=9, origin="b", origin_joined=1, expires_at=NOW_MS + 1)
+    b.do(NOW_MS, *merges([(data_key(b"over%d" % n), over, b"1") for n in range(200)]))
+    a.do(NOW_MS, *merges([(data_key(b"mine%d" % n), over, b"1") for n in range(2)]))
+    a.do(NOW_MS, Transact(uuid=uuid, decide=lambda *_: {data_key(b"other"): b"1"}))
+    for asker, asked in ((a, b), (b, a), (node("c"), b)):
+        compare(asker, asked, NOW_MS + 5000)
+        assert data_key(b"lasts") in held(asker)
+    assert data_key(b"other") in held(b)
+    assert not any(entry.startswith(data_key(b"over")) for entry in held(a))
