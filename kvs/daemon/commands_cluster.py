@@ -63,6 +63,7 @@ def _text(view: Mapping[str, Any]) -> str:
         ("root", f"{view['root'][:_ROOT_CHARS]}…, {view['records']} records"),
         ("proven", _moment(view["proven"])),
         ("gc_floor", _moment(view["gc_floor"])),
+        ("clock", _offset(view["clock_offset_ms"])),
     )
     return "\n".join([*(f"{name + ':':10}{value}" for name, value in about), "", table(heads, rows)])
 
@@ -70,7 +71,7 @@ def _text(view: Mapping[str, Any]) -> str:
 def _cells(member: Mapping[str, Any], now_ms: int, *, is_this: bool) -> tuple[str, ...]:
     if is_this:
         return member["id"], member["address"], member["status"], "this node", "", "", "", "", ""
-    equal, offset_ms = member["root_equal"], member["clock_offset_ms"]
+    equal = member["root_equal"]
     return (
         member["id"],
         member["address"],
@@ -79,7 +80,7 @@ def _cells(member: Mapping[str, Any], now_ms: int, *, is_this: bool) -> tuple[st
         "-" if equal is None else "equal" if equal else "differs",
         _ago(member["last_equal"], now_ms),
         str(member["waiting"]),
-        "-" if offset_ms is None else f"{offset_ms:+}ms",
+        _offset(member["clock_offset_ms"]),
         _comparison(member["last_comparison"], now_ms),
     )
 
@@ -87,10 +88,11 @@ def _cells(member: Mapping[str, Any], now_ms: int, *, is_this: bool) -> tuple[st
 def _comparison(last: Mapping[str, Any] | None, now_ms: int) -> str:
     if last is None:
         return "-"
-    ended = "failed, " if last["failure"] else "goes on, " if last["behind"] else ""
-    moved = f"fetched {last['fetched']}, sent {last['sent']}"
+    if last["failure"]:
+        return f"{_ago(last['at'], now_ms)}: failed"
     aside = f", set aside {last['set_aside']}" if last["set_aside"] else ""
-    return f"{_ago(last['at'], now_ms)}: {ended}{moved}{aside}"
+    rest = ", goes on" if last["behind"] else ""
+    return f"{_ago(last['at'], now_ms)}: fetched {last['fetched']}, sent {last['sent']}{aside}{rest}"
 
 
 def _ago(unix_ms: int | None, now_ms: int) -> str:
@@ -103,6 +105,11 @@ def _ago(unix_ms: int | None, now_ms: int) -> str:
     seconds = max(0, now_ms - unix_ms) // 1000
     parts = re.findall(r"\d+[a-z]+", format_duration(Millis(seconds * 1000)))
     return f"{''.join(parts[:2]) or '0s'} ago"
+
+
+def _offset(offset_ms: int | None) -> str:
+    """By how much the others' clock is ahead."""
+    return "-" if offset_ms is None else f"{offset_ms:+}ms"
 
 
 def _moment(unix_ms: int) -> str:

@@ -127,6 +127,15 @@ def test_a_comparison_that_fails_is_shown_with_its_reason(peer: Peer) -> None:
     assert failed["failure"]
 
 
+def test_a_node_with_a_wrong_clock_is_not_ready(peer: Peer) -> None:
+    for ahead_ms, ready in ((60_001, False), (60_000, True), (-60_001, False)):
+        ping(peer, ahead_ms=ahead_ms)
+        reply = peer.get("/ready")
+        assert (reply.status, reply.json) == (200 if ready else 503, {"ready": ready, "mode": "normal"})
+        assert peer.get("/health").status == 200
+        assert status(peer)["clock_offset_ms"] == ahead_ms
+
+
 def test_who_has_seeds_and_meets_nobody_is_isolated(start: Callable[..., Peer]) -> None:
     peer = start(seed_nodes=(NOWHERE,), bootstrap_patience=0.1, **QUIET)
     assert status(peer)["isolated"]

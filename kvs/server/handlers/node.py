@@ -5,6 +5,7 @@ import time
 import orjson
 
 from kvs import __version__
+from kvs.errors import KvsError
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
@@ -31,7 +32,16 @@ class NodeStatus:
 
     async def ready(self, _: Call) -> Response:
         mode = self._context.mode
-        return _json(200 if mode == "normal" else 503, {"ready": mode == "normal", "mode": mode})
+        ready = mode == "normal" and self._takes_writes()
+        return _json(200 if ready else 503, {"ready": ready, "mode": mode})
+
+    def _takes_writes(self) -> bool:
+        """Also a node in normal mode refuses writes while its clock is wrong."""
+        try:
+            self._context.check_writable()
+        except KvsError:
+            return False
+        return True
 
 
 def _json(status: int, document: object) -> Response:
