@@ -21,7 +21,8 @@ A rumour, that is one member's word about another:
     listed, same            greater in the order          taken, and told on
     listed, same            suspect, equal                one more accuser, told on when it shortens the wait
     another process         alive, suspect, higher        checked
-    another process         gone, higher                  taken
+    another process         gone, higher                  taken; but a death, while the one that is held is up, is left
+                                                          to this node's own probes
     any                     not greater                   its joined timestamp and `last_seen` are merged
 
 A death is taken as an accusation only, where it stands in a whole list, or where the node was not even suspected here.
@@ -168,7 +169,8 @@ class Roster:
                 return False
             if rumour.status in UP:
                 return True
-            self._take(entry, rumour, now, listed=entry.listed, accuser=rumour.accuser)
+            if not (entry.is_up and rumour.status is Status.DEAD):
+                self._take(entry, rumour, now, listed=entry.listed, accuser=rumour.accuser)
         elif not entry.listed:
             if rumour.status in UP:
                 return rumour.incarnation > held.incarnation or entry.is_unconfirmed

@@ -257,6 +257,17 @@ def test_rumours_about_members(status: Status, incarnation: int, told: Status, l
     assert driven.view()["b"] == listed
 
 
+@pytest.mark.parametrize(
+    ("status", "told", "listed"),
+    [(ALIVE, DEAD, "alive"), (SUSPECT, DEAD, "suspect"), (DEAD, LEFT, "left"), (ALIVE, LEFT, "left")],
+)
+def test_the_end_of_another_process_under_the_same_id(status: Status, told: Status, listed: str) -> None:
+    driven = Driven()
+    held(driven, member("b", 10, status))
+    driven.ask(MemberList((member("c"), member("b", 20, told, address="new.example:1", instance="other"))), "c")
+    assert driven.view()["b"] == listed
+
+
 def test_a_death_in_a_list_is_an_accusation_even_of_a_suspect() -> None:
     driven = Driven()
     held(driven, member("b", 10, SUSPECT))
