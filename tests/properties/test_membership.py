@@ -104,7 +104,7 @@ fields = st.dictionaries(
 @example(raw=b'{"id":"\xff"}')
 @example(raw=b'{"id":"\\ud800"}')
 @example(raw=b'{"incarnation":' + b"9" * 5_000 + b"}")
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_garbage_is_refused_and_nothing_worse(kind: type[msgspec.Struct], raw: bytes) -> None:
     with suppress(KvsError):
         decode(kind, raw)
@@ -271,7 +271,7 @@ class Story:
 
 
 @given(st.lists(steps, max_size=40))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_nothing_that_is_said_or_happens_breaks_a_node(story: list[Any]) -> None:
     told = Story()
     told.check(told.driven.effects)
