@@ -89,10 +89,10 @@ class Comparisons:
         self._next_ms = now_ms + self._pace.sync_interval_ms
         return peer
 
-    def wake_at_ms(self) -> int:
-        """When `next` is to be asked again, if nothing happens before."""
-        if self._running is not None:
-            return self._next_ms
+    def wake_at_ms(self) -> int | None:
+        """When `next` is to be asked again, if nothing happens before; None when it would name nobody then either."""
+        if self._running is not None or not self._peers:
+            return None
         return min([self._next_ms, *(known.due_ms for known in self._peers.values() if known.due_ms is not None)])
 
     def done(self, now_ms: int, *, behind: bool) -> None:

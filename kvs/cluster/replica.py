@@ -182,9 +182,9 @@ class Replica:
         return self._comparisons.is_equal(peer)
 
     @property
-    def wake_at_ms(self) -> int:
-        gives_up_ms = self._bootstrap.wake_at_ms
-        return min(self._comparisons.wake_at_ms(), gives_up_ms) if gives_up_ms else self._comparisons.wake_at_ms()
+    def wake_at_ms(self) -> int | None:
+        """When the next Tick is due, by `Now.mono_ms`; None while only other events can change anything."""
+        return self._comparisons.wake_at_ms() if self._bootstrap.is_over else self._bootstrap.wake_at_ms
 
     def handle(self, event: Event, here: Here, now: Now) -> list[Effect]:
         effects = self._handle(event, here, now)

@@ -410,11 +410,10 @@ class Cluster:
             self._timer.cancel()
         if self._is_stopping:
             return
-        wake_ms = self._replica.wake_at_ms
         members_ms = None if self._membership is None else self._membership.wake_at_ms
-        if members_ms is not None:
-            wake_ms = min(wake_ms, members_ms)
-        self._timer = self._loop.call_at(wake_ms / 1000, self._wake)
+        wakes_ms = [wake_ms for wake_ms in (self._replica.wake_at_ms, members_ms) if wake_ms is not None]
+        if wakes_ms:
+            self._timer = self._loop.call_at(min(wakes_ms) / 1000, self._wake)
 
     def _wake(self) -> None:
         self._spawn(self._tick(), "tick")

@@ -1,0 +1,43 @@
+"""When a comparison is due, and that nobody is woken for one that cannot begin."""
+
+from random import Random
+
+from kvs.cluster.comparisons import Comparisons, Pace
+
+
+def comparisons() -> Comparisons:
+    return Comparisons(Pace(sync_interval_ms=1_000, catchup_interval_ms=500, throttle_delay_ms=0), Random(1), 0)
+
+
+def test_a_node_without_peers_sleeps() -> None:
+    at = comparisons()
+    assert at.next(5_000) is None
+    assert at.wake_at_ms() is None
+
+
+def test_a_new_peer_is_due_at_once() -> None:
+    at = comparisons()
+    at.up("b", 100)
+    assert at.wake_at_ms() == 100
+    assert at.next(100) == "b"
+
+
+def test_a_node_that_compares_for_longer_than_the_interval_sleeps() -> None:
+    at = comparisons()
+    at.up("b", 0)
+    assert at.next(0) == "b"
+    assert at.next(5_000) is None
+    assert at.wake_at_ms() is None
+    at.done(6_000, behind=False)
+    assert at.wake_at_ms() == 1_000
+    assert at.next(6_000) == "b"
+
+
+def test_after_a_comparison_the_interval_counts() -> None:
+    at = comparisons()
+    at.up("b", 0)
+    at.next(0)
+    at.done(10, behind=False)
+    assert at.wake_at_ms() == 1_000
+    assert at.next(999) is None
+    assert at.next(1_000) == "b"
