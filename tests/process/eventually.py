@@ -14,3 +14,12 @@ def eventually(condition: Callable[[], object], timeout_s: float) -> bool:
             return False
         time.sleep(_LOOK_AGAIN_S)
     return True
+
+
+def at_once(condition: Callable[[], object], timeout_s: float) -> bool:
+    """The same without a pause between two looks, for what is to be timed."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+    return True

@@ -56,6 +56,21 @@ def p99(times: list[float]) -> float:
     return times[len(times) * 99 // 100]
 
 
+def test_nodes_that_start_at_once_do_not_wait_for_each_other(make_cluster: Callable[..., Cluster]) -> None:
+    """Each is a seed of all, itself included, and none was ever filled: one file may serve a whole cluster."""
+    cluster = make_cluster()
+    nodes = [cluster.add() for _ in range(3)]
+    for node in nodes:
+        node.daemon.configure({"seed_nodes": [each.address for each in nodes]})
+    cluster.start()
+    whole_s = seconds_until(cluster.is_whole, LONG_S)
+    print(f"\nwhole {whole_s:.2f} s after the last start")
+    assert whole_s < allowed(5)
+    for node in nodes:
+        assert node.put(f"by/{node.name}", 1, "?w=3").status == 201
+    cluster.check_logs()
+
+
 @pytest.mark.parametrize("until_dead", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["at first", "dead"])
 def test_a_node_that_stands_still_slows_nobody(make_three: Callable[..., Cluster], until_dead: bool) -> None:
     """Neither while it still counts as alive nor once it is dead."""

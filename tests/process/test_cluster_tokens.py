@@ -90,6 +90,7 @@ def test_a_secret_is_replaced_node_by_node_and_no_peer_is_refused(cluster: Clust
     """Each node first takes the new one too, then uses it, then forgets the old one. The cluster is whole all along."""
     user = first_account(cluster.nodes[0])["User UUID"]
     tokens = [first_account(cluster.nodes[0])["Token"]]
+    seeds = [node.address for node in cluster.nodes]
     for settings in (
         {"cluster_secret_previous": NEW_SECRET},
         {"cluster_secret": NEW_SECRET, "cluster_secret_previous": SECRET},
@@ -98,7 +99,7 @@ def test_a_secret_is_replaced_node_by_node_and_no_peer_is_refused(cluster: Clust
         for node in cluster.nodes:
             everywhere(cluster, tokens[-1], good=True, timeout_s=LONG_S)
             node.stop()
-            node.daemon.configure(settings)
+            node.daemon.configure({**settings, "seed_nodes": seeds})
             node.start()
             seconds_until(cluster.all_see, LONG_S)
         if settings["cluster_secret_previous"]:
