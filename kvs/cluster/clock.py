@@ -12,17 +12,23 @@ COUNTER_MAX = (1 << 32) - 1
 class Clock:
     """Knows the highest version issued or seen. Takes the time as an argument."""
 
-    def __init__(self, timestamp: int, counter: int) -> None:
-        """Start above this version, the floor that was stored."""
+    def __init__(self, timestamp: int, counter: int, ahead_max_ms: int) -> None:
+        """Start above this version, the floor that was stored. A version that is further ahead of the wall clock than
+        `ahead_max_ms` is written over without being taken for the time."""
         self.last = (timestamp, counter)
+        self._ahead_max_ms = ahead_max_ms
 
     def tick(self, now_ms: int, above: tuple[int, int] = (0, 0)) -> tuple[int, int]:
-        """A version (Unix ms, counter) above `above` and above all before."""
-        timestamp, counter = max(self.last, above)
-        if now_ms > timestamp:
-            self.last = (now_ms, 0)
-        elif counter < COUNTER_MAX:
-            self.last = (timestamp, counter + 1)
-        else:
-            self.last = (timestamp + 1, 0)
+        """A version (Unix ms, counter) above `above` and above all before; above `above` only where that lies in the
+        future of a clock that is wrong: it is not to be handed on to every other key."""
+        if above > self.last and above[0] > now_ms + self._ahead_max_ms:
+            return _next(above, now_ms)
+        self.last = _next(max(self.last, above), now_ms)
         return self.last
+
+
+def _next(version: tuple[int, int], now_ms: int) -> tuple[int, int]:
+    timestamp, counter = version
+    if now_ms > timestamp:
+        return now_ms, 0
+    return (timestamp, counter + 1) if counter < COUNTER_MAX else (timestamp + 1, 0)

@@ -8,6 +8,9 @@ nodes that were not removed, dead ones included, and never falls. Whoever hears 
 So a record older than the floor is on every node: its writer was equal to each other node after it had been written.
 MARGIN_MS is taken off every proof for clocks that differ.
 
+A node that never had another beside it has no floor: it sweeps by its own clock and tells nobody, or an empty node
+would make those outdated that have everything.
+
 A node that comes back whose own proof is below the others' floor may hold what was deleted and forgotten: see
 `is_outdated`.
 
@@ -67,12 +70,24 @@ class Floor:
         self._proofs[peer] = proven_ms
         self.floor_ms = max(self.floor_ms, floor_ms)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether another node counts, or did."""
+        return bool(self._members or self._equal)
+
+    @property
+    def has_proofs(self) -> bool:
+        """Whether this node was ever equal to another."""
+        return bool(self._equal)
+
     def proven_ms(self, now_ms: int) -> int:
         """This node's own proof."""
         return min((self._equal.get(peer, 0) for peer in self._members), default=now_ms - self._margin_ms)
 
     def raise_(self, now_ms: int) -> bool:
         """Move the floor up as far as all proofs allow; whether it or the proof has gone far enough to be stored."""
+        if not self.is_shared:
+            return False
         proofs = [self._proofs.get(peer, 0) for peer in self._members]
         proven_ms = self.proven_ms(now_ms)
         self.floor_ms = max(self.floor_ms, min([proven_ms, *proofs]))

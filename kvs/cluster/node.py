@@ -85,7 +85,7 @@ class Node:
 
     def __init__(self, settings: NodeSettings, progress: Progress, tree: Tree | None = None) -> None:
         self._settings = settings
-        self._clock = Clock(progress.timestamp, progress.counter)
+        self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
         self._seq = progress.seq
         self.tree = tree
         self._edit: TreeEdit | None = None
@@ -290,7 +290,7 @@ class Node:
         return (
             Report(
                 "Record from the future",
-                {"entry": entry, "origin": record.origin, "ahead_ms": ahead_ms, "peer": source},
+                {"key": path_of(entry), "origin": record.origin, "ahead_ms": ahead_ms, "peer": source},
             ),
         )
 

@@ -160,6 +160,14 @@ class Replica:
         self._waits_for = 0
         self._taking: list[Merge] = []
         self._forgotten_ms = 0
+        self._silent: set[str] = set()
+        self._has_met_anybody = False
+
+    @property
+    def may_share(self) -> bool:
+        """Whether peers may see what this node holds: not while it may hold what was deleted and forgotten. A node
+        that was equal to others before must hear a floor first."""
+        return not self._forgotten_ms and (self._has_met_anybody or not self._floor.has_proofs)
 
     @property
     def mode(self) -> str:
@@ -208,10 +216,11 @@ class Replica:
             case DigestSeen():
                 return self._seen(event, here, now)
             case PeerUp(peer):
-                self._pushes.add(peer)
-                self._comparisons.up(peer, now.mono_ms)
+                # What it holds, and what it has forgotten, is known from its first digest on.
+                self._silent.add(peer)
                 return self._bootstrap_effects(self._bootstrap.up(peer, now.unix_ms))
             case PeerDown(peer):
+                self._silent.discard(peer)
                 self._pushes.remove(peer)
                 self._comparisons.down(peer)
                 self._bootstrap.down(peer)
@@ -225,16 +234,29 @@ class Replica:
 
     def _seen(self, seen: DigestSeen, here: Here, now: Now) -> list[Effect]:
         mine = here.tree.root.fingerprint.hex()
+        is_new = seen.peer in self._silent
+        if is_new:
+            self._silent.discard(seen.peer)
+            self._pushes.add(seen.peer)
+            self._comparisons.up(seen.peer, now.mono_ms)
         if self._bootstrap.is_over and self._floor.is_outdated(seen.floor_ms):
-            if not self._forgotten_ms:
-                self._comparisons.behind(seen.peer, now.mono_ms)
-            self._forgotten_ms = max(self._forgotten_ms, seen.floor_ms)
-            return []
+            return self._rejoin(seen.floor_ms, now)
+        self._has_met_anybody = True
         self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms)
         self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
         if mine == seen.root:
             self._floor.equal(seen.peer, now.unix_ms)
         return [SaveFloor()] if self._floor.raise_(now.unix_ms) else []
+
+    def _rejoin(self, floor_ms: int, now: Now) -> list[Effect]:
+        """This node was away for too long. A comparison under way does not know that: it begins anew."""
+        if floor_ms <= self._forgotten_ms:
+            return []
+        self._forgotten_ms = floor_ms
+        if self._session is not None:
+            self._session = None
+            self._comparisons.failed(now.mono_ms)
+        return [Report("This node was away for too long: it compares first", {"floor_ms": floor_ms})]
 
     # --- answers ---
 

@@ -104,7 +104,7 @@ class Cluster:
     async def start(self, identity: StoredIdentity, address: str) -> None:
         """`address` is where peers reach this node."""
         self._transport.start()
-        self._node.floor_ms = self._floor.floor_ms
+        self._use_floor()
         self._membership = Membership(
             _membership_settings(self._config),
             Identity(self._config.node_id, address, identity.instance_id, identity.joined_timestamp),
@@ -154,7 +154,7 @@ class Cluster:
 
     def check_shareable(self) -> None:
         """Raises Unavailable while this node may hold records that were deleted elsewhere."""
-        if self._replica.mode == "rejoining":
+        if not self._replica.may_share:
             raise Unavailable("this node rejoins after a long absence", code="syncing")
 
     def check_writable(self) -> None:
@@ -373,7 +373,10 @@ class Cluster:
         stored = self._floor.stored()
         await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
         self._floor.saved(stored, self._now_ms())
-        self._node.floor_ms = self._floor.floor_ms
+        self._use_floor()
+
+    def _use_floor(self) -> None:
+        self._node.floor_ms = self._floor.floor_ms if self._floor.is_shared else None
 
     async def _note_filled(self, filled: Filled) -> None:
         await self._runner.submit([Remember(rows={FILLED_ROW: b""})])

@@ -5,7 +5,7 @@ from kvs.cluster.clock import COUNTER_MAX, Clock
 
 
 def test_it_follows_the_wall_clock_where_that_is_ahead() -> None:
-    clock = Clock(100, 5)
+    clock = Clock(100, 5, 60_000)
     assert clock.tick(101) == (101, 0)
     assert clock.tick(101) == (101, 1)
     assert clock.tick(50) == (101, 2)
@@ -13,19 +13,19 @@ def test_it_follows_the_wall_clock_where_that_is_ahead() -> None:
 
 
 def test_it_goes_above_the_record_it_replaces() -> None:
-    clock = Clock(0, 0)
+    clock = Clock(0, 0, 60_000)
     assert clock.tick(100, above=(200, 7)) == (200, 8)
     assert clock.tick(150) == (200, 9)
 
 
 def test_a_full_counter_moves_the_millisecond() -> None:
-    clock = Clock(100, COUNTER_MAX)
+    clock = Clock(100, COUNTER_MAX, 60_000)
     assert clock.tick(100) == (101, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 3))))
 def test_versions_only_rise_whatever_the_wall_clock_does(ticks: list[tuple[int, int, int]]) -> None:
-    clock = Clock(10, 0)
+    clock = Clock(10, 0, 60_000)
     last = clock.last
     for now_ms, timestamp, counter in ticks:
         version = clock.tick(now_ms, (timestamp, counter))
@@ -33,3 +33,11 @@ def test_versions_only_rise_whatever_the_wall_clock_does(ticks: list[tuple[int, 
         assert version > (timestamp, counter)
         assert version[0] >= now_ms
         last = version
+
+
+def test_a_version_from_the_future_is_written_over_but_not_taken_for_the_time() -> None:
+    clock = Clock(0, 0, ahead_max_ms=100)
+    assert clock.tick(1000, (1101, 7)) == (1101, 8)
+    assert clock.tick(1000) == (1000, 0)
+    assert clock.tick(1000, (1100, 7)) == (1100, 8)
+    assert clock.tick(1000) == (1100, 9)

@@ -14,10 +14,16 @@ def floor(**equal: int) -> Floor:
     return made
 
 
-def test_a_lone_node_is_its_own_proof() -> None:
+def test_a_node_that_never_had_another_has_no_floor() -> None:
     alone = Floor(Stored(), margin_ms=10)
-    alone.raise_(NOW_MS)
-    assert alone.floor_ms == NOW_MS - 10
+    assert not alone.raise_(NOW_MS)
+    assert (alone.floor_ms, alone.is_shared) == (0, False)
+
+
+def test_a_node_whose_others_were_removed_is_its_own_proof() -> None:
+    left = Floor(Stored(0, {"b": 500}), margin_ms=10)
+    left.raise_(NOW_MS)
+    assert (left.floor_ms, left.is_shared) == (NOW_MS - 10, True)
 
 
 def test_it_waits_for_the_proofs_of_all() -> None:
