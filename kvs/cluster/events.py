@@ -107,9 +107,11 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Discard(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Take records off the disk and leave no tombstone: they are not to be known here, nor to be deleted elsewhere."""
+    """Take records off the disk and leave no tombstone: they are not to be known here, nor to be deleted elsewhere.
+    Those that are from `before_ms` (Unix ms) or later stay: they came since this was decided."""
 
     entries: tuple[bytes, ...]
+    before_ms: int
 
 
 class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -372,7 +372,7 @@ class Node:
         batch: dict[bytes, bytes | None] = {}
         for entry in command.entries:
             stored = read_current(view, entry).stored
-            if stored is not None:
+            if stored is not None and stored.record.timestamp < command.before_ms:
                 batch.update(removal(entry, stored))
                 if self._edit is not None:
                     batch.update(self._edit.remove(view, entry))

@@ -105,9 +105,11 @@ class Submit(NamedTuple):
 
 
 class SetAside(NamedTuple):
-    """Effect: write these entries to the quarantine file, then take them out of the store."""
+    """Effect: write these entries to the quarantine file, then take them out of the store, as far as their versions are
+    still from before this moment (Unix ms)."""
 
     entries: list[bytes]
+    before_ms: int
 
 
 class SaveFloor(NamedTuple):
@@ -329,7 +331,7 @@ class Replica:
             }
             effects.append(Report("Compared with a peer", fields, level="info"))
         if session.set_aside:
-            effects.append(SetAside(session.set_aside))
+            effects.append(SetAside(session.set_aside, session.forgotten_ms))
         if not behind:
             self._forgotten_ms = 0
             self._floor.equal(self._peer, self._started_ms)

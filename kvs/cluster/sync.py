@@ -94,7 +94,7 @@ class Session:
         """`forgotten_ms`: what only this node has, in versions from before this moment (Unix ms), may have been deleted
         and forgotten elsewhere. It is not sent; it is set aside."""
         self._peer = peer
-        self._forgotten_ms = forgotten_ms
+        self.forgotten_ms = forgotten_ms
         self._asked: list[Span] = []
         self._spans: deque[Span] = deque()
         self._deeper: list[Span] = []
@@ -249,7 +249,7 @@ class Session:
             record = sendable(here.reader, entry, here.limits)
             if record is None:
                 continue
-            if record.timestamp < self._forgotten_ms:
+            if record.timestamp < self.forgotten_ms:
                 self.set_aside.append(entry)
             elif record.timestamp <= here.limits.now_ms - LEFT_TO_PUSH_MS:
                 yield entry, encode_record(record)

@@ -325,8 +325,8 @@ class Cluster:
                     self._spawn(self._call_peer(effect), "push" if effect.push else "sync")
                 case replica.Submit():
                     self._spawn(self._submit(effect), "sync")
-                case replica.SetAside(entries):
-                    self._spawn(self._set_aside(entries), "sync")
+                case replica.SetAside():
+                    self._spawn(self._set_aside(effect), "sync")
                 case replica.SaveFloor():
                     self._spawn(self._save_floor(), "sync")
                 case Filled():
@@ -385,12 +385,13 @@ class Cluster:
         else:
             log.info("This node was filled by its peers", records=filled.records)
 
-    async def _set_aside(self, entries: list[bytes]) -> None:
+    async def _set_aside(self, aside: replica.SetAside) -> None:
         """Into a file that an operator can look at, then out of the store."""
         path = self._config.data_dir / QUARANTINE_FILE
-        await asyncio.to_thread(quarantine.append, path, self._store, entries)
-        await self._runner.submit([Discard(entries=tuple(entries))])
-        log.warning("Records that may have been deleted elsewhere were set aside", records=len(entries), file=str(path))
+        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries)
+        await self._runner.submit([Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
+        count = len(aside.entries)
+        log.warning("Records that may have been deleted elsewhere were set aside", records=count, file=str(path))
 
     def _tell_digest(self) -> None:
         tree = self._node.tree
