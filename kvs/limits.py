@@ -101,8 +101,6 @@ PEER_PACK_MIN_BYTES = 1_024
 PEER_CONNECT_TIMEOUT_S = 3.0
 PUSH_TIMEOUT_S = 10.0
 COMPARE_TIMEOUT_S = 60.0
-LOOP_LAG_MIN_MS = 50
-"""The event loop was held if a timer comes so much too late."""
 OUTBOX_MAX_RECORDS = 20_000
 OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 """What waits for one peer; beyond it the peer is left to a comparison."""

@@ -25,8 +25,8 @@ COOKBOOK = (ROOT / "docs" / "accounts.md").read_text()
 CLUSTERS = (ROOT / "docs" / "cluster.md").read_text()
 OUTPUTS = ("json", "http", "text")
 DEFAULT_ADDRESS = "127.0.0.1:8080"
-CLUSTER_PORTS = re.compile(r"\b808(?=[1-3$])")
-"""Nodes 1, 2 and 3 of a cluster listen on 8081, 8082 and 8083; `808$n` in a loop."""
+CLUSTER_PORTS = re.compile(r"\b808(?=[1-3$%])")
+"""Nodes 1, 2 and 3 of a cluster listen on 8081, 8082 and 8083; `808$n` or `808%s` in a loop."""
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _END = "=== end of block"
 
