@@ -5,6 +5,8 @@ with the next: an idle peer gets a write at once, a busy one gets many in one me
 newer version of a key replaces the older one in the outbox.
 
     outbox               event                        becomes
+    held                 a change                     gathered: the peer has not said yet what it holds
+    held                 heard                        idle; what gathered is sent
     idle, empty          a change                     sent at once
     under way            a change                     gathered, sent with the next message
     under way            answered                     the acknowledgements counted; the next message, if any
@@ -62,6 +64,7 @@ class _Outbox:
         self.waiting: dict[bytes, tuple[Version, bytes]] = {}
         self.size_bytes = 0
         self.under_way: dict[bytes, Version] | None = None
+        self.is_held = True
 
     def put(self, entry: bytes, version: Version, raw: bytes) -> None:
         old = self.waiting.pop(entry, None)
@@ -101,8 +104,16 @@ class Push:
     # --- peers ---
 
     def add(self, peer: str) -> None:
-        """The peer lives: from now on it gets what is written."""
+        """The peer lives: from now on what is written gathers for it, and leaves once it is `heard`."""
         self._outboxes.setdefault(peer, _Outbox())
+
+    def heard(self, peer: str) -> list[PushEffect]:
+        """The peer has said what it holds."""
+        outbox = self._outboxes.get(peer)
+        if outbox is None:
+            return []
+        outbox.is_held = False
+        return self._send((peer,))
 
     def remove(self, peer: str) -> None:
         self._outboxes.pop(peer, None)
@@ -156,7 +167,7 @@ class Push:
         effects: list[PushEffect] = []
         for peer in peers:
             outbox = self._outboxes[peer]
-            if outbox.under_way is None and outbox.waiting:
+            if outbox.under_way is None and outbox.waiting and not outbox.is_held:
                 portion = next(in_messages((entry, raw) for entry, (_, raw) in outbox.waiting.items()))
                 outbox.under_way = {}
                 for entry, raw in portion:

@@ -218,8 +218,9 @@ class Replica:
             case DigestSeen():
                 return self._seen(event, here, now)
             case PeerUp(peer):
-                # What it holds, and what it has forgotten, is known from its first digest on.
+                # What it holds, and what it has forgotten, is known from its first digest on. Until then writes gather.
                 self._silent.add(peer)
+                self._pushes.add(peer)
                 return self._bootstrap_effects(self._bootstrap.up(peer, now.unix_ms))
             case PeerDown(peer):
                 self._silent.discard(peer)
@@ -236,19 +237,19 @@ class Replica:
 
     def _seen(self, seen: DigestSeen, here: Here, now: Now) -> list[Effect]:
         mine = here.tree.root.fingerprint.hex()
-        is_new = seen.peer in self._silent
-        if is_new:
+        effects: list[Effect] = []
+        if seen.peer in self._silent:
             self._silent.discard(seen.peer)
-            self._pushes.add(seen.peer)
+            effects += self._push_effects(self._pushes.heard(seen.peer), now)
             self._comparisons.up(seen.peer, now.mono_ms)
         if self._bootstrap.is_over and self._floor.is_outdated(seen.floor_ms):
-            return self._rejoin(seen.floor_ms, now)
+            return effects + self._rejoin(seen.floor_ms, now)
         self._has_met_anybody = True
         self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms)
         self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
         if mine == seen.root:
             self._floor.equal(seen.peer, now.unix_ms)
-        return [SaveFloor()] if self._floor.raise_(now.unix_ms) else []
+        return [*effects, SaveFloor()] if self._floor.raise_(now.unix_ms) else effects
 
     def _rejoin(self, floor_ms: int, now: Now) -> list[Effect]:
         """This node was away for too long. A comparison under way does not know that: it begins anew."""
