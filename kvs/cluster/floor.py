@@ -112,8 +112,9 @@ class Floor:
 
     def is_outdated(self, floor_ms: int) -> bool:
         """Whether this node may hold records that were deleted, and forgotten, while it was away: it was last equal to
-        anybody before `floor_ms`, a peer's floor."""
-        return bool(self._equal) and max(self._equal.values()) < floor_ms
+        anybody before `floor_ms`, a peer's floor. Of two that were away from each other for too long the one with the
+        higher floor is not, or each would wait for the other."""
+        return bool(self._equal) and max(self._equal.values()) < floor_ms and self.floor_ms < floor_ms
 
     def stored(self) -> Stored:
         return Stored(self.floor_ms, dict(self._equal))

@@ -82,6 +82,12 @@ def test_who_was_away_for_long_is_outdated() -> None:
     assert not floor().is_outdated(901), "a node that never met anybody brings nothing that was deleted"
 
 
+def test_of_two_that_were_away_from_each_other_one_waits_for_the_other() -> None:
+    a, b = Floor(Stored(1000, {"b": 500}), 0), Floor(Stored(2000, {"a": 500}), 0)
+    assert a.is_outdated(b.floor_ms)
+    assert not b.is_outdated(a.floor_ms)
+
+
 @given(st.lists(st.tuples(st.sampled_from("bcd"), st.integers(0, 100), st.integers(0, 100)), max_size=30))
 def test_it_never_falls_nor_passes_a_proof_unless_another_node_did(words: list[tuple[str, int, int]]) -> None:
     at = floor(b=0, c=0, d=0)
