@@ -82,11 +82,11 @@ class Comparisons:
             peer = min(due)[1]
         elif self._next_ms <= now_ms:
             peer = some(self._chance, sorted(self._peers), 1)[0]
+            self._next_ms = now_ms + self._pace.sync_interval_ms
         else:
             return None
         self._running = peer
         self._peers[peer].due_ms = None
-        self._next_ms = now_ms + self._pace.sync_interval_ms
         return peer
 
     def wake_at_ms(self) -> int | None:

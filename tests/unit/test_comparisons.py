@@ -41,3 +41,19 @@ def test_after_a_comparison_the_interval_counts() -> None:
     assert at.wake_at_ms() == 1_000
     assert at.next(999) is None
     assert at.next(1_000) == "b"
+
+
+def test_a_peer_that_never_answers_keeps_no_other_from_its_turn() -> None:
+    at = comparisons()
+    for peer in ("b", "dead"):
+        at.up(peer, 0)
+    asked = []
+    for now_ms in range(0, 20_000, 100):
+        peer = at.next(now_ms)
+        if peer is not None:
+            asked.append(peer)
+        if peer == "dead":
+            at.failed(now_ms)
+        elif peer is not None:
+            at.done(now_ms, behind=False)
+    assert asked.count("b") > 5
