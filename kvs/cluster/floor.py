@@ -76,6 +76,12 @@ class Floor:
         return bool(self._members or self._equal)
 
     @property
+    def collected_below_ms(self) -> int | None:
+        """Tombstones below this may go here: the floor that is on the disk, so that it is not forgotten which ones went.
+        None while there is no other node to wait for."""
+        return self._saved.floor if self.is_shared else None
+
+    @property
     def has_proofs(self) -> bool:
         """Whether this node was ever equal to another."""
         return bool(self._equal)

@@ -104,7 +104,6 @@ class Cluster:
     async def start(self, identity: StoredIdentity, address: str) -> None:
         """`address` is where peers reach this node."""
         self._transport.start()
-        self._use_floor()
         self._membership = Membership(
             _membership_settings(self._config),
             Identity(self._config.node_id, address, identity.instance_id, identity.joined_timestamp),
@@ -280,6 +279,7 @@ class Cluster:
     def _tell_known(self) -> None:
         assert self._membership is not None
         self._replicate(replica.Known([member.id for member in self._membership.remembered()]))
+        self._node.floor_ms = self._floor.collected_below_ms
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
@@ -373,10 +373,7 @@ class Cluster:
         stored = self._floor.stored()
         await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
         self._floor.saved(stored, self._now_ms())
-        self._use_floor()
-
-    def _use_floor(self) -> None:
-        self._node.floor_ms = self._floor.floor_ms if self._floor.is_shared else None
+        self._node.floor_ms = self._floor.collected_below_ms
 
     async def _note_filled(self, filled: Filled) -> None:
         await self._runner.submit([Remember(rows={FILLED_ROW: b""})])

@@ -124,3 +124,13 @@ def test_it_survives_a_restart() -> None:
     assert again.floor_ms == 300
     assert not again.is_outdated(500)
     assert decode(None) == Stored()
+
+
+def test_tombstones_go_below_what_is_on_the_disk() -> None:
+    at = floor(b=800)
+    assert Floor(Stored(), 0).collected_below_ms is None
+    at.heard("b", 800, 0)
+    at.raise_(NOW_MS)
+    assert (at.floor_ms, at.collected_below_ms) == (800, 0)
+    at.saved(at.stored(), NOW_MS)
+    assert at.collected_below_ms == 800
