@@ -77,8 +77,8 @@ class Floor:
 
     @property
     def collected_below_ms(self) -> int | None:
-        """Tombstones below this may go here: the floor that is on the disk, so that it is not forgotten which ones went.
-        None while there is no other node to wait for."""
+        """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which ones went. None
+        while there is no other node to wait for."""
         return self._saved.floor if self.is_shared else None
 
     @property
