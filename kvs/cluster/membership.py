@@ -311,6 +311,7 @@ class Membership:
         if self._myself.has_left:
             return
         self._myself.leave()
+        self._out.must_save = True  # whom it knew, it will look for when it is back
         mine = self._myself.last_said
         message = Leave(id=mine.id, incarnation=mine.incarnation)
         for entry in some(self._chance, self._table.up(), LEAVE_PEERS_MAX):

@@ -318,6 +318,8 @@ class Replica:
                 return self._done(self._session, now, behind=behind)
 
     def _done(self, session: Session, now: Now, *, behind: bool) -> list[Effect]:
+        # What was set aside is still in the store: only a comparison that finds nothing of it ends the absence.
+        behind = behind or bool(session.set_aside)
         self._note(session, behind=behind)
         self._session = None
         self._comparisons.done(now.mono_ms, behind=behind)
