@@ -1,0 +1,226 @@
+"""What clients asked for and were told, and what became current on every disk. Broken promises show here at once.
+
+At every commit on a disk
+    a key goes back to an older version          6, 8   a deleted key returned, or a merge took the loser
+    a value that nobody sent                     4
+    a value leaves, or is buried, unexpired      4      only deletes delete
+At every answer to a client
+    a read older than what this disk had shown   8
+    a write not above what this disk had seen    8
+    a conditional write over another version     8
+When a disk is lost (wiped, set back, a power cut without fsync), what only it held is excused: nobody promised to keep
+the only copy of a lost disk.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kvs.storage.codec import decode
+from kvs.storage.keyspace import DATA, SYSTEM, after
+from kvs.storage.memory import MemoryStore
+from kvs.storage.record import Record
+from kvs.storage.store import Batch
+from kvs.storage.version import Precedence, precedence
+from tests.sim.clocks import EPOCH_MS
+from tests.sim.world import Violation, World
+
+Version = tuple[int, int]
+
+
+class Sent(NamedTuple):
+    """One record that a client asked for. `payload` None: a delete."""
+
+    entry: bytes
+    payload: bytes | None
+    ttl_ms: int
+
+
+class History:
+    """All clients of all nodes."""
+
+    def __init__(self, world: World, early_ms: int, ahead_max_ms: int) -> None:
+        """A node's clock may be `early_ms` ahead when it finds that a record has expired. `ahead_max_ms`: a version that
+        is further ahead of a clock does not move it."""
+        self._world = world
+        self.ahead_max_ms = ahead_max_ms
+        self._early_ms = early_ms
+        self.sent: dict[bytes, Sent] = {}
+        self.landed: dict[bytes, dict[bytes, Record]] = {}
+        self.acked: dict[bytes, list[Record]] = {}
+        self._traceless: dict[bytes, Precedence] = {}
+        self.excused = 0
+        self.acked_count = 0
+        self.read_count = 0
+
+    def send(self, uuid: bytes, sent: Sent) -> None:
+        self.sent[uuid] = sent
+
+    def acknowledge(self, entry: bytes, record: Record) -> None:
+        self.acked_count += 1
+        if precedence(record) > self._traceless.get(entry, LOWEST):
+            self.acked.setdefault(entry, []).append(record)
+
+    def land(self, entry: bytes, record: Record) -> None:
+        """The record is on some disk."""
+        known = self.landed.setdefault(entry, {})
+        sent = self.sent.get(record.uuid)
+        if sent is None or sent.entry != entry:
+            raise Violation(f"{entry!r}: nobody sent {record}")
+        if record.deleted:
+            if sent.payload is not None:
+                self._check_expired(entry, known.get(record.uuid))
+        elif sent.payload != record.data:
+            raise Violation(f"{entry!r}: {record} is not what was sent")
+        known.setdefault(record.uuid, record)
+
+    def known(self, entry: bytes, rank: Precedence) -> Record | Precedence:
+        """The record that has this rank, for a message."""
+        found = self.landed.get(entry, {}).values()
+        return next((record for record in found if precedence(record)[:4] == rank[:4]), rank)
+
+    def _check_expired(self, entry: bytes, value: Record | None) -> None:
+        """A tombstone stands for a value that somebody wrote: it must be over."""
+        if value is None or value.deleted:
+            return
+        if not value.expires_at or value.expires_at > self._latest_clock_ms():
+            raise Violation(f"{entry!r}: {value} was buried, and nobody deleted it")
+
+    def check_removal(self, entry: bytes, record: Record) -> None:
+        """The record has left a disk.
+
+        One whose writer knew of no version before it leaves no trace (kvs/storage/retention.py): what it won over where
+        others wrote at the same time may come back.
+        """
+        if record.deleted:
+            return
+        if not 0 < record.expires_at <= self._latest_clock_ms():
+            raise Violation(f"{entry!r}: {record} left, and nobody deleted it")
+        if record.base == (0, 0):
+            self._traceless[entry] = max(self._traceless.get(entry, LOWEST), precedence(record))
+            self.acked[entry] = [r for r in self.acked.get(entry, ()) if precedence(r) > precedence(record)]
+
+    def _latest_clock_ms(self) -> int:
+        return EPOCH_MS + self._world.now_ms + self._early_ms
+
+    def excuse(self, witnesses: Iterable["Witness"]) -> None:
+        """A disk was lost; `witnesses` are those of all disks that there are now. What none of them has ever held,
+        nobody promised to keep."""
+        held: dict[bytes, Precedence] = {}
+        for witness in witnesses:
+            for entry, rank in witness.high.items():
+                held[entry] = max(held.get(entry, LOWEST), rank)
+        for entry, records in self.acked.items():
+            kept = [record for record in records if precedence(record) <= held.get(entry, LOWEST)]
+            self.excused += len(records) - len(kept)
+            self.acked[entry] = kept
+
+
+LOWEST = Precedence(-1, 0, 0, b"", False, b"")
+
+
+class Witness:
+    """Watches one disk, over all restarts."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._current: dict[bytes, Record] = {}
+        self.high: dict[bytes, Precedence] = {}
+        """The latest version that was ever current here, by entry key."""
+        self._shown: dict[bytes, Precedence] = {}
+        self._stamped: Version = (0, 0)
+        self._near: Version = (0, 0)
+        self._near_before: Version = (0, 0)
+        self._planned_ms = 0
+        self._forgotten_ms = 0
+
+    def copy(self) -> "Witness":
+        """For a copy of the disk, which has its own life from here on."""
+        twin = Witness(self._history)
+        twin._current, twin.high, twin._shown = dict(self._current), dict(self.high), dict(self._shown)
+        twin._stamped, twin._near, twin._near_before = self._stamped, self._near, self._near_before
+        return twin
+
+    def reset(self, store: MemoryStore) -> None:
+        """The disk lost what was not synced."""
+        self._current = contents(store)
+        self.high = {entry: precedence(record) for entry, record in self._current.items()}
+        self._shown.clear()
+        self._stamped = self._near = self._near_before = (0, 0)
+
+    # --- the disk ---
+
+    def committed(self, batch: Batch, planned_ms: int) -> None:
+        """This batch is on the disk; it was planned when the node's clock showed `planned_ms`."""
+        self._near_before, self._planned_ms = self._near, planned_ms
+        for entry, raw in batch.items():
+            if not entry.startswith((DATA, SYSTEM)):
+                continue
+            if raw is None:
+                self._removed(entry)
+                continue
+            record = decode(entry, raw).record
+            self._history.land(entry, record)
+            rank = precedence(record)
+            if rank < self.high.get(entry, LOWEST):
+                self._removed(entry)  # a sweep and a merge in one batch
+            if rank < self.high.get(entry, LOWEST):
+                raise Violation(f"{entry!r} went back from {self._history.known(entry, self.high[entry])} to {record}")
+            self.high[entry], self._current[entry] = rank, record
+            if record.timestamp <= planned_ms:
+                self._near = max(self._near, (record.timestamp, record.counter))
+
+    def set_aside(self, before_ms: int) -> None:
+        """The node finds that it was away for so long that others have forgotten what they deleted before this moment:
+        what they do not have and is older goes into a file."""
+        self._forgotten_ms = max(self._forgotten_ms, before_ms)
+
+    def _removed(self, entry: bytes) -> None:
+        gone = self._current.pop(entry, None)
+        if gone is None:
+            return
+        is_aside = gone.timestamp < self._forgotten_ms
+        if not is_aside:
+            self._history.check_removal(entry, gone)
+        if is_aside or not (gone.deleted or gone.base != (0, 0)):
+            for known in (self.high, self._shown):
+                known.pop(entry, None)
+
+    # --- clients ---
+
+    def acknowledged(self, entry: bytes, record: Record, match: Iterable[bytes]) -> None:
+        """A client was told that this is on the disk; `match` are the uuids that it named as a condition."""
+        version = (record.timestamp, record.counter)
+        if version <= self._stamped:
+            raise Violation(f"{entry!r}: {version} was stamped after {self._stamped}")
+        if version <= self._near_before:
+            raise Violation(f"{entry!r}: {version} was stamped after {self._near_before} was seen")
+        if record.timestamp <= self._planned_ms + self._history.ahead_max_ms:
+            self._stamped = version
+        known = self._history.landed.get(entry, {})
+        named = [known[uuid] for uuid in match if uuid in known]
+        if named and record.base not in {(other.timestamp, other.counter) for other in named}:
+            raise Violation(f"{entry!r}: {record} was conditional on {named}")
+        self._shown[entry] = max(self._shown.get(entry, LOWEST), precedence(record))
+        self._history.acknowledge(entry, record)
+
+    def read(self, entry: bytes, stored: Record | None) -> None:
+        """A client read; `stored` is what the answer was made of, alive or not."""
+        self._history.read_count += 1
+        if stored is not None:
+            rank = precedence(stored)
+            if rank < self._shown.get(entry, LOWEST):
+                raise Violation(f"{entry!r}: {stored} was read after {self._history.known(entry, self._shown[entry])}")
+            self._shown[entry] = rank
+        elif entry in self._current:
+            raise Violation(f"{entry!r}: nothing was read in place of {self._current[entry]}")
+        elif entry in self._shown and entry not in self.high:
+            raise Violation(f"{entry!r} was acknowledged and is gone")
+
+
+def contents(store: MemoryStore) -> dict[bytes, Record]:
+    """The current records of a store."""
+    return {
+        entry: decode(entry, raw).record
+        for prefix in (DATA, SYSTEM)
+        for entry, raw in store.scan(prefix, after(prefix))
+    }

@@ -1,0 +1,327 @@
+"""Joins the cores of the cluster to a node in virtual time: what kvs/server/cluster.py does.
+
+    membership   who lives            Call → the network, Save → the writer, MemberUp and MemberDown → replica
+    replica      who holds what       PeerCall → the network, Submit, SaveFloor, Filled and SetAside → the writer
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from kvs.cluster import exchange, membership_events, messages, replica
+from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
+from kvs.cluster.comparisons import Pace
+from kvs.cluster.events import Change, Discard, Remember
+from kvs.cluster.exchange import (
+    DiffAnswer,
+    DiffRequest,
+    FetchAnswer,
+    FetchRequest,
+    RangeAnswer,
+    RangeRequest,
+    RecentAnswer,
+    RecentRequest,
+    ReplicateAnswer,
+    ReplicateRequest,
+)
+from kvs.cluster.floor import Floor
+from kvs.cluster.floor import decode as decode_floor
+from kvs.cluster.floor import encode as encode_floor
+from kvs.cluster.ingest import Limits
+from kvs.cluster.membership import Membership
+from kvs.cluster.membership_events import Deferred, Sender
+from kvs.cluster.messages import Digest
+from kvs.cluster.push import Push
+from kvs.cluster.replica import Replica
+from kvs.cluster.sync import Here
+from kvs.errors import BadMessage, BadRequest, KvsError, TooLarge, Unavailable
+from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S
+from kvs.storage.state import FILLED_ROW, FLOOR_ROW, MEMBERS_ROW, Identity
+from tests.sim.network import Answer, Back, Lost, Question, Refusal, Result
+from tests.sim.parts import Parts
+from tests.sim.world import Action
+from tests.sim.writer import Outcomes
+
+_ANSWERS: dict[type, type] = {
+    DiffRequest: DiffAnswer,
+    FetchRequest: FetchAnswer,
+    RangeRequest: RangeAnswer,
+    RecentRequest: RecentAnswer,
+    ReplicateRequest: ReplicateAnswer,
+}
+
+
+class Shell:
+    """One process's part in the cluster."""
+
+    def __init__(self, parts: Parts, identity: Identity, settings: membership_events.MembershipSettings) -> None:
+        self._parts = parts
+        self._chance = parts.chance
+        setup = parts.setup
+        self._push = Push(setup.push_fanout, self._chance)
+        pace = Pace(setup.sync_interval_ms, setup.catchup_interval_ms, setup.throttle_ms)
+        now = parts.clock.now()
+        self.floor = Floor(decode_floor(parts.disk.store.get(FLOOR_ROW)), parts.clock_drift_max_ms)
+        bootstrap = Bootstrap(
+            BootstrapSettings(setup.fill_age_ms, setup.fill_patience_ms, setup.throttle_ms),
+            now.mono_ms,
+            needed=bool(settings.seeds) and parts.disk.store.get(FILLED_ROW) is None,
+        )
+        self.replica = Replica(
+            pace, self._push, bootstrap, self.floor, self._chance, now, push_enabled=setup.push_enabled
+        )
+        raw = parts.disk.store.get(MEMBERS_ROW)
+        stored = messages.Persisted() if raw is None else messages.decode(messages.Persisted, raw)
+        me = membership_events.Identity(
+            parts.node_id, parts.port.address, identity.instance_id, identity.joined_timestamp
+        )
+        self.membership = Membership(settings, me, stored, self._chance, now)
+        self.addresses: dict[str, str] = {}
+        self.clones_found = 0
+        self._offsets_ms: dict[str, int] = {}
+        self._orders: deque[tuple[deque[membership_events.Effect], Action]] = deque()
+        self._is_saving = False
+        self._deferred: dict[int, Callable[[messages.Response | KvsError], None]] = {}
+        self._timer = 0
+        parts.writer.on_committed = self.committed
+
+    def start(self) -> None:
+        self._tell_digest()
+        self._tell_known()
+        self._carry_out(self.membership.start(self._parts.clock.now()), self._set_timer)
+
+    # --- what the rest of the node asks ---
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        self._replicate(replica.Written(changes))
+
+    def waiting(self) -> int:
+        """Records that peers have not acknowledged yet."""
+        return sum(self._push.waiting(peer) for peer in self.addresses)
+
+    def check_shareable(self) -> None:
+        if not self.replica.may_share:
+            raise Unavailable("this node rejoins after a long absence", code="syncing")
+
+    def check_writable(self) -> None:
+        if self.replica.mode != "settled":
+            raise Unavailable("this node is still being filled by its peers", code="syncing")
+        if self._offsets_ms and abs(median(self._offsets_ms.values())) > self._parts.clock_drift_max_ms:
+            raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
+
+    def answer_members(self, question: Question, back: Back) -> None:
+        """What a peer is answered about members."""
+        try:
+            request = messages.decode(question.kind, question.body)
+        except KvsError as error:
+            back(Refusal(error.code, error.detail))
+            return
+
+        def reply(outcome: messages.Response | KvsError) -> None:
+            self._set_timer()
+            if isinstance(outcome, KvsError):
+                back(Refusal(outcome.code, outcome.detail))
+            else:
+                back(Answer(messages.encode(outcome)))
+
+        sender = Sender(question.sender, question.host)
+        outcome, effects = self.membership.answer(request, sender, self._parts.clock.now())
+        if isinstance(outcome, Deferred):
+            self._deferred[outcome.ticket] = reply
+            self._carry_out(effects, lambda: None)
+        else:
+            said: messages.Response | KvsError = outcome
+            self._carry_out(effects, lambda: reply(said))
+
+    def here(self) -> Here:
+        tree = self._parts.node.tree
+        assert tree is not None
+        now_ms = self._parts.clock.wall_ms()
+        return Here(tree, self._parts.disk.store, Limits(now_ms, self._parts.node.tombstone_limit(now_ms)))
+
+    # --- membership ---
+
+    def tell_members(self, event: membership_events.Event) -> None:
+        self._carry_out(self.membership.handle(event, self._parts.clock.now()), self._set_timer)
+
+    def _carry_out(self, effects: list[membership_events.Effect], then: Action) -> None:
+        """In order: nothing is said before what it rests on is on the disk."""
+        self._orders.append((deque(effects), then))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._orders and not self._is_saving:
+            effects, then = self._orders[0]
+            if not effects:
+                self._orders.popleft()
+                then()
+                continue
+            effect = effects.popleft()
+            if isinstance(effect, membership_events.Save):
+                self._is_saving = True
+                self._parts.writer.submit([Remember(rows={MEMBERS_ROW: messages.encode(effect.state)})], self._saved)
+            else:
+                self._carry_out_one(effect)
+
+    def _saved(self, _: Outcomes) -> None:
+        """Or not: the node goes on."""
+        self._is_saving = False
+        self._go_on()
+
+    def _carry_out_one(self, effect: membership_events.Effect) -> None:
+        match effect:
+            case membership_events.Call():
+                self._call_member(effect)
+            case membership_events.Answer(ticket, outcome):
+                self._deferred.pop(ticket)(outcome)
+            case membership_events.MemberUp(member):
+                self.addresses[member.id] = member.address
+                self._tell_known()
+                self._replicate(replica.PeerUp(member.id))
+            case membership_events.MemberDown(member):
+                self._lose(member.id)
+            case membership_events.MemberGone(node_id):
+                self._lose(node_id)
+            case membership_events.Heard(node_id, unix_ms, digest):
+                if unix_ms:
+                    self._offsets_ms[node_id] = unix_ms - self._parts.clock.wall_ms()
+                if digest is not None:
+                    self._replicate(replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor))
+            case membership_events.CloneFound():
+                self.clones_found += 1
+
+    def _tell_known(self) -> None:
+        self._replicate(replica.Known([member.id for member in self.membership.remembered()]))
+        self._parts.node.floor_ms = self.floor.collected_below_ms
+
+    def _lose(self, node_id: str) -> None:
+        self._tell_known()
+        self._offsets_ms.pop(node_id, None)
+        if self.addresses.pop(node_id, None) is not None:
+            self._replicate(replica.PeerDown(node_id))
+
+    def _call_member(self, call: membership_events.Call) -> None:
+        route = messages.ROUTES[type(call.message)]
+
+        def ended(result: Result) -> None:
+            event: membership_events.Event
+            match result:
+                case Answer(body):
+                    try:
+                        message = messages.decode(route.answer, body, route.body_max_bytes)
+                        event = membership_events.Responded(call.call_id, message)
+                    except (BadRequest, TooLarge):
+                        event = membership_events.Failed(call.call_id, refused=False)
+                case Refusal(code, detail):
+                    event = membership_events.Responded(call.call_id, messages.Refused(code, detail))
+                case Lost(refused):
+                    event = membership_events.Failed(call.call_id, refused)
+            self.tell_members(event)
+
+        self._parts.ask(call.address, type(call.message), messages.encode(call.message), call.timeout_ms, ended)
+
+    # --- replication ---
+
+    def _replicate(self, event: replica.Event) -> None:
+        for effect in self.replica.handle(event, self.here(), self._parts.clock.now()):
+            match effect:
+                case replica.PeerCall():
+                    self._later(effect)
+                case replica.Submit(ticket, commands):
+                    self._submit(ticket, commands)
+                case replica.SetAside(entries, before_ms):
+                    self._set_aside(entries, before_ms)
+                case replica.SaveFloor():
+                    self._save_floor()
+                case Filled():
+                    self._parts.writer.submit([Remember(rows={FILLED_ROW: b""})], lambda _: None)
+        self._tell_digest()
+
+    def _later(self, call: replica.PeerCall) -> None:
+        self._parts.loop.after(call.delay_ms, lambda: self._call_peer(call))
+
+    def _call_peer(self, call: replica.PeerCall) -> None:
+        counts = self._parts.counts
+        if isinstance(call.request, ReplicateRequest):
+            counts["pushed" if call.push else "moved"] += len(call.request.records)
+
+        def ended(result: Result) -> None:
+            event: replica.Event
+            match result:
+                case Answer(body):
+                    try:
+                        answer = exchange.decode(body, _ANSWERS[type(call.request)])
+                        if not isinstance(answer, DiffAnswer | ReplicateAnswer):
+                            counts["moved"] += len(answer.records)
+                        event = replica.Answered(call.call, answer)
+                    except BadMessage as error:
+                        event = replica.Failed(call.call, error.detail)
+                case Refusal() | Lost():
+                    event = replica.Failed(call.call, str(result))
+            self._replicate(event)
+            self._set_timer()
+
+        address = self.addresses.get(call.peer, "")
+        timeout_ms = round(1000 * (PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S))
+        self._parts.ask(address, type(call.request), exchange.encode(call.request), timeout_ms, ended)
+
+    def _submit(self, ticket: int, commands: Sequence[replica.Merge]) -> None:
+        def submitted(outcomes: Outcomes) -> None:
+            if isinstance(outcomes, KvsError):
+                self._replicate(replica.Failed(ticket, outcomes.detail))
+            else:
+                self._replicate(replica.Submitted(ticket, outcomes))
+            self._set_timer()
+
+        if commands:
+            self._parts.writer.submit(commands, submitted)
+        else:
+            self._parts.loop.after(0, lambda: submitted([]))
+
+    def _set_aside(self, entries: list[bytes], before_ms: int) -> None:
+        """The file takes some time; then they leave the store."""
+        self._parts.disk.witness.set_aside(before_ms)
+        discard = Discard(entries=tuple(entries), before_ms=before_ms)
+        self._parts.loop.after(
+            self._parts.setup.disk.write_max_ms,
+            lambda: self._parts.writer.submit([discard], lambda _: self._parts.on_loss()),
+        )
+
+    def _save_floor(self) -> None:
+        stored = self.floor.stored()
+
+        def saved(outcomes: Outcomes) -> None:
+            if not isinstance(outcomes, KvsError):
+                self.floor.saved(stored, self._parts.clock.wall_ms())
+                self._parts.node.floor_ms = self.floor.collected_below_ms
+
+        self._parts.writer.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})], saved)
+
+    def _tell_digest(self) -> None:
+        tree = self._parts.node.tree
+        assert tree is not None
+        self.membership.digest = Digest(
+            root=tree.root.fingerprint.hex(),
+            count=tree.root.size,
+            gc_floor=self.floor.floor_ms,
+            proven=self.floor.announced_ms,
+        )
+
+    # --- time ---
+
+    def _set_timer(self) -> None:
+        self._timer += 1
+        number = self._timer
+        wakes_ms = [ms for ms in (self.replica.wake_at_ms, self.membership.wake_at_ms) if ms is not None]
+        if wakes_ms:
+            self._parts.loop.after(max(0, self._parts.clock.until_ms(min(wakes_ms))), lambda: self._wake(number))
+
+    def _wake(self, number: int) -> None:
+        if number != self._timer:
+            return
+        due_ms = self.membership.wake_at_ms
+        if due_ms is not None and due_ms <= self._parts.clock.mono_ms():
+            self.tell_members(membership_events.Tick())
+            self._tell_known()
+        self._replicate(replica.Tick())
+        self._set_timer()
