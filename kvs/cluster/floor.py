@@ -11,6 +11,9 @@ MARGIN_MS is taken off every proof for clocks that differ.
 A node that never had another beside it has no floor: it sweeps by its own clock and tells nobody, or an empty node
 would make those outdated that have everything.
 
+Of a clock that is wrong nothing is believed: neither a floor nor a proof from the future, and what this node itself has
+proven while its clock was ahead is forgotten once that is mended.
+
 A node that comes back whose own proof is below the others' floor may hold what was deleted and forgotten: see
 `is_outdated`.
 
@@ -65,10 +68,11 @@ class Floor:
         """This node and the peer held the same, as of this moment."""
         self._equal[peer] = max(self._equal.get(peer, 0), at_ms - self._margin_ms)
 
-    def heard(self, peer: str, proven_ms: int, floor_ms: int) -> None:
+    def heard(self, peer: str, proven_ms: int, floor_ms: int, now_ms: int) -> None:
         """What a peer says: its own proof, and its floor."""
-        self._proofs[peer] = proven_ms
-        self.floor_ms = max(self.floor_ms, floor_ms)
+        self._proofs[peer] = proven_ms if proven_ms <= now_ms else 0
+        if floor_ms <= now_ms:
+            self.floor_ms = max(self.floor_ms, floor_ms)
 
     @property
     def is_shared(self) -> bool:
@@ -77,8 +81,10 @@ class Floor:
 
     @property
     def collected_below_ms(self) -> int | None:
-        """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which ones went. None
-        while there is no other node to wait for."""
+        """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went.
+
+        None while there is no other node to wait for.
+        """
         return self._saved.floor if self.is_shared else None
 
     @property
@@ -94,6 +100,7 @@ class Floor:
         """Move the floor up as far as all proofs allow; whether it or the proof has gone far enough to be stored."""
         if not self.is_shared:
             return False
+        self._forget_future(now_ms)
         proofs = [self._proofs.get(peer, 0) for peer in self._members]
         proven_ms = self.proven_ms(now_ms)
         self.floor_ms = max(self.floor_ms, min([proven_ms, *proofs]))
@@ -101,6 +108,17 @@ class Floor:
             self.floor_ms >= self._saved.floor + FLOOR_SAVE_STEP_MS
             or proven_ms >= self.announced_ms + FLOOR_SAVE_STEP_MS
         )
+
+    def _forget_future(self, now_ms: int) -> None:
+        """This node's clock was ahead."""
+        if any(proven_ms > now_ms for proven_ms in self._equal.values()):
+            self._equal = {peer: proven_ms if proven_ms <= now_ms else 0 for peer, proven_ms in self._equal.items()}
+        if self.announced_ms > now_ms:
+            self.announced_ms = 0
+        if self.floor_ms > now_ms:
+            self.floor_ms = 0
+        if self._saved.floor > now_ms:
+            self._saved = Stored()
 
     def saved(self, stored: Stored, now_ms: int) -> None:
         """This is on the disk."""
@@ -116,10 +134,12 @@ class Floor:
         """The peer's own proof; None while it told none since the start."""
         return self._proofs.get(peer)
 
-    def is_outdated(self, floor_ms: int) -> bool:
+    def is_outdated(self, floor_ms: int, now_ms: int) -> bool:
         """Whether this node may hold records that were deleted, and forgotten, while it was away: it was last equal to
         anybody before `floor_ms`, a peer's floor. Of two that were away from each other for too long the one with the
         higher floor is not, or each would wait for the other."""
+        if floor_ms > now_ms:
+            return False
         return bool(self._equal) and max(self._equal.values()) < floor_ms and self.floor_ms < floor_ms
 
     def stored(self) -> Stored:

@@ -242,10 +242,10 @@ class Replica:
             self._silent.discard(seen.peer)
             effects += self._push_effects(self._pushes.heard(seen.peer), now)
             self._comparisons.up(seen.peer, now.mono_ms)
-        if self._bootstrap.is_over and self._floor.is_outdated(seen.floor_ms):
+        if self._bootstrap.is_over and self._floor.is_outdated(seen.floor_ms, now.unix_ms):
             return effects + self._rejoin(seen.floor_ms, now)
         self._has_met_anybody = True
-        self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms)
+        self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms, now.unix_ms)
         self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
         if mine == seen.root:
             self._floor.equal(seen.peer, now.unix_ms)

@@ -30,21 +30,21 @@ def test_it_waits_for_the_proofs_of_all() -> None:
     at = floor(b=500, c=600)
     at.raise_(NOW_MS)
     assert at.floor_ms == 0
-    at.heard("b", 700, 0)
+    at.heard("b", 700, 0, NOW_MS)
     at.raise_(NOW_MS)
     assert at.floor_ms == 0
-    at.heard("c", 400, 0)
+    at.heard("c", 400, 0, NOW_MS)
     at.raise_(NOW_MS)
     assert at.floor_ms == 400
-    at.heard("c", 900, 0)
+    at.heard("c", 900, 0, NOW_MS)
     at.raise_(NOW_MS)
     assert at.floor_ms == 500
 
 
 def test_a_dead_node_holds_it_back_until_it_is_removed() -> None:
     at = floor(b=800, dead=100)
-    at.heard("b", 800, 0)
-    at.heard("dead", 100, 0)
+    at.heard("b", 800, 0, NOW_MS)
+    at.heard("dead", 100, 0, NOW_MS)
     at.raise_(NOW_MS)
     assert at.floor_ms == 100
     at.members(["b"])
@@ -54,7 +54,7 @@ def test_a_dead_node_holds_it_back_until_it_is_removed() -> None:
 
 def test_a_new_node_does_not_make_it_fall() -> None:
     at = floor(b=800)
-    at.heard("b", 800, 0)
+    at.heard("b", 800, 0, NOW_MS)
     at.raise_(NOW_MS)
     at.members(["b", "new"])
     at.raise_(NOW_MS)
@@ -64,7 +64,7 @@ def test_a_new_node_does_not_make_it_fall() -> None:
 
 def test_a_higher_floor_is_taken_over() -> None:
     at = floor(b=1)
-    at.heard("b", 0, 300)
+    at.heard("b", 0, 300, NOW_MS)
     assert at.floor_ms == 300
 
 
@@ -77,15 +77,15 @@ def test_the_margin_comes_off_every_proof() -> None:
 
 def test_who_was_away_for_long_is_outdated() -> None:
     at = floor(b=500, c=900)
-    assert not at.is_outdated(900)
-    assert at.is_outdated(901)
-    assert not floor().is_outdated(901), "a node that never met anybody brings nothing that was deleted"
+    assert not at.is_outdated(900, NOW_MS)
+    assert at.is_outdated(901, NOW_MS)
+    assert not floor().is_outdated(901, NOW_MS), "a node that never met anybody brings nothing that was deleted"
 
 
 def test_of_two_that_were_away_from_each_other_one_waits_for_the_other() -> None:
     a, b = Floor(Stored(1000, {"b": 500}), 0), Floor(Stored(2000, {"a": 500}), 0)
-    assert a.is_outdated(b.floor_ms)
-    assert not b.is_outdated(a.floor_ms)
+    assert a.is_outdated(b.floor_ms, NOW_MS)
+    assert not b.is_outdated(a.floor_ms, NOW_MS)
 
 
 @given(st.lists(st.tuples(st.sampled_from("bcd"), st.integers(0, 100), st.integers(0, 100)), max_size=30))
@@ -95,7 +95,7 @@ def test_it_never_falls_nor_passes_a_proof_unless_another_node_did(words: list[t
     told = 0
     for peer, proven_ms, floor_ms in words:
         at.equal(peer, proven_ms)
-        at.heard(peer, proven_ms, floor_ms // 2)
+        at.heard(peer, proven_ms, floor_ms // 2, NOW_MS)
         told = max(told, floor_ms // 2)
         at.raise_(NOW_MS)
         assert at.floor_ms >= before
@@ -119,18 +119,43 @@ def test_others_are_told_what_is_stored() -> None:
 
 def test_it_survives_a_restart() -> None:
     at = floor(b=500)
-    at.heard("b", 0, 300)
+    at.heard("b", 0, 300, NOW_MS)
     again = Floor(decode(encode(at.stored())), margin_ms=0)
     assert again.floor_ms == 300
-    assert not again.is_outdated(500)
+    assert not again.is_outdated(500, NOW_MS)
     assert decode(None) == Stored()
 
 
 def test_tombstones_go_below_what_is_on_the_disk() -> None:
     at = floor(b=800)
     assert Floor(Stored(), 0).collected_below_ms is None
-    at.heard("b", 800, 0)
+    at.heard("b", 800, 0, NOW_MS)
     at.raise_(NOW_MS)
     assert (at.floor_ms, at.collected_below_ms) == (800, 0)
     at.saved(at.stored(), NOW_MS)
     assert at.collected_below_ms == 800
+
+
+def test_nothing_from_the_future_is_believed() -> None:
+    at = floor(b=800)
+    at.heard("b", NOW_MS + 1, NOW_MS + 1, NOW_MS)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 0
+    assert not at.is_outdated(NOW_MS + 1, NOW_MS)
+
+
+def test_a_clock_that_was_ahead_proves_nothing_when_it_is_mended() -> None:
+    ahead_ms = 10 * NOW_MS
+    at = floor()
+    at.members(["b"])
+    at.equal("b", ahead_ms)
+    at.heard("b", ahead_ms, 0, ahead_ms)
+    assert at.raise_(ahead_ms)
+    at.saved(at.stored(), ahead_ms)
+    assert (at.floor_ms, at.announced_ms) == (ahead_ms, ahead_ms)
+    at.raise_(NOW_MS)
+    assert (at.floor_ms, at.announced_ms, at.proven_ms(NOW_MS), at.collected_below_ms) == (0, 0, 0, 0)
+    at.equal("b", NOW_MS)
+    at.heard("b", NOW_MS, 0, NOW_MS)
+    assert at.raise_(NOW_MS)
+    assert at.floor_ms == NOW_MS
