@@ -5,10 +5,9 @@ from collections.abc import Callable
 from random import Random
 
 from tests.sim.network import Link
+from tests.sim.setup import LEAP_MAX_MS
 from tests.sim.simcluster import SimCluster
 from tests.sim.simnode import SimNode
-
-_YEAR_MS = 365 * 86_400_000
 
 
 class Faults:
@@ -176,7 +175,7 @@ class Faults:
 
     def _leap(self) -> bool:
         """Far off, either way."""
-        far_ms = self._chance.choice([5_000, 3_600_000, 10 * _YEAR_MS])
+        far_ms = self._chance.choice([5_000, 3_600_000, LEAP_MAX_MS])
         host = self._chance.choice(self._cluster.hosts)
         host.clock.jump(self._chance.choice([-far_ms, far_ms]))
         self._later(5_000, lambda: host.clock.mend(0))

@@ -85,19 +85,16 @@ class History:
         if not value.expires_at or value.expires_at > self._latest_clock_ms():
             raise Violation(f"{entry!r}: {value} was buried, and nobody deleted it")
 
-    def check_removal(self, entry: bytes, record: Record) -> None:
-        """The record has left a disk.
-
-        One whose writer knew of no version before it leaves no trace (kvs/storage/retention.py): what it won over where
-        others wrote at the same time may come back.
-        """
-        if record.deleted:
-            return
-        if not 0 < record.expires_at <= self._latest_clock_ms():
-            raise Violation(f"{entry!r}: {record} left, and nobody deleted it")
-        if record.base == (0, 0):
-            self._traceless[entry] = max(self._traceless.get(entry, LOWEST), precedence(record))
-            self.acked[entry] = [r for r in self.acked.get(entry, ()) if precedence(r) > precedence(record)]
+    def leaves_no_trace(self, entry: bytes, record: Record) -> bool:
+        """Whether the record has expired and its writer knew of no version before it. Such a one leaves the disk
+        without a tombstone (kvs/storage/retention.py), and what it won over elsewhere may come back: then that, and all
+        that was acknowledged before it, is promised no more."""
+        if record.deleted or record.base != (0, 0) or not 0 < record.expires_at <= self._latest_clock_ms():
+            return False
+        rank = precedence(record)
+        self._traceless[entry] = max(self._traceless.get(entry, LOWEST), rank)
+        self.acked[entry] = [acked for acked in self.acked.get(entry, ()) if precedence(acked) > rank]
+        return True
 
     def _latest_clock_ms(self) -> int:
         return EPOCH_MS + self._world.now_ms + self._early_ms
@@ -178,12 +175,11 @@ class Witness:
         gone = self._current.pop(entry, None)
         if gone is None:
             return
-        is_aside = gone.timestamp < self._forgotten_ms
-        if not is_aside:
-            self._history.check_removal(entry, gone)
-        if is_aside or not (gone.deleted or gone.base != (0, 0)):
+        if self._history.leaves_no_trace(entry, gone) or gone.timestamp < self._forgotten_ms:
             for known in (self.high, self._shown):
                 known.pop(entry, None)
+        elif not gone.deleted:
+            raise Violation(f"{entry!r}: {gone} left, and nobody deleted it")
 
     # --- clients ---
 

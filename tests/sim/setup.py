@@ -33,6 +33,9 @@ FAULTS = (
     "freeze",
 )
 
+LEAP_MAX_MS = 10 * 365 * 86_400_000
+"""How far a clock leaps. One that is so far ahead finds everything expired that ever expires."""
+
 Limits = Mapping[str, int | float]
 
 
