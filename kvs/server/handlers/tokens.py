@@ -71,11 +71,14 @@ class Tokens:
 
     async def list(self, call: Call) -> Response:
         """Those that are good, or with `user_uuid` those of one user."""
-        user_uuid = parse.query(call.request).get("user_uuid")
+        user_uuid = _user_uuid(parse.query(call.request))
+        look = documents(self._context)
 
         def show(raw: bytes) -> Mapping[str, object] | None:
             stored = decode_token(raw)
             if stored.revoked_at is not None or user_uuid not in (None, stored.user_uuid):
+                return None
+            if find_user(look, stored.user_uuid) is None:
                 return None
             document = msgspec.structs.asdict(stored)
             del document["revoked_at"]
@@ -149,6 +152,14 @@ class Tokens:
         if not all(verdict.allowed for verdict in verdicts):
             wait_s = max(verdict.retry_after_s for verdict in verdicts)
             raise TooManyRequests("too many attempts to log in", retry_after_s=wait_s)
+
+
+def _user_uuid(query: Mapping[str, str]) -> str | None:
+    """The parameter in its usual form. Raises BadRequest."""
+    try:
+        return str(UUID(query["user_uuid"])) if "user_uuid" in query else None
+    except ValueError:
+        raise BadRequest("user_uuid is a uuid", field="user_uuid") from None
 
 
 def _answer(made: MadeToken) -> dict[str, object]:
