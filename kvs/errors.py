@@ -103,12 +103,17 @@ class UnsupportedMedia(KvsError):
 
 
 class TooManyRequests(KvsError):
+    """More than `limit` requests in `window_s` seconds; none of them remain."""
+
     status = 429
     code = "rate_limited"
 
-    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+    def __init__(self, detail: str, *, limit: int, window_s: int, retry_after_s: int) -> None:
         super().__init__(detail)
         self.headers["Retry-After"] = str(retry_after_s)
+        self.headers["X-Rate-Limit-Limit"] = str(limit)
+        self.headers["X-Rate-Limit-Remaining"] = "0"
+        self.headers["X-Rate-Limit-Window"] = str(window_s)
 
 
 # --- the node's state now: nothing is wrong with the request ---

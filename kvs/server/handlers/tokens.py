@@ -146,12 +146,15 @@ class Tokens:
         """Raises TooManyRequests."""
         now_ms = self._context.now_ms()
         verdicts = (
-            self._addresses.hit(_network(request.remote or ""), now_ms),
-            self._accounts.hit(name_hash(nickname), now_ms),
+            (self._addresses.hit(_network(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
+            (self._accounts.hit(name_hash(nickname), now_ms), LOGIN_PER_ACCOUNT_MAX),
         )
-        if not all(verdict.allowed for verdict in verdicts):
-            wait_s = max(verdict.retry_after_s for verdict in verdicts)
-            raise TooManyRequests("too many attempts to log in", retry_after_s=wait_s)
+        refused = [(verdict.retry_after_s, limit) for verdict, limit in verdicts if not verdict.allowed]
+        if refused:
+            wait_s, limit = max(refused)
+            raise TooManyRequests(
+                "too many attempts to log in", limit=limit, window_s=LOGIN_WINDOW_S, retry_after_s=wait_s
+            )
 
 
 def _user_uuid(query: Mapping[str, str]) -> str | None:
