@@ -52,7 +52,8 @@ class Users:
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
         given = await read_fields(call.request, _NewUser, ACCOUNT_BODY_MAX_BYTES)
-        scopes = check_scopes(given.scopes, call.principal) if given.scopes is not None else DATA
+        wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
+        scopes = check_scopes(wanted, call.principal)
         nickname_hash = name_hash(check_name(given.nickname, "nickname"))
         password_hash = await self._hash(given.password)
         uuid, groups = str(uuid4()), unique(given.groups)
