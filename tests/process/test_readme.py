@@ -1,4 +1,5 @@
-"""The README works as printed: every shell block, in order, in one shell, as a user would type them after `make run`.
+"""The README and the cookbook of accounts work as printed: every shell block, in order, in one shell, as a user would
+type them after `make run`.
 
 A block of `json`, `http` or `text` shows what the `sh` block before it prints. Ids, times and process numbers are
 compared as such, whatever their value; `…` stands for anything. Lines that begin with `make` are not run: what
@@ -16,9 +17,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.process.cli import ROOT, RUN_TIMEOUT_S, Cli, Environ
+from tests.process.cli import ROOT, RUN_TIMEOUT_S, Cli, Environ, mode
 
 README = (ROOT / "README.md").read_text()
+COOKBOOK = (ROOT / "docs" / "accounts.md").read_text()
 OUTPUTS = ("json", "http", "text")
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -27,7 +29,9 @@ _END = "=== end of block"
 _SAME = [
     (r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<uuid>"),
     (r"\b[0-9a-f]{12}-[0-9a-f]+\b", "<request id>"),
-    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
+    (r"\b[0-9a-f]{32}\b", "<token id>"),
+    (r'(?<="next_cursor":")[\w-]+', "<cursor>"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z", "<time>"),
     (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "<date>"),
     (r"\b\d{13}\b", "<ms>"),
     (r"(?<=\(pid )\d+|(?<=RUNNING )\d+", "<pid>"),
@@ -119,21 +123,34 @@ def run_session(user: User, environ: dict[str, str], commands: list[str]) -> lis
     return list(zip(pieces[1::2], pieces[0::2], strict=False))
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
-def test_every_shell_block_works_as_printed(user: User) -> None:
+def follow(user: User, text: str) -> None:
+    """Do what `make run` does, then type what the text says, and compare what comes out."""
     port = free_port()
     environ = user.environment({"KVS_PORT": str(port)})
     address = f"127.0.0.1:{port}"
     make_run = [sys.executable, "-m", "kvs.daemon.quickstart", "run/kvs.yaml"]
     subprocess.run(make_run, cwd=user.folder, env=environ, capture_output=True, timeout=RUN_TIMEOUT_S, check=True)
 
-    session = blocks(README.replace(DEFAULT_ADDRESS, address))
+    session = blocks(text.replace(DEFAULT_ADDRESS, address))
     results = run_session(user, environ, [block.commands for block in session])
     for block, (code, printed) in zip(session, results, strict=True):
         assert code == "0", (block.commands, printed)
         if block.output is not None:
             assert agrees(printed, block.output), f"{block.commands}\nprints\n{printed}\nand not\n{block.output}"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
+def test_every_shell_block_works_as_printed(user: User) -> None:
+    follow(user, README)
     assert not list((user.home / "pids").iterdir()), "the session stops the node it started"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None or shutil.which("jq") is None, reason="it needs curl and jq")
+def test_the_cookbook_of_accounts_works_as_printed(user: User) -> None:
+    follow(user, COOKBOOK)
+    for path in (user.folder / "run").glob("*.auth"):
+        assert mode(path) == 0o600
+    assert user.run("stop", "run/kvs.yaml").code == 0
 
 
 def test_the_readme_shows_commands_and_what_they_print() -> None:
@@ -150,6 +167,7 @@ def test_the_comparison_can_fail() -> None:
     assert not agrees(shown.replace('"data":1', '"data":2'), shown)
     assert not agrees(shown.replace("1767225600000", "17"), shown)
     assert not agrees("", shown)
+    assert not agrees('{"next_cursor":null}', '{"next_cursor":"xhG2cq"}')
     assert agrees(
         "NAME  STATE\nkvs  RUNNING  12  3s  /a/run/kvs.yaml", "NAME STATE\nkvs RUNNING 4711 12s …/run/kvs.yaml"
     )
