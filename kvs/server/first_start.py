@@ -4,13 +4,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from kvs.auth.accounts import USERS, Changes, Group, User, create_group, create_user, name_hash
+from kvs.auth.accounts import USERS, Changes, Group, User, create_group, create_user, find_by_groupname, name_hash
 from kvs.auth.scopes import ALL
 from kvs.auth.tokens import SigningKey
 from kvs.cluster.runner import Runner
 from kvs.errors import KvsError
 from kvs.limits import ROOT_TOKEN_LIFE_MS
-from kvs.server.system import Documents, change_documents, live_documents
+from kvs.server.system import Documents, change_documents, live_document, live_documents
 from kvs.server.token_maker import make_token
 from kvs.storage.store import Store
 
@@ -19,15 +19,28 @@ ADMIN_GROUPNAME = "admin"
 
 
 async def make_root(store: Store, runner: Runner, key: SigningKey, now_ms: Callable[[], int]) -> str:
-    """The block to print once, or nothing when there are users. Raises KvsError when it cannot be written."""
+    """The block to print once, or nothing when there are users. Raises KvsError when it cannot be written.
+
+    Where the last user was deleted, the group of the admins may still be there: then it is that one which root joins.
+    """
     now = now_ms()
     if any(document is not None for _, document in live_documents(store, USERS, USERS, now)):
         return ""
-    user, group = str(uuid4()), str(uuid4())
+    left = find_by_groupname(lambda name: live_document(store, name, now), ADMIN_GROUPNAME)
+    user, group = str(uuid4()), str(uuid4()) if left is None else left.uuid
 
     def change(look: Documents, now_ms: int) -> Changes:
-        root = User(uuid=user, nickname_hash=name_hash(ROOT_NICKNAME), scopes=ALL, created_at=now_ms, updated_at=now_ms)
+        root = User(
+            uuid=user,
+            nickname_hash=name_hash(ROOT_NICKNAME),
+            groups=() if left is None else (group,),
+            scopes=ALL,
+            created_at=now_ms,
+            updated_at=now_ms,
+        )
         changes = create_user(look, root)
+        if left is not None:
+            return changes
         admins = Group(
             uuid=group,
             groupname_hash=name_hash(ADMIN_GROUPNAME),
