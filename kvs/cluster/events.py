@@ -55,7 +55,8 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class Restore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write revision number `revision` (1 is the current record) as a new version. A revision for which `readable`
-    is false (given its record and the metadata document) counts as not kept."""
+    is false (given its record and the metadata document) counts as not kept. `delete_guard` is asked too if it is a
+    tombstone."""
 
     entry: bytes
     uuid: bytes
@@ -63,6 +64,7 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     owner: str = ""
     condition: Condition = UNCONDITIONAL
     guard: Guard | None = None
+    delete_guard: Guard | None = None
     readable: Callable[[Record, bytes | None], bool] | None = None
 
 

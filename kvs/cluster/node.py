@@ -173,6 +173,8 @@ class Node:
         old = next((r for number, r in history(view, command.entry, now_ms) if number == command.revision), None)
         if old is None or not _is_readable(command, old, view, now_ms):
             raise NotFound("this revision is not kept")
+        if old.deleted and command.delete_guard is not None:
+            command.delete_guard(live, _metadata(command.entry, view, now_ms))
         _check(command.condition, live)
         timestamp, counter = self._clock.tick(now_ms, current.version)
         record = msgspec.structs.replace(

@@ -11,11 +11,11 @@ import orjson
 from kvs.auth import scopes
 from kvs.auth.principal import Principal
 from kvs.cluster.events import ANY, UNCONDITIONAL, Command, Condition, Delete, Outcome, Written
-from kvs.errors import BadRequest, Forbidden, KvsError, TooLarge, Unauthorized
+from kvs.errors import BadRequest, Forbidden, KvsError, TooLarge
 from kvs.keys import check_key
 from kvs.limits import BULK_MAX_BYTES, BULK_MAX_ITEMS
 from kvs.server import parse
-from kvs.server.authorisation import delete_guard
+from kvs.server.authorisation import check_delete_scope, delete_guard
 from kvs.server.body import at_fault, parse_json, read_body
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.values import stored_type
@@ -117,8 +117,8 @@ def _split(body: bytes) -> Sequence[bytes]:
 
 def _check_scope(principal: Principal, op: str) -> None:
     """The route lets in who may put or delete, and anonymous writers, who may only put: to delete they need a token."""
-    if op == "delete" and scopes.DELETE not in principal.scopes:
-        raise Forbidden if principal.token_id else Unauthorized
+    if op == "delete":
+        check_delete_scope(principal)
     if op == "put" and principal.token_id and scopes.WRITE not in principal.scopes:
         raise Forbidden
 
