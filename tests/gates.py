@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
@@ -25,6 +26,15 @@ KEY, BEFORE = derive_key(b"in use" * 6, "tokens"), derive_key(b"before" * 6, "to
 STRANGE = derive_key(b"strange" * 6, "tokens")
 LOCAL = derive_key(b"of its own" * 4, "local")
 GROUPS = ("g1", "g2")
+
+
+def request(
+    *authorization: str, target: str = "/kv/a", headers: Mapping[str, str] = MappingProxyType({})
+) -> web.BaseRequest:
+    """With as many `Authorization` fields as are given."""
+    fields = CIMultiDict([("Authorization", given) for given in authorization] + list(headers.items()))
+    made: web.BaseRequest = make_mocked_request("GET", target, headers=fields)
+    return made
 
 
 class WatchedStore(MemoryStore):
@@ -82,8 +92,7 @@ class House:
         target: str = "/kv/a",
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Principal:
-        fields = CIMultiDict([("Authorization", given) for given in authorization] + list(headers.items()))
-        return self.gate.admit(make_mocked_request("GET", target, headers=fields), needed)
+        return self.gate.admit(request(*authorization, target=target, headers=headers), needed)
 
     def bearer(self, token: str, needed: Access = READ) -> Principal:
         return self.ask(f"Bearer {token}", needed=needed)
