@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -33,8 +34,9 @@ class Dispatcher:
         request_id = ids.of(request)
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
-            principal = self._gate.admit(request, route.access)
-            response = await route.handler(Call(request, parameters, principal))
+            admit = partial(self._gate.admit, request, route.access)
+            principal = admit()
+            response = await route.handler(Call(request, parameters, principal, admit))
             if principal is not EVERYBODY and not route.access.open:
                 response.fields += _PRIVATE
         except KvsError as error:

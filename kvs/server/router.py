@@ -20,11 +20,17 @@ from kvs.server.response import Response
 
 
 class Call(NamedTuple):
-    """What a handler gets: the request, the raw values of the template's names, and who asks."""
+    """What a handler gets: the request, the raw values of the template's names, who asks, and a way to ask that again
+    (it raises Unauthorized, Forbidden)."""
 
     request: web.BaseRequest
     parameters: Mapping[str, str]
     principal: Principal
+    admit: Callable[[], Principal]
+
+    def admitted_again(self) -> "Call":
+        """For behind a body, which may take minutes to arrive: meanwhile a token ends, a user leaves a group."""
+        return self._replace(principal=self.admit())
 
 
 Handler = Callable[[Call], Awaitable[Response]]

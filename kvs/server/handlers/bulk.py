@@ -50,6 +50,7 @@ class Bulk:
     async def post(self, call: Call) -> Response:
         self._context.check_writable()
         items = _split(await read_body(call.request, BULK_MAX_BYTES))
+        call = call.admitted_again()
         planned = [await self._command(item, call.principal) for item in items]
         commands = [command for command in planned if not isinstance(command, KvsError)]
         outcomes = iter(await self._context.runner.submit(commands) if commands else ())

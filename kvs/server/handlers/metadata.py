@@ -58,6 +58,7 @@ class MetadataRoutes:
         named = msgspec.to_builtins(await read_fields(call.request, _Changes, METADATA_MAX_BYTES))
         if not 0 <= named.get("permissions", 0) <= PERMISSIONS_MAX:
             raise BadRequest("permissions is a number of 12 bits, 0 to 4095", field="permissions")
+        call = call.admitted_again()
         trusted = scopes.USERS_UPDATE in call.principal.scopes
 
         def decide(look: Look, now_ms: int) -> dict[bytes, bytes | None]:

@@ -62,6 +62,7 @@ class Tokens:
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
         given = await read_fields(call.request, _NewToken, ACCOUNT_BODY_MAX_BYTES)
+        call = call.admitted_again()
         scopes = check_scopes(given.scopes, call.principal)
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:

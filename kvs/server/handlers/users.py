@@ -52,6 +52,7 @@ class Users:
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
         given = await read_fields(call.request, _NewUser, ACCOUNT_BODY_MAX_BYTES)
+        call = call.admitted_again()
         wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
         scopes = check_scopes(wanted, call.principal)
         nickname_hash = name_hash(check_name(given.nickname, "nickname"))
@@ -89,8 +90,9 @@ class Users:
 
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
-        uuid, principal = uuid_parameter(call), call.principal
+        uuid = uuid_parameter(call)
         given = await read_fields(call.request, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        principal = call.admitted_again().principal
         fields: dict[str, object] = {}
         if isinstance(given.nickname, str):
             fields["nickname_hash"] = name_hash(check_name(given.nickname, "nickname"))

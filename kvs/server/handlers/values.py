@@ -78,6 +78,7 @@ class Values:
             data = await read_body(request, context.config.max_blob_size)
         if ttl_ms is None:
             ttl_ms = context.config.default_ttl
+        call = call.admitted_again()
         command = await context.put_command(call.principal, entry, data, content_type, ttl_ms, condition)
         record, created = await context.runner.write(command)
         tag = uuid_text(record.uuid)
