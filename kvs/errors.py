@@ -78,12 +78,12 @@ class UnsupportedMedia(KvsError):
 
 
 class Unavailable(KvsError):
-    """The request may be repeated after `retry_after_s` seconds. A write may nevertheless have reached the disk."""
+    """The request may be repeated after `retry_after_s` seconds. A write may nevertheless have reached the disk. `code`
+    says what the node lacks."""
 
     status = 503
-    code = "unavailable"
 
-    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int = 1) -> None:
+    def __init__(self, detail: str, *, code: str, retry_after_s: int = 1) -> None:
         super().__init__(detail, code=code)
         self.headers["Retry-After"] = str(retry_after_s)
 
