@@ -1,4 +1,4 @@
-"""Every bound of the program that is not a setting, with its unit last in the name and its reason beside it."""
+"""Every bound of a node that is not a setting, with its unit last in the name and its reason beside it."""
 
 # --- keys and values ---
 

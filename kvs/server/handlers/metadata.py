@@ -10,7 +10,7 @@ from kvs.cluster.events import Update
 from kvs.errors import BadRequest, NotFound
 from kvs.limits import METADATA_MAX_BYTES
 from kvs.server import parse
-from kvs.server.body import parse_json, read_body
+from kvs.server.body import parse_json, read_body, take_apart
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.storage.codec import decode
@@ -50,7 +50,7 @@ class Metadata:
         body = await read_body(request, METADATA_MAX_BYTES)
         parse_json(body)
         try:
-            named = msgspec.to_builtins(_changes.decode(body))
+            named = msgspec.to_builtins(take_apart(_changes, body))
         except msgspec.ValidationError as error:
             raise BadRequest(f"the body is not metadata: {error}", code="invalid_metadata") from None
         if not 0 <= named.get("permissions", 0) <= 0xFFF:
