@@ -149,6 +149,7 @@ def test_what_follows_a_refused_body_is_not_read_as_a_request(client: Client, ke
 def test_no_other_protocol_is_spoken(client: Client, key: str, fields: bytes) -> None:
     with Wire(client.address) as wire:
         wire.write(b"PUT /kv/%b HTTP/1.1\r\nHost: a\r\n%bContent-Length: 1\r\n\r\n1" % (key.encode(), fields))
+        first = wire.reply()  # whoever asks for another protocol waits for the answer: aiohttp drops what came with it
         wire.write(b"GET /kv/%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % key.encode())
-        statuses = [reply.status for reply in wire.replies()]
+        statuses = [reply.status for reply in (first, *wire.replies()) if reply is not None]
     assert statuses in ([201, 200], [400])
