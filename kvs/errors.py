@@ -81,10 +81,12 @@ class RequestTimeout(KvsError):
 
 
 class Conflict(KvsError):
-    """It contradicts what is there, such as a name that is taken."""
+    """It contradicts what is there, such as a name that is taken. `code` says what."""
 
     status = 409
-    code = "conflict"
+
+    def __init__(self, detail: str, *, code: str) -> None:
+        super().__init__(detail, code=code)
 
 
 class PreconditionFailed(KvsError):
@@ -120,12 +122,12 @@ class TooManyRequests(KvsError):
 
 
 class Unavailable(KvsError):
-    """The request may be repeated after `retry_after_s` seconds. A write may nevertheless have reached the disk."""
+    """The request may be repeated after `retry_after_s` seconds. A write may nevertheless have reached the disk. `code`
+    says what the node lacks."""
 
     status = 503
-    code = "unavailable"
 
-    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int = 1) -> None:
+    def __init__(self, detail: str, *, code: str, retry_after_s: int = 1) -> None:
         super().__init__(detail, code=code)
         self.headers["Retry-After"] = str(retry_after_s)
 

@@ -18,6 +18,8 @@ from kvs.server.response import Response
 from kvs.server.router import Call, Router
 
 log = structlog.get_logger()
+_level = logging.getLogger(__name__)
+"""Asked for the level only: structlog's loggers are assembled anew for every use, which took a sixth of a GET."""
 
 _PRIVATE = b"Cache-Control: no-store\r\n"
 
@@ -53,7 +55,7 @@ class Dispatcher:
         duration_ms = (time.monotonic() - started_s) * 1000
         if response.status >= 500 or duration_ms >= SLOW_REQUEST_MS:
             log.info("Request", **_fields(request, response, request_id, duration_ms))
-        elif log.is_enabled_for(logging.DEBUG):
+        elif _level.isEnabledFor(logging.DEBUG):
             log.debug("Request", **_fields(request, response, request_id, duration_ms))
         return response
 

@@ -117,7 +117,10 @@ class LevelDBStore:
         except (plyvel.Error, OSError) as error:
             raise StoreError(self._explain(error)) from None
         try:
-            return self._open_database(paranoid=False)
+            # This makes tables of what the log holds. It must not stay open: without paranoid checks LevelDB does not
+            # verify the tables that it rewrites, and a flipped bit would get a valid checksum.
+            self._open_database(paranoid=False).close()
+            return self._open_database(paranoid=True)
         except plyvel.CorruptionError as error:
             raise StoreCorrupt(
                 f"the database in {self._directory} is damaged and cannot be opened: {_one_line(error)}"

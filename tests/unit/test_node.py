@@ -171,7 +171,7 @@ def test_a_transaction_sees_what_is_there_and_writes_all_or_nothing(node: LoneNo
     def count(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
         old = look(b"sa")
         if old is not None and len(old.data) == 2:
-            raise Conflict("enough")
+            raise Conflict("enough", code="enough")
         return {b"sa": (old.data if old else b"") + b"1", b"sb": b"%d" % now_ms}
 
     def remove(look: Look, now_ms: int) -> dict[bytes, bytes | None]:

@@ -10,7 +10,7 @@ from kvs.errors import BadRequest, Forbidden, NotFound
 from kvs.limits import CONTENT_TYPE_MAX_BYTES
 from kvs.server import parse
 from kvs.server.authorisation import delete_guard, may_read
-from kvs.server.body import parse_json, read_body
+from kvs.server.body import parse_json, read_body, take_apart
 from kvs.server.handlers.context import Context
 from kvs.server.render import value_json, version_fields, version_json
 from kvs.server.response import Response
@@ -104,7 +104,7 @@ def unwrap_ttl(data: bytes) -> tuple[bytes, int | None]:
     if not (isinstance(document, dict) and len(document) == 2 and "data" in document and "ttl" in document):
         return data, None
     try:
-        form = _ttl_form.decode(data)
+        form = take_apart(_ttl_form, data)
     except msgspec.ValidationError:
         raise BadRequest('ttl is a duration in quotes, such as "1h30m"', field="ttl") from None
     return bytes(form.data), parse.ttl_ms(form.ttl)
