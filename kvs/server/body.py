@@ -6,20 +6,26 @@ from typing import TypeVar
 
 import msgspec
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from aiohttp.web import RequestPayloadError
 
 from kvs.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedMedia
 from kvs.limits import BODY_MIN_BYTES_PER_S, BODY_TIMEOUT_S
+from kvs.server.router import Call
 
 _Fields = TypeVar("_Fields")
 
 _anything = msgspec.json.Decoder(msgspec.Raw)
 
 
-async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
+async def read_body(call: Call, limit_bytes: int) -> bytes:
     """The whole body. Raises TooLarge before reading when the declared size is over the limit, and while reading when
-    the real one is; RequestTimeout when it trickles; UnsupportedMedia when it is compressed."""
+    the real one is; RequestTimeout when it trickles; UnsupportedMedia when it is compressed.
+
+    Behind a body that was not there yet, `call.principal` is who asks now. Raises Unauthorized or Forbidden when it is
+    somebody who is not let in any more.
+    """
+    request = call.request
     headers = request.headers
     if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise UnsupportedMedia("compressed request bodies are not taken", field=hdrs.CONTENT_ENCODING)
@@ -46,6 +52,7 @@ async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
         raise RequestTimeout("the body did not arrive in time") from None
     except RequestPayloadError:
         raise BadRequest("the body is not framed as its headers say", code="malformed_body") from None
+    call.admit_again()
     return bytes(chunks)
 
 
@@ -82,10 +89,10 @@ def _invalid(reason: str) -> BadRequest:
     return BadRequest(f"the body is not a JSON document: {reason}", code="invalid_json")
 
 
-async def read_fields(request: web.BaseRequest, kind: type[_Fields], limit_bytes: int) -> _Fields:
+async def read_fields(call: Call, kind: type[_Fields], limit_bytes: int) -> _Fields:
     """A JSON body with the fields of `kind`; unknown ones are ignored. Raises BadRequest that names the field, and what
     `read_body` raises."""
-    body = await read_body(request, limit_bytes)
+    body = await read_body(call, limit_bytes)
     parse_json(body)
     try:
         return take_apart(msgspec.json.Decoder(kind), body)

@@ -56,8 +56,7 @@ class Bulk:
 
     async def post(self, call: Call) -> Response:
         self._context.check_writable()
-        items = split_items(await read_body(call.request, BULK_MAX_BYTES))
-        call = call.admitted_again()
+        items = split_items(await read_body(call, BULK_MAX_BYTES))
         planned = [await self._command(item, call.principal) async for item in _in_turns(items)]
         commands = [command for command in planned if not isinstance(command, KvsError)]
         outcomes = iter(await self._context.runner.submit(commands) if commands else ())

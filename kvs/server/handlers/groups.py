@@ -45,8 +45,7 @@ class Groups:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _NewGroup, ACCOUNT_BODY_MAX_BYTES)
-        call.admitted_again()
+        given = await read_fields(call, _NewGroup, ACCOUNT_BODY_MAX_BYTES)
         groupname_hash = name_hash(check_name(given.groupname, "groupname"))
         uuid, members = str(uuid4()), unique(given.members)
 
@@ -73,8 +72,7 @@ class Groups:
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
         uuid = uuid_parameter(call)
-        given = await read_fields(call.request, _Changes, ACCOUNT_BODY_MAX_BYTES)
-        call.admitted_again()
+        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
         fields: dict[str, object] = {}
         if isinstance(given.groupname, str):
             fields["groupname_hash"] = name_hash(check_name(given.groupname, "groupname"))

@@ -61,8 +61,7 @@ class Tokens:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _NewToken, ACCOUNT_BODY_MAX_BYTES)
-        call = call.admitted_again()
+        given = await read_fields(call, _NewToken, ACCOUNT_BODY_MAX_BYTES)
         scopes = check_scopes(given.scopes, call.principal)
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:
@@ -97,7 +96,7 @@ class Tokens:
 
     async def login(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _Login, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, _Login, ACCOUNT_BODY_MAX_BYTES)
         self._limit_attempts(call.request, given.nickname)
         user = find_by_nickname(documents(self._context), given.nickname)
         # Asked also for a user who does not exist, so that the answer takes as long.

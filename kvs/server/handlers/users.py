@@ -51,8 +51,7 @@ class Users:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _NewUser, ACCOUNT_BODY_MAX_BYTES)
-        call = call.admitted_again()
+        given = await read_fields(call, _NewUser, ACCOUNT_BODY_MAX_BYTES)
         wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
         scopes = check_scopes(wanted, call.principal)
         nickname_hash = name_hash(check_name(given.nickname, "nickname"))
@@ -91,8 +90,8 @@ class Users:
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
         uuid = uuid_parameter(call)
-        given = await read_fields(call.request, _Changes, ACCOUNT_BODY_MAX_BYTES)
-        principal = call.admitted_again().principal
+        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        principal = call.principal
         fields: dict[str, object] = {}
         if isinstance(given.nickname, str):
             fields["nickname_hash"] = name_hash(check_name(given.nickname, "nickname"))

@@ -69,16 +69,15 @@ class Values:
         ttl_ms = parse.ttl_ms(query["ttl"]) if "ttl" in query else None
         content_type = stored_type(request.headers.get(hdrs.CONTENT_TYPE, ""))
         if content_type == JSON:
-            data = await read_body(request, context.config.max_json_size)
+            data = await read_body(call, context.config.max_json_size)
             data, form_ttl_ms = unwrap_ttl(data)
             if form_ttl_ms is not None and ttl_ms is not None:
                 raise BadRequest("ttl is given in the query and in the body", field="ttl")
             ttl_ms = form_ttl_ms if form_ttl_ms is not None else ttl_ms
         else:
-            data = await read_body(request, context.config.max_blob_size)
+            data = await read_body(call, context.config.max_blob_size)
         if ttl_ms is None:
             ttl_ms = context.config.default_ttl
-        call = call.admitted_again()
         command = await context.put_command(call.principal, entry, data, content_type, ttl_ms, condition)
         record, created = await context.runner.write(command)
         tag = uuid_text(record.uuid)
