@@ -33,6 +33,9 @@ _USER_ENTRIES = system_key(USERS.encode())
 class Gate(Protocol):
     """Decides who may pass."""
 
+    asks: bool
+    """Whether it matters who comes."""
+
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
         """Who asks. Raises Unauthorized, Forbidden."""
 
@@ -43,6 +46,8 @@ class Gate(Protocol):
 class OpenGate:
     """Authentication is switched off."""
 
+    asks = False
+
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
         return EVERYBODY
 
@@ -52,6 +57,8 @@ class OpenGate:
 
 class TokenGate:
     """Authentication is on."""
+
+    asks = True
 
     def __init__(
         self,
