@@ -18,7 +18,14 @@ ROOT_NICKNAME = "root"
 ADMIN_GROUPNAME = "admin"
 
 
-async def make_root(store: Store, runner: Runner, key: SigningKey, now_ms: Callable[[], int]) -> str:
+async def make_root(
+    store: Store,
+    runner: Runner,
+    key: SigningKey,
+    now_ms: Callable[[], int],
+    *,
+    token_life_ms: int = ROOT_TOKEN_LIFE_MS,
+) -> str:
     """The block to print once, or nothing when there are users. Raises KvsError when it cannot be written.
 
     Where the last user was deleted, the group of the admins may still be there: then it is that one which root joins.
@@ -50,7 +57,7 @@ async def make_root(store: Store, runner: Runner, key: SigningKey, now_ms: Calla
         )
         return changes | create_group(lambda name: changes[name] if name in changes else look(name), admins)
 
-    made = make_token(key, user=user, scopes=ALL, now_ms=now, life_ms=ROOT_TOKEN_LIFE_MS, created_by=user)
+    made = make_token(key, user=user, scopes=ALL, now_ms=now, life_ms=token_life_ms, created_by=user)
     for outcome in await runner.submit([change_documents(change), made.command]):
         if isinstance(outcome, KvsError):
             raise outcome

@@ -10,7 +10,7 @@ from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
-from kvs.limits import SHUTDOWN_TIMEOUT_S
+from kvs.limits import ROOT_TOKEN_LIFE_MS, SHUTDOWN_TIMEOUT_S
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
 from kvs.server.handlers.context import Context
@@ -89,7 +89,9 @@ class Server:
         await self._listen(self._http)
         if security.token_key is not None and not config.seed_nodes:
             # Only now: a start that fails, on a taken port for example, must not use up the only showing of the token.
-            self.first_account = await make_root(self._store, self._runner, security.token_key, unix_ms)
+            life_ms = min(ROOT_TOKEN_LIFE_MS, config.token_max_ttl)
+            key = security.token_key
+            self.first_account = await make_root(self._store, self._runner, key, unix_ms, token_life_ms=life_ms)
         self._scheduler = Scheduler(
             self._store,
             self._runner,

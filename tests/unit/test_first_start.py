@@ -29,6 +29,7 @@ from kvs.server.server import Server
 from kvs.server.system import change_documents, live_document, live_documents
 from kvs.storage.memory import MemoryStore
 from kvs.storage.state import read_progress
+from tests.api.accounts import claims
 
 NOW = 1_700_000_000_000
 KEY = derive_key(b"s" * 32, "tokens")
@@ -178,6 +179,13 @@ async def test_others_make_none(tmp_path: Path, settings: dict[str, object]) -> 
     store = MemoryStore()
     assert await started(tmp_path, store, **settings) == ""
     assert users(store.crash()) == []
+
+
+@pytest.mark.parametrize("most_ms", [1_000, 3_600_000, ROOT_TOKEN_LIFE_MS, 2 * ROOT_TOKEN_LIFE_MS])
+async def test_its_token_lives_no_longer_than_any_may(tmp_path: Path, most_ms: int) -> None:
+    shown = read(await started(tmp_path, MemoryStore(), token_max_ttl=most_ms))
+    told = claims(shown["token"])
+    assert (told["exp"] - told["iat"]) * 1000 == min(most_ms, ROOT_TOKEN_LIFE_MS)
 
 
 async def test_a_start_that_fails_does_not_use_up_the_only_showing(tmp_path: Path) -> None:
