@@ -63,8 +63,8 @@ def main(config: Path) -> int:
 
 
 def _authorization(config: Path) -> str:
-    """What the printed lines need to be let in: a token of the root user for a day, or for as long as one may live, in a
-    file beside the configuration, so that it stands neither on the screen nor among the arguments of other programs."""
+    """What the printed lines need to be let in: a token of the root user for a day or less, in a file
+    beside the configuration, so that it stands neither on the screen nor among the arguments of other programs."""
     settings = load(config, os.environ)
     if not settings.auth_enabled:
         return ""
