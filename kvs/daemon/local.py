@@ -19,9 +19,12 @@ def local_credential(config_word: str) -> tuple[str, str]:
 
     home = Home.of(os.environ)
     path: Path = config_of(config_word, home)
+    config = load(path, os.environ)
+    if not config.auth_enabled:
+        raise Failed(f"{path}: with auth_enabled: false the node asks nobody for a token, and has no accounts")
     running = inspect(home, path).running
     if running is None or not running.url:
         raise Failed(f"the node of {path} does not run; start it first: kvs start {config_word}", NOT_FOUND)
-    key = derive_key(secrets.load(load(path, os.environ).data_dir), "local")
+    key = derive_key(secrets.load(config.data_dir), "local")
     token = issue_local(key, jti=str(uuid4()), now_ms=time.time_ns() // 1_000_000)
     return running.url, f"{LOCAL_SCHEME} {token}"

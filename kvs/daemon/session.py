@@ -99,9 +99,11 @@ def in_session(command: Callable[..., int]) -> Callable[..., int]:
     return with_session
 
 
-def words(text: str) -> list[str]:
-    """What stands between commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+def scopes(text: str) -> list[str]:
+    """What stands between commas; every scope there is for `all`."""
+    from kvs.auth.scopes import ALL
+
+    return list(ALL) if text.strip() == "all" else [word.strip() for word in text.split(",") if word.strip()]
 
 
 def time_text(unix_ms: int) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from kvs.auth.scopes import ALL
 from tests.process.cli import Cli
 from tests.process.eventually import eventually
 from tests.process.site import Site
@@ -81,6 +82,14 @@ def test_users(site: Site) -> None:
     assert (deleted.code, deleted.out, deleted.err) == (0, "", f"deleted {uuid}\n")
     assert site.statuses(token) == [401]
     assert uuid not in site.local("user", "list").out
+
+
+def test_all_stands_for_every_scope(site: Site) -> None:
+    for words in (["user", "create", "mighty"], ["user", "update", "mighty"]):
+        assert site.local(*words, "--scopes", "all").code == 0
+        (shown,) = site.manage("GET", "/api/users?nickname=mighty")["users"]
+        assert shown["scopes"] == list(ALL)
+        assert site.local_json("user", "update", "mighty", "--scopes", "read")["scopes"] == ["read"]
 
 
 def test_groups(site: Site) -> None:
@@ -166,6 +175,16 @@ def test_what_ended_stays_ended_after_a_restart(kvs: Cli) -> None:
     stopped = site.local("token", "create")
     assert (stopped.code, stopped.out) == (3, "")
     assert "does not run" in stopped.err
+
+
+def test_a_node_that_asks_nobody_has_no_operator(kvs: Cli) -> None:
+    path = kvs.config("open.yaml")
+    for start in ("", "start"):
+        if start:
+            assert kvs.run(start, path).code == 0
+        refused = kvs.run("token", "create", "--local", "open.yaml")
+        expected = f"kvs: {path}: with auth_enabled: false the node asks nobody for a token, and has no accounts\n"
+        assert (refused.code, refused.out, refused.err) == (1, "", expected)
 
 
 def test_who_cannot_read_the_data_directory_is_no_operator(site: Site, kvs: Cli) -> None:
