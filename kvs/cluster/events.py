@@ -69,7 +69,7 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 Look = Callable[[bytes], Record | None]
-"""The live record under an entry key. Raises CorruptRecord."""
+"""The live record under an entry key. Raises StoreCorrupt, which may be caught: it is reported all the same."""
 
 
 class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -189,10 +189,14 @@ class Node:
         return self._replace(command.entry, current, record, view, created=live is None)
 
     def _transact(self, command: Transact, view: Reader, now_ms: int) -> Plan:
+        reports: list[Report] = []
+
         def look(entry: bytes) -> Record | None:
             current = read_current(view, entry)
             if current.is_corrupt:
-                raise CorruptRecord("a record that this write depends on fails its checksum")
+                error = f"{entry[1:].decode(errors='replace')} fails its checksum"
+                reports.append(Report("Corrupt record found", {"error": error}))
+                raise StoreCorrupt(error)
             return current.live(now_ms)
 
         values = command.decide(look, now_ms)
@@ -200,7 +204,7 @@ class Node:
         for entry, value in values.items():
             current = read_current(view, entry)
             live = current.live(now_ms)
-            if value is None and live is None:
+            if value is None and live is None and not current.is_corrupt:
                 continue
             timestamp, counter = self._clock.tick(now_ms, current.version)
             record = Record(
@@ -212,8 +216,10 @@ class Node:
                 deleted=value is None,
                 payload=value or b"",
             )
-            batch.update(self._replace(entry, current, record, view, created=live is None).batch)
-        return Plan(batch, Transacted(values))
+            replaced = self._replace(entry, current, record, view, created=live is None)
+            batch.update(replaced.batch)
+            reports += replaced.reports
+        return Plan(batch, Transacted(values), tuple(reports))
 
     def _replace(self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool) -> Plan:
         """The batch that makes `record` the current one: record, indexes, revision, change log."""

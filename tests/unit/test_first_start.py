@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from kvs.auth.accounts import (
     GROUPS,
@@ -16,6 +17,7 @@ from kvs.auth.accounts import (
     find_by_nickname,
     find_group,
     find_user,
+    name_hash,
 )
 from kvs.auth.scopes import ALL
 from kvs.auth.tokens import decode_token, derive_key, token_hash, verify
@@ -27,6 +29,7 @@ from kvs.limits import ROOT_TOKEN_LIFE_MS
 from kvs.server.first_start import make_root
 from kvs.server.server import Server
 from kvs.server.system import change_documents, live_document, live_documents
+from kvs.storage.keyspace import system_key
 from kvs.storage.memory import MemoryStore
 from kvs.storage.state import read_progress
 from tests.api.accounts import claims
@@ -62,6 +65,16 @@ class House:
 
     async def delete_user(self, uuid: str) -> None:
         await self.runner.submit([change_documents(lambda look, now_ms: delete_user(look, uuid, now_ms))])
+
+    async def forget(self, name: str) -> None:
+        """Remove a document, and no other one with it."""
+        await self.runner.submit([change_documents(lambda *_: {name: None})])
+
+    def corrupt(self, name: str) -> None:
+        entry = system_key(name.encode())
+        raw = self.store.get(entry)
+        assert raw is not None
+        self.store.commit({entry: raw[:-1] + bytes((raw[-1] ^ 1,))})
 
 
 @pytest.fixture
@@ -140,6 +153,39 @@ async def test_after_the_last_user_was_deleted_a_new_root_joins_the_admins_that_
     assert find_by_nickname(house.look, "root") == root
     assert house.names(USERS) == [root.uuid]
     assert house.names(GROUPS) == [admins.uuid]
+
+
+async def test_a_corrupt_user_is_one(house: House) -> None:
+    """Or one flipped bit would keep the node from starting."""
+    shown = read(await house.make_root())
+    house.corrupt(USERS + shown["user"])
+    before = dict(house.store._entries)
+    with structlog.testing.capture_logs() as log:
+        assert await house.make_root() == ""
+    assert [entry["key"] for entry in log] == [USERS + shown["user"]]
+    assert house.store._entries == before
+
+
+@pytest.mark.parametrize("part", ["group", "groupname", "nickname"])
+async def test_what_the_last_user_left_may_be_corrupt(house: House, part: str) -> None:
+    first = read(await house.make_root())
+    names = {
+        "group": GROUPS + first["group"],
+        "groupname": f"groupname/{name_hash('admin')}",
+        "nickname": f"nickname/{name_hash('root')}",
+    }
+    if part != "nickname":
+        await house.delete_user(first["user"])
+        house.corrupt(names[part])
+    else:
+        house.corrupt(names[part])
+        await house.forget(USERS + first["user"])
+    second = read(await house.make_root())
+    root, admins = find_by_nickname(house.look, "root"), find_by_groupname(house.look, "admin")
+    assert root is not None
+    assert admins is not None
+    assert (root.uuid, admins.uuid) == (second["user"], second["group"])
+    assert (root.groups, root.uuid in admins.members) == ((admins.uuid,), True)
 
 
 async def test_nothing_is_shown_that_could_not_be_written(house: House) -> None:

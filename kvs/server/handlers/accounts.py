@@ -4,16 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import orjson
+import structlog
 
 from kvs.auth.accounts import Changes
 from kvs.cluster.events import Command, Transacted, Written
-from kvs.errors import BadRequest, KvsError, NotFound
+from kvs.errors import BadRequest, KvsError, NotFound, StoreCorrupt
 from kvs.limits import NAME_MAX_BYTES, PAGE_DEFAULT_ENTRIES, PAGE_MAX_ENTRIES, PAGE_MAX_SCANNED
 from kvs.server import parse
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.system import Documents, change_documents, live_document, live_documents
+
+log = structlog.get_logger()
 
 
 async def carry_out(
@@ -34,6 +37,31 @@ def documents(context: Context) -> Documents:
     """The documents as they are now."""
     now_ms = context.now_ms()
     return lambda name: live_document(context.store, name, now_ms)
+
+
+def readable_documents(context: Context) -> Documents:
+    """As `documents`, without those that are corrupt, which are logged."""
+    look = documents(context)
+
+    def found(name: str) -> bytes | None:
+        try:
+            return look(name)
+        except StoreCorrupt as error:
+            log.error("A corrupt record is left out", key=name, error=str(error))
+            return None
+
+    return found
+
+
+def listed_by(context: Context, name: str, prefix: str, listed: Callable[[bytes], Sequence[str]]) -> tuple[str, ...]:
+    """Which accounts under `prefix` list the account `name`, if its own record is corrupt; else none, as that tells."""
+    try:
+        documents(context)(name)
+    except StoreCorrupt:
+        uuid = name.rpartition("/")[2]
+        found = live_documents(context.store, prefix, prefix, context.now_ms())
+        return tuple(other.removeprefix(prefix) for other, raw in found if raw is not None and uuid in listed(raw))
+    return ()
 
 
 def page(

@@ -7,9 +7,11 @@ import msgspec
 
 from kvs.auth.accounts import (
     GROUPS,
+    USERS,
     Group,
     create_group,
     decode_group,
+    decode_user,
     delete_group,
     find_by_groupname,
     find_group,
@@ -20,7 +22,16 @@ from kvs.errors import NotFound
 from kvs.limits import ACCOUNT_BODY_MAX_BYTES
 from kvs.server import parse
 from kvs.server.body import read_fields
-from kvs.server.handlers.accounts import carry_out, check_name, documents, json_response, page, unique, uuid_parameter
+from kvs.server.handlers.accounts import (
+    carry_out,
+    check_name,
+    documents,
+    json_response,
+    listed_by,
+    page,
+    unique,
+    uuid_parameter,
+)
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
@@ -84,7 +95,8 @@ class Groups:
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
         uuid = uuid_parameter(call)
-        await carry_out(self._context, lambda look, now_ms: delete_group(look, uuid, now_ms))
+        members = listed_by(self._context, GROUPS + uuid, USERS, lambda raw: decode_user(raw).groups)
+        await carry_out(self._context, lambda look, now_ms: delete_group(look, uuid, now_ms, listed_by=members))
         return Response(204)
 
     def _existing(self, uuid: str) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ from aiohttp import web
 from kvs.auth.accounts import User, find_by_nickname, find_user, name_hash
 from kvs.auth.tokens import TOKEN_ID_CHARS, TOKENS, SigningKey, StoredToken, decode_token
 from kvs.durations import parse_duration
-from kvs.errors import BadRequest, NotFound, TooManyRequests, Unauthorized
+from kvs.errors import BadRequest, NotFound, StoreCorrupt, TooManyRequests, Unauthorized
 from kvs.limits import (
     ACCOUNT_BODY_MAX_BYTES,
     LOGIN_PER_ACCOUNT_MAX,
@@ -24,13 +24,13 @@ from kvs.limits import (
 )
 from kvs.server import parse
 from kvs.server.body import read_fields
-from kvs.server.handlers.accounts import documents, json_response, page
+from kvs.server.handlers.accounts import documents, json_response, page, readable_documents
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.users import check_scopes
 from kvs.server.ratelimit import SlidingWindow
 from kvs.server.response import Response
 from kvs.server.router import Call
-from kvs.server.system import live_documents
+from kvs.server.system import all_documents
 from kvs.server.token_maker import MadeToken, make_token, store_token
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Tokens:
     async def list(self, call: Call) -> Response:
         """Those that are good, or with `user_uuid` those of one user."""
         user_uuid = _user_uuid(parse.query(call.request))
-        look = documents(self._context)
+        look = readable_documents(self._context)
 
         def show(raw: bytes) -> Mapping[str, object] | None:
             stored = decode_token(raw)
@@ -122,12 +122,19 @@ class Tokens:
     def _find(self, token_id: str) -> tuple[str, StoredToken]:
         """The hash and the record of a token that is not revoked. Raises NotFound."""
         if _TOKEN_ID.fullmatch(token_id):
-            prefix = TOKENS + token_id
-            for name, raw in live_documents(self._context.store, prefix, prefix, self._context.now_ms()):
-                stored = None if raw is None else decode_token(raw)
-                if stored is not None and stored.revoked_at is None:
+            prefix, now_ms = TOKENS + token_id, self._context.now_ms()
+            for name, raw in all_documents(self._context.store, prefix, prefix, now_ms):
+                if raw is None:
+                    continue
+                stored = self._lost(token_id, now_ms) if isinstance(raw, StoreCorrupt) else decode_token(raw)
+                if stored.revoked_at is None:
                     return name.removeprefix(TOKENS), stored
         raise NotFound("there is no such token")
+
+    def _lost(self, token_id: str, now_ms: int) -> StoredToken:
+        """In the place of a record that is corrupt: of nobody, for as long as any token lives."""
+        ends_ms = now_ms + self._context.config.token_max_ttl
+        return StoredToken(token_id=token_id, user_uuid="", scopes=(), created_at=now_ms, expires_at=ends_ms)
 
     def _life_ms(self, expires_in: int | str | None) -> int:
         most_ms = self._context.config.token_max_ttl

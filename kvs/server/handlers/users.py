@@ -6,9 +6,11 @@ from uuid import UUID, uuid4
 import msgspec
 
 from kvs.auth.accounts import (
+    GROUPS,
     USERS,
     User,
     create_user,
+    decode_group,
     decode_user,
     delete_user,
     find_by_nickname,
@@ -22,7 +24,16 @@ from kvs.errors import BadRequest, Forbidden, NotFound
 from kvs.limits import ACCOUNT_BODY_MAX_BYTES, PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS
 from kvs.server import parse
 from kvs.server.body import read_fields
-from kvs.server.handlers.accounts import carry_out, check_name, documents, json_response, page, unique, uuid_parameter
+from kvs.server.handlers.accounts import (
+    carry_out,
+    check_name,
+    documents,
+    json_response,
+    listed_by,
+    page,
+    unique,
+    uuid_parameter,
+)
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
@@ -118,7 +129,8 @@ class Users:
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
         uuid = uuid_parameter(call)
-        await carry_out(self._context, lambda look, now_ms: delete_user(look, uuid, now_ms))
+        groups = listed_by(self._context, USERS + uuid, GROUPS, lambda raw: decode_group(raw).members)
+        await carry_out(self._context, lambda look, now_ms: delete_user(look, uuid, now_ms, listed_by=groups))
         return Response(204)
 
     async def _hash(self, password: str | msgspec.UnsetType | None) -> str | None:
