@@ -48,7 +48,7 @@ def check_alike(caller: Caller, ways: list[Way], keys: dict[str, tuple[str, str]
         assert answers == dict.fromkeys(keys, expected), way.name
         assert expected[0] == (200 if way in BULK and status == 403 else status), way.name
         if expected[0] == 403:
-            assert set(expected[1]) == {"content-type", "content-length", "server", "x-content-type-options"}
+            assert set(expected[1]) == {"content-type", "content-length", "server", "x-content-type-options", "cache-control"}
         if way in BULK and status == 403:
             assert b'"status":403' in expected[2]
 
