@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kvs.errors import KvsError
+from kvs.errors import KvsError, PreconditionFailed
 from kvs.storage.record import JSON, Record
 
 ANY = frozenset(("*",))
@@ -19,6 +19,14 @@ class Condition(NamedTuple):
 
     match: frozenset[str] | None = None
     none_match: frozenset[str] | None = None
+
+    def check(self, tag: str | None) -> None:
+        """Raises PreconditionFailed. `tag` is that of what a reader sees now, None when there is nothing."""
+        match, none_match = self
+        if match is not None and (tag is None or (match != ANY and tag not in match)):
+            raise PreconditionFailed("the current version is not the one that If-Match names")
+        if none_match is not None and tag is not None and (none_match == ANY or tag in none_match):
+            raise PreconditionFailed("there is a value that If-None-Match rules out")
 
 
 UNCONDITIONAL = Condition()

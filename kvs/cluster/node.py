@@ -16,7 +16,7 @@ import msgspec
 
 from kvs.cluster.clock import Clock
 from kvs.cluster.events import (
-    ANY,
+    UNCONDITIONAL,
     Changed,
     Command,
     Condition,
@@ -36,7 +36,7 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
-from kvs.errors import CorruptRecord, KvsError, NotFound, PreconditionFailed, StoreCorrupt
+from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
 from kvs.storage.current import Current, history, index_rows, read_current, removal
@@ -312,8 +312,5 @@ def _owner(command: Put | Delete | Restore, live: Record | None) -> str:
 
 def _check(condition: Condition, live: Record | None) -> None:
     """Raises PreconditionFailed. `live` is what a reader sees now."""
-    match, none_match = condition
-    if match is not None and (live is None or (match != ANY and uuid_text(live.uuid) not in match)):
-        raise PreconditionFailed("the current version is not the one that If-Match names")
-    if none_match is not None and live is not None and (none_match == ANY or uuid_text(live.uuid) in none_match):
-        raise PreconditionFailed("there is a value that If-None-Match rules out")
+    if condition is not UNCONDITIONAL:
+        condition.check(None if live is None else uuid_text(live.uuid))

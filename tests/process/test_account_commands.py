@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
-from uuid import UUID
+from typing import ClassVar
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -152,6 +153,56 @@ def test_a_node_that_is_busy(kvs: Cli) -> None:
         server.shutdown()
     assert limited.code == 7
     assert limited.err.startswith("kvs: the node answered 429")
+
+
+class _Contested(BaseHTTPRequestHandler):
+    """A group that somebody else changes right after it was read, `rivals` times."""
+
+    members: ClassVar[list[str]] = []
+    rivals = 0
+
+    def do_GET(self) -> None:
+        self._answer(200, {"members": self.members}, ETag=f'"{len(self.members)}"')
+        if type(self).rivals:
+            type(self).rivals -= 1
+            self.members.append(str(uuid4()))
+
+    def do_PUT(self) -> None:
+        given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["If-Match"] != f'"{len(self.members)}"':
+            self._answer(412, {"detail": "too late", "code": "precondition_failed"})
+        else:
+            self.members[:] = given["members"]
+            self._answer(200, given)
+
+    def _answer(self, status: int, document: object, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(json.dumps(document).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_change_of_a_group_loses_no_other_one(kvs: Cli) -> None:
+    group, ada, bob = (str(uuid4()) for _ in range(3))
+    with HTTPServer(("127.0.0.1", 0), _Contested) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        asked = ["--url", f"http://127.0.0.1:{server.server_port}", "--token", "any", "--json"]
+        _Contested.rivals = 3
+        added = kvs.run("group", "add", group, ada, bob, ada, *asked)
+        assert (added.code, json.loads(added.out)["members"]) == (0, _Contested.members)
+        assert (len(_Contested.members), _Contested.members[3:]) == (5, [ada, bob])
+        _Contested.rivals = 2
+        assert kvs.run("group", "remove", group, bob, *asked).code == 0
+        assert (len(_Contested.members), bob in _Contested.members) == (6, False)
+        _Contested.rivals = 1000
+        given_up = kvs.run("group", "add", group, bob, *asked)
+        server.shutdown()
+    assert (given_up.code, given_up.out, given_up.err) == (5, "", "kvs: too late (412 precondition_failed)\n")
+    assert 900 < _Contested.rivals < 1000
 
 
 def test_what_ended_stays_ended_after_a_restart(kvs: Cli) -> None:

@@ -20,17 +20,19 @@ from kvs.auth.accounts import (
 )
 from kvs.auth.principal import Principal
 from kvs.auth.scopes import ALL, DATA
-from kvs.errors import BadRequest, Forbidden, NotFound
+from kvs.errors import BadRequest, Forbidden
 from kvs.limits import ACCOUNT_BODY_MAX_BYTES, PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS
 from kvs.server import parse
 from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import (
+    account,
     carry_out,
     check_name,
     documents,
     json_response,
     listed_by,
     page,
+    under,
     unique,
     uuid_parameter,
 )
@@ -93,14 +95,11 @@ class Users:
         return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
 
     async def get(self, call: Call) -> Response:
-        user = find_user(documents(self._context), uuid_parameter(call))
-        if user is None:
-            raise NotFound("there is no such user")
-        return json_response(200, _shown(user))
+        return self._account(uuid_parameter(call))
 
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
-        uuid = uuid_parameter(call)
+        uuid, condition = uuid_parameter(call), parse.condition(call.request)
         given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
         principal = call.principal
         fields: dict[str, object] = {}
@@ -120,18 +119,22 @@ class Users:
                 raise Forbidden("this user's login gives scopes that your token lacks", code="scope_exceeded")
             return update_user(look, uuid, now_ms, **fields)
 
-        await carry_out(self._context, change)
-        user = find_user(documents(self._context), uuid)
-        if user is None:
-            raise NotFound("there is no such user")
-        return json_response(200, _shown(user))
+        await carry_out(self._context, under(condition, USERS + uuid, change))
+        return self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
-        uuid = uuid_parameter(call)
+        uuid, condition = uuid_parameter(call), parse.condition(call.request)
         groups = listed_by(self._context, USERS + uuid, GROUPS, lambda raw: decode_group(raw).members)
-        await carry_out(self._context, lambda look, now_ms: delete_user(look, uuid, now_ms, listed_by=groups))
+
+        def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
+            return delete_user(look, uuid, now_ms, listed_by=groups)
+
+        await carry_out(self._context, under(condition, USERS + uuid, change))
         return Response(204)
+
+    def _account(self, uuid: str) -> Response:
+        return account(self._context, USERS + uuid, lambda raw: _shown(decode_user(raw)))
 
     async def _hash(self, password: str | msgspec.UnsetType | None) -> str | None:
         if not isinstance(password, str):
