@@ -7,7 +7,6 @@ import click
 
 from benchmarks import load, million, report, requests
 
-
 STARTS = 5
 
 
