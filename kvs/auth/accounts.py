@@ -135,7 +135,8 @@ def update_user(look: Look, uuid: str, now_ms: int, **fields: object) -> Changes
 def delete_user(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str] = ()) -> Changes:
     """Remove the user, its name, and it from its groups. Raises NotFound.
 
-    Of a user whose record is corrupt the groups are those that list it; the name stays, and leads nowhere."""
+    Of a user whose record is corrupt the groups are those that list it; the name stays, and leads nowhere.
+    """
     changes: Changes = {USERS + uuid: None}
     groups = listed_by
     with suppress(StoreCorrupt):
@@ -182,7 +183,8 @@ def update_group(look: Look, uuid: str, now_ms: int, **fields: object) -> Change
 def delete_group(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str] = ()) -> Changes:
     """Remove the group, its name, and it from its members. Raises NotFound.
 
-    Of a group whose record is corrupt the members are those that list it; the name stays, and leads nowhere."""
+    Of a group whose record is corrupt the members are those that list it; the name stays, and leads nowhere.
+    """
     changes: Changes = {GROUPS + uuid: None}
     members = listed_by
     with suppress(StoreCorrupt):
