@@ -91,7 +91,9 @@ BODY_TIMEOUT_S = 30.0
 BODY_MIN_BYTES_PER_S = 32 * 1024
 """A body may take BODY_TIMEOUT_S plus its declared size at this rate."""
 RESPONSE_STALL_TIMEOUT_S = 30.0
-"""A client that takes nothing of its response for this long is cut off."""
+"""A client that takes too little of its response in this time is cut off: less than at the rate below."""
+RESPONSE_MIN_BYTES_PER_S = 4 * 1024
+"""16 MiB may take an hour, for sites behind slow links; who is slower than that only holds the memory."""
 LINGER_TIMEOUT_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client sees the answer."""
 SHUTDOWN_TIMEOUT_S = 6.0

@@ -52,6 +52,8 @@ async def read_body(call: Call, limit_bytes: int) -> bytes:
         raise RequestTimeout("the body did not arrive in time") from None
     except RequestPayloadError:
         raise BadRequest("the body is not framed as its headers say", code="malformed_body") from None
+    except ConnectionError:
+        raise BadRequest("the connection ended before the body", code="malformed_body") from None
     call.admit_again()
     return bytes(chunks)
 

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import struct
 from contextlib import suppress
 from types import TracebackType
 
@@ -37,6 +38,16 @@ class Wire:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    def reset(self) -> None:
+        """Go away without a goodbye, as a client that crashed: the node gets a reset."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._file.close()
+        self._socket.close()
+
+    def take(self, count: int) -> bytes:
+        """So many bytes, fewer at the end."""
+        return self._file.read(count)
+
     def reply(self) -> Reply | None:
         """The next answer, held against the common rules; None when the node has closed."""
         try:
@@ -57,6 +68,10 @@ class Wire:
     def is_quiet(self, for_s: float) -> bool:
         """Whether neither an answer nor the end comes meanwhile."""
         return not select.select([self._socket], [], [], for_s)[0]
+
+    def wait(self) -> None:
+        """Until an answer begins to come, or the end."""
+        select.select([self._socket], [], [], TIMEOUT_S)
 
     def is_aborted(self) -> bool:
         """Whether the node cuts the connection off while its answer lies here unread."""
