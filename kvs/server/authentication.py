@@ -77,8 +77,7 @@ class TokenGate:
         self._now_ms = now_ms
         self._anonymous = frozenset(anonymous)
         self._known: dict[bytes, Principal] = {}
-        """By SHA-256 of the whole field, which processors help with: the hash that tokens are stored under takes a tenth
-        of a GET."""
+        """By SHA-256 of the whole field: the hash that tokens are stored under takes a tenth of a GET."""
         self._marks: dict[str, set[bytes]] = {}
         """Where in `_known` a token is, by the hash that it is stored under."""
 
