@@ -1,15 +1,16 @@
 """What a node should do, in plain Python: a list of versions for each key, and no indexes, batches or bytes."""
 
 from copy import deepcopy
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from kvs.cluster.events import ANY, Command, Condition, Delete, Put, Restore, Sweep, Trim, Update
+from kvs.cluster.events import ANY, Command, Condition, Delete, Look, Put, Restore, Sweep, Transact, Trim
 from kvs.limits import EXPIRY_GRACE_MS
 from kvs.storage.keyspace import SYSTEM
-from kvs.storage.record import uuid_text
+from kvs.storage.record import derived_uuid, uuid_text
 
 Answer = tuple[object, ...]
-"""("written", version, created), ("swept", count), ("not found",) or ("failed",): a precondition did."""
+"""("written", version, created), ("transacted", values), ("swept", count), ("not found",), or ("failed",) where a
+precondition did."""
 
 
 class Version(NamedTuple):
@@ -68,10 +69,20 @@ class Model:
                 surplus = kept[self._most(entry) :]
                 self.lines |= {entry: kept[: self._most(entry)]} if surplus else {}
                 return ("swept", len(surplus))
+            case Transact():
+                return self._transact(command, now_ms)
             case _:
                 return self._write(command, now_ms)
 
-    def _write(self, command: Put | Delete | Restore | Update, now_ms: int) -> Answer:
+    def _transact(self, command: Transact, now_ms: int) -> Answer:
+        # A version has what `decide` looks at in a record.
+        values = command.decide(cast(Look, lambda entry: self.live(entry, now_ms)), now_ms)
+        for entry, value in values.items():
+            if value is not None or self.live(entry, now_ms) is not None:
+                self._add(entry, derived_uuid(command.uuid, entry), now_ms, value or b"", deleted=value is None)
+        return ("transacted", dict(values))
+
+    def _write(self, command: Put | Delete | Restore, now_ms: int) -> Answer:
         live = self.live(command.entry, now_ms)
         data, expires_at, deleted = b"", 0, False
         match command:
@@ -86,16 +97,20 @@ class Model:
                 if old is None:
                     return ("not found",)
                 data, expires_at, deleted = old.data, old.expires_at, old.deleted
-            case Update():
-                data = command.change(None if live is None else live.data, now_ms)
-        if not isinstance(command, Update) and not _holds(command.condition, live):
+        if not _holds(command.condition, live):
             return ("failed",)
-        self.stamp = max((now_ms, 0), (self.stamp[0], self.stamp[1] + 1))
-        version = Version(command.uuid, self.stamp, data, expires_at, deleted)
-        self.lines[command.entry] = [version, *self.lines.get(command.entry, [])][: self._most(command.entry)]
-        self.number += 1
-        self.numbers[command.entry] = self.number
+        version = self._add(command.entry, command.uuid, now_ms, data, expires_at=expires_at, deleted=deleted)
         return ("written", version, live is None and not isinstance(command, Delete))
+
+    def _add(
+        self, entry: bytes, uuid: bytes, now_ms: int, data: bytes, *, expires_at: int = 0, deleted: bool = False
+    ) -> Version:
+        self.stamp = max((now_ms, 0), (self.stamp[0], self.stamp[1] + 1))
+        version = Version(uuid, self.stamp, data, expires_at, deleted)
+        self.lines[entry] = [version, *self.lines.get(entry, [])][: self._most(entry)]
+        self.number += 1
+        self.numbers[entry] = self.number
+        return version
 
     def _remove(self, entry: bytes, now_ms: int) -> bool:
         over_at = self.over_at(entry)

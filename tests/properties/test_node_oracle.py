@@ -16,13 +16,15 @@ from kvs.cluster.events import (
     Command,
     Condition,
     Delete,
+    Look,
     Outcome,
     Put,
     Restore,
     Sweep,
     Swept,
+    Transact,
+    Transacted,
     Trim,
-    Update,
     Written,
 )
 from kvs.errors import NotFound, PreconditionFailed
@@ -70,6 +72,8 @@ def answer(outcome: Outcome) -> Answer:
             return ("written", seen(record), created)
         case Swept(number):
             return ("swept", number)
+        case Transacted(values):
+            return ("transacted", dict(values))
         case NotFound():
             return ("not found",)
         case PreconditionFailed():
@@ -77,8 +81,11 @@ def answer(outcome: Outcome) -> Answer:
     raise AssertionError(outcome)
 
 
-def append_time(old: bytes | None, now_ms: int) -> bytes:
-    return (old or b"")[-40:] + b"%d;" % now_ms
+def append_time(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
+    """Write one of KVS's own records by what it was, and delete it now and then."""
+    live = look(SYSTEM_ENTRY)
+    old = b"" if live is None else live.data
+    return {SYSTEM_ENTRY: None if len(old) > 40 else old + b"%d;" % now_ms}
 
 
 class NodeBesideModel(RuleBasedStateMachine):
@@ -102,6 +109,8 @@ class NodeBesideModel(RuleBasedStateMachine):
         expected = [self.model.do(command, self.now_ms) for command in commands]
         assert [answer(outcome) for outcome in self.node.do(self.now_ms, *commands)] == expected
         stamps = [version.stamp for _, *rest in expected for version in rest if isinstance(version, Version)]
+        if any(isinstance(command, Transact) for command in commands):
+            stamps += [version.stamp for version in self.model.lines.get(SYSTEM_ENTRY, [])]
         self.acknowledged = max([self.acknowledged, *stamps])
 
     @rule(group=groups, landed=st.booleans())
@@ -197,7 +206,7 @@ class NodeBesideModel(RuleBasedStateMachine):
             case "restore", bytes(entry), int(number), tuple(named):
                 return Restore(entry=entry, uuid=uuid, revision=number, condition=self.condition(entry, named))
             case ("update",):
-                return Update(entry=SYSTEM_ENTRY, uuid=uuid, change=append_time)
+                return Transact(uuid=uuid, decide=append_time)
             case ("sweep",):
                 return Sweep(rows=(*self.node.rows(EXPIRIES), *self.node.rows(TOMBSTONES)))
             case "trim", bytes(entry):
