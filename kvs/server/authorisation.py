@@ -27,11 +27,14 @@ def read_metadata(store: Reader, entry: bytes, now_ms: int) -> Metadata | None:
     return decode_metadata(record.data) if record.is_live(now_ms) else None
 
 
-def may_read(store: Reader, principal: Principal, entry: bytes, record: Record | None, now_ms: int) -> bool:
-    """Whether the principal may see what is under the key; `record` is the live one. Raises StoreCorrupt."""
+def may_read(
+    store: Reader, principal: Principal, entry: bytes, record: Record | None, now_ms: int, *, has_metadata: bool
+) -> bool:
+    """Whether the principal may see what is under the key; `record` is the live one. `has_metadata` is false when no
+    key has any. Raises StoreCorrupt."""
     if principal.bypasses:
         return True
-    metadata = read_metadata(store, entry, now_ms)
+    metadata = read_metadata(store, entry, now_ms) if has_metadata else None
     return permits(principal, Action.READ, metadata, None if record is None else record.owner)
 
 

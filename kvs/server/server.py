@@ -21,6 +21,7 @@ from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
 from kvs.server.security import build_security
 from kvs.storage.compression import Compressor
+from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
 from kvs.storage.state import open_state, read_progress
 from kvs.storage.store import Store
@@ -78,7 +79,8 @@ class Server:
         identity = open_state(self._store, unix_ms())
         versions_max = config.max_revisions if config.revision_history_enabled else 1
         settings = NodeSettings(config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention)
-        node = Node(settings, read_progress(self._store))
+        has_metadata = any(self._store.scan(METADATA, after(METADATA)))
+        node = Node(settings, read_progress(self._store), has_metadata=has_metadata)
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         self._runner.start()

@@ -56,7 +56,7 @@ class House:
         return [_word(outcome) for outcome in self.lone.do(now_ms, *commands)]
 
     def reads(self, who: Principal, now_ms: int = NOW) -> bool:
-        return may_read(self.lone.store, who, ENTRY, self.lone.live(ENTRY, now_ms), now_ms)
+        return may_read(self.lone.store, who, ENTRY, self.lone.live(ENTRY, now_ms), now_ms, has_metadata=True)
 
     def owner(self) -> str | None:
         live = self.lone.live(ENTRY, NOW)
@@ -184,7 +184,7 @@ def test_metadata_hold_for_one_key_only(house: House) -> None:
     house.do(house.put(ALICE), house.set(owner_uuid="alice", permissions=PRIVATE))
     for other in (b"dteam", b"dteam/", b"dteam/aa", b"dteam/a/b", b"dTeam/a", b"dmetadata/team/a"):
         assert read_metadata(house.lone.store, other, NOW) is None
-        assert may_read(house.lone.store, EVE, other, record(owner="alice"), NOW)
+        assert may_read(house.lone.store, EVE, other, record(owner="alice"), NOW, has_metadata=True)
 
 
 def test_metadata_read_back_as_they_were_set(house: House) -> None:

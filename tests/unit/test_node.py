@@ -371,3 +371,16 @@ def test_a_transaction_tells_of_the_corrupt_records_that_it_met(node: LoneNode) 
         assert report.event == "Corrupt record found"
         assert "site/a" in str(report.fields)
     assert [node.live(entry, NOW) is not None for entry in (b"sa", b"sb")] == [True, False]
+
+
+def test_metadata_are_looked_for_from_the_first_on() -> None:
+    """Within the very group that brings them, too."""
+    lone = LoneNode()
+    lone.node.has_metadata = False
+    seen: list[bytes | None] = []
+    guarded = Put(entry=KEY, uuid=new_uuid(), codec=RAW, payload=b"1", guard=lambda _, document: seen.append(document))
+    lone.do(NOW, guarded)
+    metadata = Transact(uuid=new_uuid(), decide=lambda *_: {metadata_key(KEY): b"{}"})
+    lone.do(NOW, metadata, guarded)
+    assert seen == [None, b"{}"]
+    assert lone.node.has_metadata

@@ -87,10 +87,13 @@ class Listing:
     def _scan(self, start: bytes, stop: bytes, principal: Principal) -> Iterator[_Seen]:
         """Stored entries of users' keys in start <= key < stop."""
         store, now_ms = self._context.store, self._context.now_ms()
+        has_metadata = self._context.runner.has_metadata
         for entry, raw in store.scan(DATA + start, min(DATA + stop, after(DATA))):
             try:
                 record = decode(entry, raw).record
-                shown = record.is_live(now_ms) and may_read(store, principal, entry, record, now_ms)
+                shown = record.is_live(now_ms) and may_read(
+                    store, principal, entry, record, now_ms, has_metadata=has_metadata
+                )
             except StoreCorrupt as error:
                 log.error(
                     "A corrupt record is left out of a page", key=entry[1:].decode(errors="replace"), error=str(error)

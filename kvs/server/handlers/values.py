@@ -46,7 +46,7 @@ class Values:
         record = None if raw is None else decode(entry, raw).record
         if record is not None and not record.is_live(now_ms):
             record = None
-        if not may_read(context.store, call.principal, entry, record, now_ms):
+        if not may_read(context.store, call.principal, entry, record, now_ms, has_metadata=context.runner.has_metadata):
             raise Forbidden
         if record is None:
             raise NotFound("there is no value under this key")
