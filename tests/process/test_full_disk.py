@@ -76,7 +76,7 @@ def _fill_up(daemon: Daemon, load: Load) -> None:
     load.run(daemon.url)
     client = daemon.client
     assert eventually(lambda: client.request("GET", "/health").status == 503, FULL_TIMEOUT_S), "it never ran full"
-    assert any("No space left on device" in line for line in daemon.log), daemon.log
+    assert eventually(lambda: any("No space left on device" in line for line in daemon.log), 5), daemon.log
     failed = "The store cannot be reopened yet"
     assert eventually(lambda: failed in daemon.logged("warning"), RESUME_TIMEOUT_S), "it does not try again"
     # By now whatever was acknowledged before the disk was full has been counted.
