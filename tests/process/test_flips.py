@@ -1,10 +1,10 @@
 """A flipped bit is never served: on a stopped node's files one bit is turned, then every key is read.
 
 What may come of it depends on the file. A record in a table is right or refused (503 `corrupt_record`). Over a damaged
-MANIFEST or CURRENT the node does not start, and says so in one line. Behind a damaged place in the log LevelDB gives up
-the rest of a block of 32 KiB: the writes that stood there only are lost, which the node logs as an error. One damage of
-the log cannot be told from the end that a power cut leaves, and is passed over in silence: a length in its last block
-that points behind the end.
+MANIFEST or CURRENT, or the end of a table, the node does not start, and says so in one line. Behind a damaged place in
+the log LevelDB gives up the rest of a block of 32 KiB: the writes that stood there only are lost, which the node logs
+as an error. One damage of the log cannot be told from the end that a power cut leaves, and is passed over in silence: a
+length in its last block that points behind the end.
 
 LevelDB rewrites its tables now and then. When it meets a flip there it must stop: a copy would get a checksum of its
 own, and a key with a flip would be another key. From then on the node serves what is whole and takes no writes.
@@ -178,17 +178,20 @@ def test_a_served_flip_would_be_noticed(victim: Victim) -> None:
 # --- the same by a real node ---
 
 
-@pytest.mark.parametrize("kind", ["MANIFEST", "CURRENT"])
+@pytest.mark.parametrize("kind", ["MANIFEST", "CURRENT", ".ldb"])
 def test_a_node_does_not_start_over_a_flip_in(
     kind: str, victim: Victim, make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    daemon = make_daemon()
-    next(spread(victim.file(kind), 1, Random(SEED))).spoil(victim, daemon.data_dir)
+    """Of a table it is the end, without which nothing can be found in it, not even who the node is."""
+    daemon, file = make_daemon(), victim.file(kind)
+    first = file.stat().st_size - 8 if kind == ".ldb" else 0
+    next(spread(file, 1, Random(SEED), first)).spoil(victim, daemon.data_dir)
     with pytest.raises(NotStarted) as refused:
         daemon.start()
     assert refused.value.code == 1
     (line,) = refused.value.errors.splitlines()
-    assert "is damaged and cannot be opened" in line
+    assert f"the database in {daemon.data_dir} is damaged" in line
+    assert "b'" not in line
     daemon.assert_no_traceback()
 
 
