@@ -7,10 +7,12 @@ import click
 
 from benchmarks import load, million, report, requests
 
+STARTS = 5
+
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Rounds of GET and PUT.")
-@click.option("--seconds", type=click.IntRange(1, 600), default=5, show_default=True, help="Length of each.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=10, show_default=True, help="Rounds of GET and PUT.")
+@click.option("--seconds", type=click.IntRange(1, 600), default=2, show_default=True, help="Length of each.")
 @click.option("--keys", type=click.IntRange(0, 100_000_000), default=1_000_000, show_default=True, help="0: skip them.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this file, too.")
 def main(rounds: int, seconds: int, keys: int, json_path: Path | None) -> None:
@@ -21,7 +23,7 @@ def main(rounds: int, seconds: int, keys: int, json_path: Path | None) -> None:
     else:
         report.say(f"GET and PUT are skipped: {load.INSTALL_HINT}")
     if keys:
-        rows += million.measure(keys, starts=rounds)
+        rows += million.measure(keys, starts=STARTS)
     click.echo(report.table(rows))
     if json_path is not None:
         report.write_json(json_path, rows, {"rounds": rounds, "seconds": seconds, "keys": keys})

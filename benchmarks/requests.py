@@ -2,10 +2,12 @@
 authentication, and bare handlers."""
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.load import DOCUMENT, GET_PATH, Outcome, run_wrk, write_script
+from benchmarks.processes import Running
 from benchmarks.report import Row, say
 from benchmarks.spread import Spread
 
@@ -17,16 +19,24 @@ _SERVERS = {"bare": processes.bare, "open": processes.open_node, "KVS": processe
 
 
 def measure(rounds: int, seconds: int) -> list[Row]:
-    """One warm-up round, which does not count, then `rounds` rounds of `seconds` for each figure."""
-    outcomes: dict[str, list[Outcome]] = {
-        name: [] for server in _SERVERS for name in (f"{server} GET", f"{server} PUT")
-    }
-    for number in range(rounds + 1):
-        for name, outcome in _round(seconds if number else 1).items():
-            if number:
-                outcomes[name].append(outcome)
-        if number:
-            say(f"round {number}: " + ", ".join(f"{name} {all_[-1].rate:,.0f}/s" for name, all_ in outcomes.items()))
+    """All servers run at once and are asked in turn, for `seconds` each: what else happens on the machine then meets
+    all of them. A first round warms up and does not count."""
+    outcomes: dict[str, list[Outcome]] = {}
+    with tempfile.TemporaryDirectory(prefix="kvs-bench-") as folder, ExitStack() as running:
+        script = write_script(Path(folder))
+        servers = {name: running.enter_context(start(_made(Path(folder) / name))) for name, start in _SERVERS.items()}
+        for server in servers.values():
+            _write_document(server)
+        for method, used in (("GET", None), ("PUT", script)):
+            for number in range(rounds + 1):
+                for name, server in servers.items():
+                    url = server.url if used else server.url + GET_PATH
+                    outcome = run_wrk(url, server.headers, seconds, used)
+                    if number:
+                        outcomes.setdefault(f"{name} {method}", []).append(outcome)
+                if number:
+                    rates = (f"{name} {outcomes[f'{name} {method}'][-1].rate:,.0f}/s" for name in servers)
+                    say(f"{method} round {number}: " + ", ".join(rates))
     return [
         _row("GET of a 100 byte document, against constant bytes", outcomes["KVS GET"], outcomes["bare GET"], GET_AIM),
         _row("PUT with fsync, against one batch without", outcomes["KVS PUT"], outcomes["bare PUT"], PUT_AIM),
@@ -35,19 +45,15 @@ def measure(rounds: int, seconds: int) -> list[Row]:
     ]
 
 
-def _round(seconds: int) -> dict[str, Outcome]:
-    found = {}
-    for name, start in _SERVERS.items():
-        with tempfile.TemporaryDirectory(prefix="kvs-bench-") as name_of_folder:
-            folder = Path(name_of_folder)
-            script = write_script(folder)
-            with start(folder) as server:
-                status, _ = server.request("PUT", GET_PATH, DOCUMENT)
-                if status not in (200, 201):
-                    raise RuntimeError(f"{name}: PUT answers {status}")
-                found[f"{name} GET"] = run_wrk(server.url + GET_PATH, server.headers, seconds)
-                found[f"{name} PUT"] = run_wrk(server.url, server.headers, seconds, script)
-    return found
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _write_document(server: Running) -> None:
+    status, _ = server.request("PUT", GET_PATH, DOCUMENT)
+    if status not in (200, 201):
+        raise RuntimeError(f"{server.url}: PUT answers {status}")
 
 
 def _row(what: str, kvs: list[Outcome], bare: list[Outcome], aim: float) -> Row:

@@ -87,10 +87,12 @@ class RequestTimeout(KvsError):
 
 
 class Conflict(KvsError):
-    """It contradicts what is there, such as a name that is taken."""
+    """It contradicts what is there, such as a name that is taken. `code` says what."""
 
     status = 409
-    code = "conflict"
+
+    def __init__(self, detail: str, *, code: str) -> None:
+        super().__init__(detail, code=code)
 
 
 class PreconditionFailed(KvsError):
@@ -109,24 +111,29 @@ class UnsupportedMedia(KvsError):
 
 
 class TooManyRequests(KvsError):
+    """More than `limit` requests in `window_s` seconds; none of them remain."""
+
     status = 429
     code = "rate_limited"
 
-    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+    def __init__(self, detail: str, *, limit: int, window_s: int, retry_after_s: int) -> None:
         super().__init__(detail)
         self.headers["Retry-After"] = str(retry_after_s)
+        self.headers["X-Rate-Limit-Limit"] = str(limit)
+        self.headers["X-Rate-Limit-Remaining"] = "0"
+        self.headers["X-Rate-Limit-Window"] = str(window_s)
 
 
 # --- the node's state now: nothing is wrong with the request ---
 
 
 class Unavailable(KvsError):
-    """The request may be repeated after `retry_after_s` seconds. A write may nevertheless have reached the disk."""
+    """The request may be repeated after `retry_after_s` seconds. A write may nevertheless have reached the disk. `code`
+    says what the node lacks."""
 
     status = 503
-    code = "unavailable"
 
-    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int = 1) -> None:
+    def __init__(self, detail: str, *, code: str, retry_after_s: int = 1) -> None:
         super().__init__(detail, code=code)
         self.headers["Retry-After"] = str(retry_after_s)
 

@@ -1,8 +1,12 @@
 """A node on a memory store without a runner, and an oracle of what it should hold."""
 
-from kvs.cluster.events import Command, Outcome, Reply, Submission
+from collections.abc import Sequence
+from contextlib import suppress
+
+from kvs.cluster.events import Command, Group, Outcome, Reply, Submission
 from kvs.cluster.merkle import Tree, item_of, items, read_tree
 from kvs.cluster.node import Node, NodeSettings
+from kvs.errors import StoreFailed
 from kvs.storage.codec import decode
 from kvs.storage.current import history, index_rows
 from kvs.storage.keyspace import (
@@ -47,8 +51,7 @@ class LoneNode:
 
     def do(self, now_ms: int, *commands: Command) -> list[Outcome]:
         """All commands in one group, each its own submission."""
-        submissions = [Submission(number, (command,), 0) for number, command in enumerate(commands)]
-        group = self.node.plan_group(submissions, self.store, now_ms)
+        group = self._plan(now_ms, commands)
         self.store.commit(group.batch)
         replies = [effect for effect in self.node.committed(group) if isinstance(effect, Reply)]
         assert [reply.ticket for reply in replies] == list(range(len(commands)))
@@ -58,6 +61,23 @@ class LoneNode:
     def tree(self) -> Tree:
         assert self.node.tree is not None
         return self.node.tree
+
+    def fail(self, now_ms: int, *commands: Command, landed: bool) -> None:
+        """The same, but the commit fails; with `landed` it has reached the disk nevertheless. Then the node resumes."""
+        group = self._plan(now_ms, commands)
+        if landed:
+            self.store.commit(group.batch)
+        self.store.fail_writes("no space")
+        with suppress(StoreFailed):
+            self.store.commit(group.batch)
+        self.store.fail_writes(None)
+        self.store.reopen()
+        tree = None if self.node.tree is None else read_tree(self.store)
+        self.node.resume(read_progress(self.store), tree)
+
+    def _plan(self, now_ms: int, commands: Sequence[Command]) -> Group:
+        submissions = [Submission(number, (command,), 0) for number, command in enumerate(commands)]
+        return self.node.plan_group(submissions, self.store, now_ms)
 
     def live(self, entry: bytes, now_ms: int) -> Record | None:
         raw = self.store.get(entry)

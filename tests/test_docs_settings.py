@@ -1,31 +1,14 @@
-"""The documentation names every setting with its default, every command, every option and every exit code."""
+"""The documentation names every setting with its default and meaning."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from kvs.config_text import yaml_value
-from kvs.daemon import failure
-from kvs.daemon.cli import cli
 from kvs.settings import DEFAULTS, SECTIONS, SETTINGS
 
-DOCS = Path(__file__).parents[1] / "docs"
-CONFIGURATION = (DOCS / "configuration.md").read_text()
-OPERATIONS = (DOCS / "operations.md").read_text()
-
-
-def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from commands(inner, f"{path} {name}")
-    else:
-        yield path, command
-
-
-COMMANDS = dict(commands(cli, "kvs"))
+CONFIGURATION = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -50,20 +33,3 @@ def test_every_section_says_what_this_version_lacks(section: tuple[str, str, str
     assert text
     assert waits_for in text
     assert bool(waits_for) == ("does not have" in text)
-
-
-@pytest.mark.parametrize("path", COMMANDS)
-def test_every_command_and_option_is_described(path: str) -> None:
-    assert f"| `{path} " in OPERATIONS
-    for parameter in COMMANDS[path].params:
-        for option in parameter.opts if isinstance(parameter, click.Option) else ():
-            assert f"`{option}" in OPERATIONS or f"`{option} " in OPERATIONS, (path, option)
-
-
-def test_every_command_has_help() -> None:
-    assert [path for path, command in COMMANDS.items() if not command.help] == []
-
-
-def test_exit_codes() -> None:
-    codes = {value for name, value in vars(failure).items() if name.isupper()}
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", OPERATIONS, re.MULTILINE)} == codes

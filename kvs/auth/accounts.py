@@ -9,21 +9,25 @@ A change looks at what is there and returns the documents to write (None: remove
 so that of two that contradict each other the second sees the first. Membership stands on both sides, and every change
 writes both. The user's side is what permissions are decided by.
 
+A record that is corrupt is never believed: nobody can be put into an account that is, and no name taken that may be
+another's. But whoever leaves such an account leaves it, and what is corrupt can be removed.
+
 Names are kept as SHA3-512 only: a stolen database tells no names. Names are unique on a node; when two nodes take one
 name at the same time, both accounts stay, and the name leads to the one written last.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
-from kvs.errors import BadRequest, Conflict, NotFound
+from kvs.errors import BadRequest, Conflict, NotFound, StoreCorrupt
 from kvs.limits import GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX
 
 Look = Callable[[str], bytes | None]
-"""The live document under a name, or None."""
+"""The live document under a name, or None. Raises StoreCorrupt."""
 Changes = dict[str, bytes | None]
 
 USERS = "user/"
@@ -83,6 +87,18 @@ def find_by_groupname(look: Look, groupname: str) -> Group | None:
     return None if raw is None else find_group(look, msgspec.json.decode(raw, type=str))
 
 
+def whole(look: Look) -> Look:
+    """As `look`, with None for a document that is corrupt."""
+
+    def found(name: str) -> bytes | None:
+        try:
+            return look(name)
+        except StoreCorrupt:
+            return None
+
+    return found
+
+
 # --- users ---
 
 
@@ -116,12 +132,18 @@ def update_user(look: Look, uuid: str, now_ms: int, **fields: object) -> Changes
     return changes
 
 
-def delete_user(look: Look, uuid: str, now_ms: int) -> Changes:
-    """Remove the user, its name, and it from its groups. Raises NotFound."""
-    user = _existing(find_user(look, uuid), "user")
+def delete_user(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str] = ()) -> Changes:
+    """Remove the user, its name, and it from its groups. Raises NotFound.
+
+    Of a user whose record is corrupt the groups are those that list it; the name stays, and leads nowhere.
+    """
     changes: Changes = {USERS + uuid: None}
-    _free_name(look, changes, _NICKNAMES + user.nickname_hash, uuid)
-    _join_groups(look, changes, uuid, added=(), removed=user.groups, now_ms=now_ms)
+    groups = listed_by
+    with suppress(StoreCorrupt):
+        user = _existing(find_user(look, uuid), "user")
+        _free_name(look, changes, _NICKNAMES + user.nickname_hash, uuid)
+        groups = user.groups
+    _join_groups(look, changes, uuid, added=(), removed=groups, now_ms=now_ms)
     return changes
 
 
@@ -158,12 +180,18 @@ def update_group(look: Look, uuid: str, now_ms: int, **fields: object) -> Change
     return changes
 
 
-def delete_group(look: Look, uuid: str, now_ms: int) -> Changes:
-    """Remove the group, its name, and it from its members. Raises NotFound."""
-    group = _existing(find_group(look, uuid), "group")
+def delete_group(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str] = ()) -> Changes:
+    """Remove the group, its name, and it from its members. Raises NotFound.
+
+    Of a group whose record is corrupt the members are those that list it; the name stays, and leads nowhere.
+    """
     changes: Changes = {GROUPS + uuid: None}
-    _free_name(look, changes, _GROUPNAMES + group.groupname_hash, uuid)
-    _admit_members(look, changes, uuid, added=(), removed=group.members, now_ms=now_ms)
+    members = listed_by
+    with suppress(StoreCorrupt):
+        group = _existing(find_group(look, uuid), "group")
+        _free_name(look, changes, _GROUPNAMES + group.groupname_hash, uuid)
+        members = group.members
+    _admit_members(look, changes, uuid, added=(), removed=members, now_ms=now_ms)
     return changes
 
 
@@ -180,7 +208,7 @@ def _join_groups(
             raise BadRequest(f"there is no group {uuid}", field="groups")
         changes[GROUPS + uuid] = _with_members(group, _including(group.members, user), now_ms)
     for uuid in removed:
-        group = find_group(look, uuid)
+        group = find_group(whole(look), uuid)
         if group is not None:
             changes[GROUPS + uuid] = _with_members(group, _without(group.members, (user,)), now_ms)
 
@@ -195,7 +223,7 @@ def _admit_members(
             raise BadRequest(f"there is no user {uuid}", field="members")
         changes[USERS + uuid] = _with_groups(user, _including(user.groups, group), now_ms)
     for uuid in removed:
-        user = find_user(look, uuid)
+        user = find_user(whole(look), uuid)
         if user is not None:
             changes[USERS + uuid] = _with_groups(user, _without(user.groups, (group,)), now_ms)
 
@@ -242,10 +270,14 @@ def _take_name(look: Look, changes: Changes, name: str, uuid: str, kind: str) ->
 
 
 def _free_name(look: Look, changes: Changes, name: str, uuid: str) -> None:
-    """Unless it leads to another account by now."""
-    raw = look(name)
-    if raw is not None and msgspec.json.decode(raw, type=str) == uuid:
+    """Unless it leads to another account by now. A corrupt one leads nowhere."""
+    try:
+        raw = look(name)
+    except StoreCorrupt:
         changes[name] = None
+    else:
+        if raw is not None and msgspec.json.decode(raw, type=str) == uuid:
+            changes[name] = None
 
 
 def _existing(account: _Account | None, kind: str) -> _Account:

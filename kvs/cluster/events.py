@@ -7,7 +7,7 @@ import msgspec
 
 from kvs.cluster.merging import Verdict
 from kvs.cluster.merkle import TreeEdit
-from kvs.errors import KvsError
+from kvs.errors import KvsError, PreconditionFailed
 from kvs.storage.record import JSON, Record
 
 ANY = frozenset(("*",))
@@ -21,6 +21,14 @@ class Condition(NamedTuple):
 
     match: frozenset[str] | None = None
     none_match: frozenset[str] | None = None
+
+    def check(self, tag: str | None) -> None:
+        """Raises PreconditionFailed. `tag` is that of what a reader sees now, None when there is nothing."""
+        match, none_match = self
+        if match is not None and (tag is None or (match != ANY and tag not in match)):
+            raise PreconditionFailed("the current version is not the one that If-Match names")
+        if none_match is not None and tag is not None and (none_match == ANY or tag in none_match):
+            raise PreconditionFailed("there is a value that If-None-Match rules out")
 
 
 UNCONDITIONAL = Condition()
@@ -59,7 +67,8 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class Restore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write revision number `revision` (1 is the current record) as a new version. A revision for which `readable`
-    is false (given its record and the metadata document) counts as not kept."""
+    is false (given its record and the metadata document) counts as not kept. `delete_guard` is asked too if it is a
+    tombstone."""
 
     entry: bytes
     uuid: bytes
@@ -67,11 +76,12 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     owner: str = ""
     condition: Condition = UNCONDITIONAL
     guard: Guard | None = None
+    delete_guard: Guard | None = None
     readable: Callable[[Record, bytes | None], bool] | None = None
 
 
 Look = Callable[[bytes], Record | None]
-"""The live record under an entry key. Raises CorruptRecord."""
+"""The live record under an entry key. Raises StoreCorrupt, which may be caught: it is reported all the same."""
 
 
 class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):

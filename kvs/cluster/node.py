@@ -18,7 +18,7 @@ import msgspec
 
 from kvs.cluster.clock import Clock
 from kvs.cluster.events import (
-    ANY,
+    UNCONDITIONAL,
     Change,
     Changed,
     Command,
@@ -47,12 +47,13 @@ from kvs.cluster.events import (
 )
 from kvs.cluster.merging import Verdict, entombed, judge
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
-from kvs.errors import CorruptRecord, KvsError, NotFound, PreconditionFailed, StoreCorrupt
+from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
 from kvs.storage.current import Current, history, index_rows, read_current, removal
 from kvs.storage.keyspace import (
     DATA,
+    METADATA,
     SYSTEM,
     change_row,
     metadata_key,
@@ -83,8 +84,13 @@ class Node:
     """The state that decides: the clock, the sequence and the Merkle tree (in a cluster). All else is read through the
     reader that is handed in."""
 
-    def __init__(self, settings: NodeSettings, progress: Progress, tree: Tree | None = None) -> None:
+    def __init__(
+        self, settings: NodeSettings, progress: Progress, tree: Tree | None = None, *, has_metadata: bool = True
+    ) -> None:
         self._settings = settings
+        self.has_metadata = has_metadata
+        """Whether any key may have metadata. While none has, nobody needs to look for them: that costs each read and
+        each write of a user 3 %."""
         self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
         self._seq = progress.seq
         self.tree = tree
@@ -167,7 +173,7 @@ class Node:
     def _put(self, command: Put, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
-        _authorise(command, current, view, now_ms)
+        self._authorise(command, current, view, now_ms)
         _check(command.condition, live)
         timestamp, counter = self._clock.tick(now_ms, current.version)
         record = Record(
@@ -188,7 +194,7 @@ class Node:
     def _delete(self, command: Delete, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
-        _authorise(command, current, view, now_ms)
+        self._authorise(command, current, view, now_ms)
         if live is None and not current.is_corrupt:
             raise NotFound("there is no value under this key")
         _check(command.condition, live)
@@ -208,10 +214,12 @@ class Node:
     def _restore(self, command: Restore, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
-        _authorise(command, current, view, now_ms)
+        self._authorise(command, current, view, now_ms)
         old = next((r for number, r in history(view, command.entry, now_ms) if number == command.revision), None)
         if old is None or not _is_readable(command, old, view, now_ms):
             raise NotFound("this revision is not kept")
+        if old.deleted and command.delete_guard is not None:
+            command.delete_guard(live, _metadata(command.entry, view, now_ms))
         _check(command.condition, live)
         timestamp, counter = self._clock.tick(now_ms, current.version)
         record = msgspec.structs.replace(
@@ -227,10 +235,14 @@ class Node:
         return self._replace(command.entry, current, record, view, created=live is None)
 
     def _transact(self, command: Transact, view: Reader, now_ms: int) -> Plan:
+        reports: list[Report] = []
+
         def look(entry: bytes) -> Record | None:
             current = read_current(view, entry)
             if current.is_corrupt:
-                raise CorruptRecord("a record that this write depends on fails its checksum")
+                error = f"{entry[1:].decode(errors='replace')} fails its checksum"
+                reports.append(Report("Corrupt record found", {"error": error}))
+                raise StoreCorrupt(error)
             return current.live(now_ms)
 
         values = command.decide(look, now_ms)
@@ -239,7 +251,7 @@ class Node:
         for entry, value in values.items():
             current = read_current(view, entry)
             live = current.live(now_ms)
-            if value is None and live is None:
+            if value is None and live is None and not current.is_corrupt:
                 continue
             timestamp, counter = self._clock.tick(now_ms, current.version)
             record = Record(
@@ -252,10 +264,19 @@ class Node:
                 deleted=value is None,
                 payload=value or b"",
             )
-            plan = self._replace(entry, current, record, written, created=live is None)
-            written.write(plan.batch)
-            changes.extend(plan.changes)
-        return Plan(written.batch, Transacted(values), changes=tuple(changes))
+            replaced = self._replace(entry, current, record, written, created=live is None)
+            written.write(replaced.batch)
+            changes.extend(replaced.changes)
+            reports += replaced.reports
+        return Plan(written.batch, Transacted(values), tuple(reports), tuple(changes))
+
+    def _authorise(self, command: Put | Delete | Restore, current: Current, view: Reader, now_ms: int) -> None:
+        """Before anything else is decided: who may not write learns nothing else."""
+        if command.guard is None:
+            return
+        if current.is_corrupt:
+            raise CorruptRecord("the stored record fails its checksum: whose it is cannot be known")
+        command.guard(current.live(now_ms), _metadata(command.entry, view, now_ms) if self.has_metadata else None)
 
     def _merge(self, command: Merge, view: Reader, now_ms: int) -> Plan:
         entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
@@ -327,6 +348,7 @@ class Node:
             # What the record was cannot be known: its history goes, its index rows are found stale by later sweeps.
             batch = dict.fromkeys(row for row, _ in view.scan(*revision_range(entry)))
             reports = (Report("Corrupt record replaced", {"entry": entry}),)
+        self.has_metadata = self.has_metadata or entry.startswith(METADATA)
         self._seq += 1
         batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
         batch.update((row, b"") for row in index_rows(entry, record))
@@ -408,15 +430,6 @@ def _conflict(entry: bytes, held: Record, incoming: Record, verdict: Verdict, so
     return Report("Conflict resolved", fields)
 
 
-def _authorise(command: Put | Delete | Restore, current: Current, view: Reader, now_ms: int) -> None:
-    """Before anything else is decided: who may not write learns nothing else."""
-    if command.guard is None:
-        return
-    if current.is_corrupt:
-        raise CorruptRecord("the stored record fails its checksum: whose it is cannot be known")
-    command.guard(current.live(now_ms), _metadata(command.entry, view, now_ms))
-
-
 def _is_readable(command: Restore, revision: Record, view: Reader, now_ms: int) -> bool:
     return command.readable is None or command.readable(revision, _metadata(command.entry, view, now_ms))
 
@@ -437,8 +450,5 @@ def _owner(command: Put | Delete | Restore, live: Record | None) -> str:
 
 def _check(condition: Condition, live: Record | None) -> None:
     """Raises PreconditionFailed. `live` is what a reader sees now."""
-    match, none_match = condition
-    if match is not None and (live is None or (match != ANY and uuid_text(live.uuid) not in match)):
-        raise PreconditionFailed("the current version is not the one that If-Match names")
-    if none_match is not None and live is not None and (none_match == ANY or uuid_text(live.uuid) in none_match):
-        raise PreconditionFailed("there is a value that If-None-Match rules out")
+    if condition is not UNCONDITIONAL:
+        condition.check(None if live is None else uuid_text(live.uuid))

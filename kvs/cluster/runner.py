@@ -81,6 +81,11 @@ class Runner:
         """Whether writes are refused because the disk failed."""
         return self._recovery is not None
 
+    @property
+    def has_metadata(self) -> bool:
+        """Whether any key may have metadata."""
+        return self._node.has_metadata
+
     def start(self) -> None:
         # Kept, because asking for the running loop is a system call in CPython 3.11 (getpid).
         self._loop = asyncio.get_running_loop()

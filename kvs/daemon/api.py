@@ -26,14 +26,21 @@ class Api:
         self._url = url.rstrip("/")
         self._headers = {**headers, **({"Authorization": authorization} if authorization else {})}
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
+    def call(self, method: str, path: str, body: object = None, *, if_match: str = "") -> Any:
         """The answer's JSON, None when it has no body. Raises Failed."""
+        return self._exchange(method, path, body, {"If-Match": if_match} if if_match else {})[0]
+
+    def read(self, path: str) -> tuple[Any, str]:
+        """A document and its entity tag, for `if_match`. Raises Failed."""
+        return self._exchange("GET", path, None, {})
+
+    def _exchange(self, method: str, path: str, body: object, more: Mapping[str, str]) -> tuple[Any, str]:
         data = None if body is None else json.dumps(body).encode()
-        headers = self._headers | ({"Content-Type": "application/json"} if data is not None else {})
+        headers = {**self._headers, **more, **({"Content-Type": "application/json"} if data is not None else {})}
         request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - checked above
         try:
             with _DIRECT.open(request, timeout=_TIMEOUT_S) as response:
-                answer = response.read()
+                answer, tag = response.read(), response.headers.get("ETag", "")
         except urllib.error.HTTPError as error:
             with error:
                 raise Failed(_explain(error), _EXIT_CODES.get(error.code, FAILED)) from None
@@ -41,7 +48,7 @@ class Api:
             reason = getattr(error, "reason", None) or error
             raise Failed(f"no node answers at {self._url}: {reason}", UNREACHABLE) from None
         try:
-            return json.loads(answer) if answer else None
+            return json.loads(answer) if answer else None, tag
         except ValueError:
             raise Failed(f"what answers at {self._url} is no node of KVS") from None
 

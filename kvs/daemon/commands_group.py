@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from kvs.daemon.failure import OK
+from kvs.daemon.failure import CONDITION, OK, Failed
 from kvs.daemon.session import Session, in_session
+
+_ATTEMPTS_MAX = 20
 
 
 @click.group()
@@ -48,7 +50,8 @@ def group_show(session: Session, group_ref: str) -> int:
 @in_session
 def group_add(session: Session, group_ref: str, users: Sequence[str]) -> int:
     """Add users to a group."""
-    return _set_members(session, group_ref, lambda old: [*old, *(session.user_uuid(ref) for ref in users)])
+    more = [session.user_uuid(ref) for ref in users]
+    return _set_members(session, group_ref, lambda old: list(dict.fromkeys([*old, *more])))
 
 
 @group.command("remove")
@@ -72,6 +75,14 @@ def group_delete(session: Session, group_ref: str) -> int:
 
 
 def _set_members(session: Session, group_ref: str, change: Callable[[list[str]], list[str]]) -> int:
+    """Tried again when somebody else changed the group meanwhile."""
     path = f"/api/groups/{session.group_uuid(group_ref)}"
-    members = change(session.api.call("GET", path)["members"])
-    return session.print_one(session.api.call("PUT", path, {"members": members}))
+    for left in reversed(range(_ATTEMPTS_MAX)):
+        group, tag = session.api.read(path)
+        try:
+            changed = session.api.call("PUT", path, {"members": change(group["members"])}, if_match=tag)
+            break
+        except Failed as error:
+            if error.exit_code != CONDITION or not left:
+                raise
+    return session.print_one(changed)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import click
 
 from kvs.daemon.failure import OK
-from kvs.daemon.session import Session, in_session, time_text, words
+from kvs.daemon.session import Session, in_session, scopes, time_text
 
 
 @click.group()
@@ -17,18 +17,17 @@ def token() -> None:
 @token.command("create")
 @click.option("--user", "user_ref", default="root", show_default=True, help="Whose: a nickname or a uuid.")
 @click.option(
-    "--scopes", default="read,write,delete", show_default=True, help='Separated by commas; "all" for every scope.'
+    "--scopes",
+    "scope_words",
+    default="read,write,delete",
+    show_default=True,
+    help='Separated by commas; "all" for every scope.',
 )
 @click.option("--expires-in", help="How long it is good, like 12h or 7d.  [default: 1h]")
 @in_session
-def token_create(session: Session, user_ref: str, scopes: str, expires_in: str | None) -> int:
+def token_create(session: Session, user_ref: str, scope_words: str, expires_in: str | None) -> int:
     """Make a token and print it. It is shown this once."""
-    from kvs.auth.scopes import ALL
-
-    body: dict[str, object] = {
-        "user_uuid": session.user_uuid(user_ref),
-        "scopes": list(ALL) if scopes == "all" else words(scopes),
-    }
+    body: dict[str, object] = {"user_uuid": session.user_uuid(user_ref), "scopes": scopes(scope_words)}
     if expires_in is not None:
         body["expires_in"] = expires_in
     made = session.api.call("POST", "/api/tokens", body)

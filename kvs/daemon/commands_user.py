@@ -5,7 +5,7 @@ import json
 import click
 
 from kvs.daemon.failure import OK
-from kvs.daemon.session import Session, in_session, read_password, words
+from kvs.daemon.session import Session, in_session, read_password, scopes
 
 
 @click.group()
@@ -16,13 +16,17 @@ def user() -> None:
 @user.command("create")
 @click.argument("nickname")
 @click.option("--password", "with_password", is_flag=True, help="Ask for a password, or read it from standard input.")
-@click.option("--scopes", help="What a login gives, separated by commas.  [default: read,write,delete]")
+@click.option(
+    "--scopes",
+    "scope_words",
+    help='What a login gives, separated by commas; "all" for every scope.  [default: read,write,delete]',
+)
 @in_session
-def user_create(session: Session, nickname: str, with_password: bool, scopes: str | None) -> int:
+def user_create(session: Session, nickname: str, with_password: bool, scope_words: str | None) -> int:
     """Make a user and print the uuid."""
     body: dict[str, object] = {"nickname": nickname}
-    if scopes is not None:
-        body["scopes"] = words(scopes)
+    if scope_words is not None:
+        body["scopes"] = scopes(scope_words)
     if with_password:
         body["password"] = read_password()
     made = session.api.call("POST", "/api/users", body)
@@ -62,7 +66,7 @@ def user_show(session: Session, user_ref: str) -> int:
     "--password", "with_password", is_flag=True, help="Ask for a new password, or read it from standard input."
 )
 @click.option("--no-password", is_flag=True, help="Take the password away: no login any more.")
-@click.option("--scopes", help="What a login gives, separated by commas.")
+@click.option("--scopes", "scope_words", help='What a login gives, separated by commas; "all" for every scope.')
 @in_session
 def user_update(
     session: Session,
@@ -70,14 +74,14 @@ def user_update(
     nickname: str | None,
     with_password: bool,
     no_password: bool,
-    scopes: str | None,
+    scope_words: str | None,
 ) -> int:
     """Change what is named."""
     body: dict[str, object] = {}
     if nickname is not None:
         body["nickname"] = nickname
-    if scopes is not None:
-        body["scopes"] = words(scopes)
+    if scope_words is not None:
+        body["scopes"] = scopes(scope_words)
     if with_password or no_password:
         body["password"] = read_password() if with_password else None
     return session.print_one(session.api.call("PUT", f"/api/users/{session.user_uuid(user_ref)}", body))

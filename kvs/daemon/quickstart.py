@@ -34,7 +34,7 @@ All commands:  {command} --help
 To stop it:    make stop
 """
 _HEADER_FILE = "authorization"
-_ONE_DAY = "1d"
+_ONE_DAY_S = 24 * 60 * 60
 
 
 def main(config: Path) -> int:
@@ -63,12 +63,14 @@ def main(config: Path) -> int:
 
 
 def _authorization(config: Path) -> str:
-    """What the printed lines need to be let in: a token of the root user for a day, in a file beside the
-    configuration, so that it stands neither on the screen nor among the arguments of other programs."""
-    if not load(config, os.environ).auth_enabled:
+    """What the printed lines need to be let in: a token of the root user for a day or less, in a file
+    beside the configuration, so that it stands neither on the screen nor among the arguments of other programs."""
+    settings = load(config, os.environ)
+    if not settings.auth_enabled:
         return ""
+    life_s = min(_ONE_DAY_S, settings.token_max_ttl // 1000)
     session = Session(Api(*local_credential(str(config))), as_json=False)
-    wanted = {"user_uuid": session.user_uuid(ROOT_NICKNAME), "scopes": list(DATA), "expires_in": _ONE_DAY}
+    wanted = {"user_uuid": session.user_uuid(ROOT_NICKNAME), "scopes": list(DATA), "expires_in": life_s}
     made = session.api.call("POST", "/api/tokens", wanted)
     path = config.parent / _HEADER_FILE
     path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from kvs.daemon.readiness import Readiness
 from kvs.daemon.reopen import reopen_log, take_log_path
 from kvs.daemon.signals import Signals
 from kvs.errors import ConfigError, StartError
-from kvs.limits import OPEN_FILES_WANTED
+from kvs.limits import GC_YOUNG_MAX, OPEN_FILES_WANTED
 from kvs.server.server import Server
 from kvs.settings import SETTINGS
 
@@ -53,6 +54,7 @@ def _run(config_path: Path, shown: Path, readiness: Readiness, log_path: Path | 
         logs.set_up(node_id=config.node_id, level=config.log_level, log_format=config.log_format)
         logs.catch_crashes()
         _allow_open_files()
+        _collect_garbage_seldom()
         node = _Node(config, shown, dict(os.environ), log_path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(node.run(pid_file, readiness))
@@ -69,6 +71,12 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < OPEN_FILES_WANTED:
         log.warning("The system allows few open files: clients may be refused", allowed=most, wanted=OPEN_FILES_WANTED)
+
+
+def _collect_garbage_seldom() -> None:
+    """What is loaded by now stays: it need not be looked at again."""
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG_MAX, *gc.get_threshold()[1:])
 
 
 class _Node:

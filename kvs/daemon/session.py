@@ -107,9 +107,11 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
     return with_session
 
 
-def words(text: str) -> list[str]:
-    """What stands between commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+def scopes(text: str) -> list[str]:
+    """What stands between commas; every scope there is for `all`."""
+    from kvs.auth.scopes import ALL
+
+    return list(ALL) if text.strip() == "all" else [word.strip() for word in text.split(",") if word.strip()]
 
 
 def time_text(unix_ms: int) -> str:

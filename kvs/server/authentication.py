@@ -11,6 +11,7 @@ directory, who could therefore do anything to the node.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from typing import Protocol
 
 import structlog
@@ -38,6 +39,9 @@ _USER_ENTRIES = system_key(USERS.encode())
 class Gate(Protocol):
     """Decides who may pass."""
 
+    asks: bool
+    """Whether it matters who comes."""
+
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
         """Who asks. Raises Unauthorized, Forbidden."""
 
@@ -47,6 +51,8 @@ class Gate(Protocol):
 
 class OpenGate:
     """Authentication is switched off."""
+
+    asks = False
 
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
         return EVERYBODY
@@ -60,6 +66,7 @@ class PeerGate:
 
     def __init__(self, gate: Gate, secrets: Sequence[bytes]) -> None:
         self._gate = gate
+        self.asks = gate.asks
         self._secrets = secrets
 
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
@@ -77,6 +84,8 @@ class PeerGate:
 class TokenGate:
     """Authentication is on."""
 
+    asks = True
+
     def __init__(
         self,
         store: Store,
@@ -92,7 +101,10 @@ class TokenGate:
         self._local_key = local_key
         self._now_ms = now_ms
         self._anonymous = frozenset(anonymous)
-        self._known: dict[str, Principal] = {}
+        self._known: dict[bytes, Principal] = {}
+        """By SHA-256 of the whole field: the hash that tokens are stored under takes a tenth of a GET."""
+        self._marks: dict[str, set[bytes]] = {}
+        """Where in `_known` a token is, by the hash that it is stored under."""
 
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
         if access.open:
@@ -110,27 +122,37 @@ class TokenGate:
     def forget(self, entries: Sequence[bytes]) -> None:
         users = {entry.removeprefix(_USER_ENTRIES).decode() for entry in entries if entry.startswith(_USER_ENTRIES)}
         for entry in entries:
-            self._known.pop(entry.removeprefix(_TOKEN_ENTRIES).decode(), None)
+            for mark in self._marks.pop(entry.removeprefix(_TOKEN_ENTRIES).decode(), ()):
+                self._known.pop(mark, None)
         if users:
-            self._known = {digest: known for digest, known in self._known.items() if known.user not in users}
+            self._known = {mark: known for mark, known in self._known.items() if known.user not in users}
+            self._marks = {digest: marks for digest, marks in self._marks.items() if marks & self._known.keys()}
 
     def _authenticate(self, given: Sequence[str], access: Access) -> Principal:
+        now_ms = self._now_ms()
+        mark = sha256(given[0].encode(errors="surrogateescape")).digest()
+        known = self._known.get(mark)
+        if known is not None and len(given) == 1:
+            if now_ms < known.expires_at:
+                return known
+            del self._known[mark]
         scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or not token.isascii() or len(token) > TOKEN_MAX_BYTES:
             raise Unauthorized
-        now_ms = self._now_ms()
         if scheme.lower() == LOCAL_SCHEME.lower():
             return self._verify_local(token, access, now_ms)
         if scheme.lower() != "bearer":
             raise Unauthorized
         digest = token_hash(token)
-        principal = self._known.get(digest)
-        if principal is None or now_ms >= principal.expires_at:
-            principal = self._verify(token, digest, now_ms)
+        principal = self._verify(token, digest, now_ms)
+        if len(self._known) >= TOKEN_CACHE_MAX_ENTRIES:
+            self._known.clear()
+            self._marks.clear()
+        self._known[mark] = principal
+        self._marks.setdefault(digest, set()).add(mark)
         return principal
 
     def _verify(self, token: str, digest: str, now_ms: int) -> Principal:
-        self._known.pop(digest, None)
         raw = live_document(self._store, TOKENS + digest, now_ms)
         if raw is None:
             raise Unauthorized
@@ -141,17 +163,13 @@ class TokenGate:
         user = find_user(lambda name: live_document(self._store, name, now_ms), claims.user_uuid)
         if user is None:
             raise Unauthorized
-        principal = Principal(
+        return Principal(
             user=user.uuid,
             groups=frozenset(user.groups),
             scopes=frozenset(claims.scopes),
             expires_at=claims.exp * 1000,
             token_id=stored.token_id,
         )
-        if len(self._known) >= TOKEN_CACHE_MAX_ENTRIES:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = principal
-        return principal
 
     def _verify_local(self, token: str, access: Access, now_ms: int) -> Principal:
         claims = verify_local(token, self._local_key, now_ms)

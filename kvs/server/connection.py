@@ -1,14 +1,17 @@
 """The socket side of HTTP: deadlines for slow clients, a cap on connections, errors of the parser as problems.
 
-aiohttp bounds sizes and idle connections; it does not bound how long a request's headers or a response may take. Both
-are watched here, at the connection's protocol object, with no cost for requests that arrive in one piece.
+aiohttp bounds sizes and idle connections; it does not bound how long a request's headers or a response may take, nor
+how long a stop takes altogether, and it hangs up on clients that have sent all they want. All of it is watched here, at
+the connection's protocol object, with no cost for requests that arrive in one piece.
 """
 
 import asyncio
+import socket
+import struct
 from typing import Any, cast
 
 import structlog
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -21,6 +24,7 @@ from kvs.limits import (
     KEEPALIVE_TIMEOUT_S,
     LINGER_TIMEOUT_S,
     REQUEST_LINE_MAX_BYTES,
+    RESPONSE_MIN_BYTES_PER_S,
     RESPONSE_STALL_TIMEOUT_S,
 )
 from kvs.server import request_id
@@ -28,25 +32,34 @@ from kvs.server.problems import problem
 
 log = structlog.get_logger()
 
+_RESET = struct.pack("ii", 1, 0)
+"""Linger for 0 s (socket(7)): what is unsent is dropped, the other side is told."""
+
 
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_deadline", "_stall_deadline")
+    __slots__ = ("_header_deadline", "_input_ended", "_stall_deadline", "_stream", "_unsent_bytes")
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
         self._header_deadline: asyncio.TimerHandle | None = None
         self._stall_deadline: asyncio.TimerHandle | None = None
+        self._stream: asyncio.Transport | None = None
+        """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
+        self._unsent_bytes = 0
+        self._input_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._stream = stream = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
+        # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched.
+        stream.set_write_buffer_limits(high=0)
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
-            assert isinstance(transport, asyncio.Transport)
             refusal = problem(Unavailable("too many connections", code="overloaded"), request_id.fresh())
             refusal.close = True
-            transport.write(refusal.head(HttpVersion11) + refusal.body)
+            stream.write(refusal.head(HttpVersion11) + refusal.body)
             self.force_close()
             return
         self._await_headers()
@@ -62,10 +75,36 @@ class Connection(web.RequestHandler):
         elif self._header_deadline is None:
             self._await_headers()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's declaration; aiohttp's narrows it to None
+        """The client has sent all it wants. What came whole is answered; only then, or at once, the connection ends."""
+        super().eof_received()
+        bodies = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            bodies.append(self._current_request.content)
+        is_busy = bool(self._messages) or (self._request_count > 0 and self._waiter is None)
+        self._input_ended = is_busy and all(body.is_eof() for body in bodies)
+        self.request_taken()
+        return self._input_ended
+
+    def request_taken(self) -> None:
+        """A request left the queue. Behind the last one of a client that sends no more comes the end."""
+        if self._input_ended and not self._messages:
+            self._close = True
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the signature is aiohttp's
+        """As aiohttp's, which takes the timeout for each of two steps: longer than a stop may take."""
+        try:
+            async with asyncio.timeout(timeout):
+                await super().shutdown(timeout)
+        except TimeoutError:
+            if self._task_handler is not None:
+                self._task_handler.cancel()
+            self.force_close()
+            self._abort()
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._stall_deadline is None:
-            self._stall_deadline = self._loop.call_later(RESPONSE_STALL_TIMEOUT_S, self._abort)
+        self._watch_stall()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -77,6 +116,7 @@ class Connection(web.RequestHandler):
         for deadline in (self._header_deadline, self._stall_deadline):
             if deadline is not None:
                 deadline.cancel()
+        self._stream = None
         super().connection_lost(exc)
 
     def handle_error(
@@ -107,13 +147,30 @@ class Connection(web.RequestHandler):
     def _await_headers(self) -> None:
         self._header_deadline = self._loop.call_later(HEADER_TIMEOUT_S, self._headers_late)
 
+    def _watch_stall(self) -> None:
+        assert self._stream is not None
+        self._unsent_bytes = self._stream.get_write_buffer_size()
+        self._stall_deadline = self._loop.call_later(RESPONSE_STALL_TIMEOUT_S, self._check_stall)
+
+    def _check_stall(self) -> None:
+        assert self._stream is not None
+        taken_bytes = self._unsent_bytes - self._stream.get_write_buffer_size()
+        if taken_bytes < RESPONSE_STALL_TIMEOUT_S * RESPONSE_MIN_BYTES_PER_S:
+            self._abort()
+        else:
+            self._watch_stall()
+
     def _headers_late(self) -> None:
         self._header_deadline = None
         self.force_close()
 
     def _abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+        """With a reset: after a mere close the kernel would go on offering what it holds to a client that takes
+        nothing, for as long as that client likes."""
+        if self._stream is not None:
+            raw: socket.socket = self._stream.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._stream.abort()
 
 
 class HttpServer(web.Server):
@@ -130,6 +187,15 @@ class HttpServer(web.Server):
             max_field_size=HEADER_MAX_BYTES,
             max_headers=HEADERS_MAX_COUNT,
         )
+
+    def _make_request(
+        self, message: Any, payload: StreamReader, protocol: web.RequestHandler, *others: Any
+    ) -> web.BaseRequest:
+        assert isinstance(protocol, Connection)
+        protocol.request_taken()
+        if message.upgrade:  # no other protocol is spoken here, but the parser may have dropped what came behind
+            message = message._replace(should_close=True)
+        return super()._make_request(message, payload, protocol, *others)
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)

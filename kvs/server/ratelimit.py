@@ -1,8 +1,8 @@
 """Counting what each client does in a window of time that slides, in bounded memory.
 
 Two counters a client: of the running window and of the one before, the latter weighted by how much of it the sliding
-window still covers. That estimate errs only when requests within the earlier window were uneven; a client's first
-window begins with its first request and is exact.
+window still covers. That estimate errs only when requests within the earlier window were uneven, and never beyond the
+moment when the last of them has slid out. A client's first window begins with its first request and is exact.
 """
 
 import math
@@ -18,9 +18,13 @@ class Verdict(NamedTuple):
 
 
 class _Window(NamedTuple):
+    """`last_ms` is when the last one was counted, `before_last_ms` the same for the window before."""
+
     start_ms: int
     used: int
     before: int
+    last_ms: int
+    before_last_ms: int
 
 
 class SlidingWindow:
@@ -41,7 +45,7 @@ class SlidingWindow:
         weight = window.used + window.before * (1 - passed)
         allowed = weight + 1 <= self._limit
         if allowed:
-            window = window._replace(used=window.used + 1)
+            window = window._replace(used=window.used + 1, last_ms=now_ms)
             weight += 1
         if client not in self._windows and len(self._windows) >= self._tracked_max:
             del self._windows[next(iter(self._windows))]
@@ -52,20 +56,26 @@ class SlidingWindow:
 
     def _slide(self, window: _Window | None, now_ms: int) -> _Window:
         if window is None:
-            return _Window(now_ms, 0, 0)
+            return _Window(now_ms, 0, 0, now_ms, now_ms)
         gone = (now_ms - window.start_ms) // self._window_ms
+        start_ms, used, before, last_ms, before_last_ms = window
         if gone < 0:
-            return window._replace(start_ms=now_ms)
-        if gone == 0:
-            return window
-        start_ms = window.start_ms + gone * self._window_ms
-        return _Window(start_ms, 0, window.used if gone == 1 else 0)
+            start_ms = now_ms
+        elif gone > 0:
+            start_ms += gone * self._window_ms
+            used, before, before_last_ms = 0, used if gone == 1 else 0, last_ms
+        last_ms, before_last_ms = min(last_ms, now_ms), min(before_last_ms, now_ms)
+        return _Window(
+            start_ms, used, before if now_ms - before_last_ms < self._window_ms else 0, last_ms, before_last_ms
+        )
 
     def _wait_ms(self, window: _Window, now_ms: int) -> float:
         """Until one more fits, if nothing else is counted meanwhile."""
         passed_ms = now_ms - window.start_ms
         room = self._limit - 1 - window.used
         if room >= 0:  # enough of the window before slides out
-            return self._window_ms * (1 - room / window.before) - passed_ms
-        after = 1 - (self._limit - 1) / window.used  # of the next window, when this one is the one before
-        return self._window_ms * (1 + after) - passed_ms
+            wait_ms, last_ms = self._window_ms * (1 - room / window.before) - passed_ms, window.before_last_ms
+        else:
+            after = 1 - (self._limit - 1) / window.used  # of the next window, when this one is the one before
+            wait_ms, last_ms = self._window_ms * (1 + after) - passed_ms, window.last_ms
+        return min(wait_ms, last_ms + self._window_ms - now_ms)

@@ -45,7 +45,7 @@ class Response:
         self._request = request
 
     async def write_eof(self) -> None:
-        """Send everything. Raises ConnectionError when the client is gone."""
+        """Send everything and wait until the client takes it. Raises ConnectionError when the client is gone."""
         request = self._request
         assert request is not None
         head = self.head(request.version)
@@ -55,6 +55,9 @@ class Response:
         else:
             await request.writer.write(head)
             await request.writer.write(body)
+        # Without this a client that asks on and on without reading would fill the memory with small answers.
+        if request.protocol.writing_paused:
+            await request.writer.drain()
 
     def head(self, version: HttpVersion) -> bytes:
         """Status line and header fields, up to the empty line, for a client that speaks this version of HTTP."""

@@ -19,12 +19,30 @@ from kvs.server.access import Access
 from kvs.server.response import Response
 
 
-class Call(NamedTuple):
-    """What a handler gets: the request, the raw values of the template's names, and who asks."""
+class Call:
+    """What a handler gets: the request, the raw values of the template's names, and who asks.
 
-    request: web.BaseRequest
-    parameters: Mapping[str, str]
-    principal: Principal
+    `principal` can be another one behind a body: see `admit_again`.
+    """
+
+    __slots__ = ("_admit", "parameters", "principal", "request")
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        parameters: Mapping[str, str],
+        principal: Principal,
+        admit: Callable[[], Principal],
+    ) -> None:
+        self.request = request
+        self.parameters = parameters
+        self.principal = principal
+        self._admit = admit
+
+    def admit_again(self) -> None:
+        """For behind a wait for the client, which may take minutes: meanwhile a token ends, a user leaves a group.
+        Raises Unauthorized, Forbidden."""
+        self.principal = self._admit()
 
 
 Handler = Callable[[Call], Awaitable[Response]]

@@ -11,7 +11,7 @@ from kvs.cluster.runner import Runner
 from kvs.cluster.tree_building import give_up_tree, open_tree
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
-from kvs.limits import SHUTDOWN_TIMEOUT_S
+from kvs.limits import ROOT_TOKEN_LIFE_MS, SHUTDOWN_TIMEOUT_S
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
@@ -26,6 +26,7 @@ from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
 from kvs.server.security import build_security
 from kvs.storage.compression import Compressor
+from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
 from kvs.storage.state import open_state, read_progress
 from kvs.storage.store import Store
@@ -93,10 +94,12 @@ class Server:
             config.max_clock_drift,
         )
         if config.clustering_enabled:
-            node = Node(settings, read_progress(self._store), open_tree(self._store))
+            tree = open_tree(self._store)
         else:
             give_up_tree(self._store)
-            node = Node(settings, read_progress(self._store))
+            tree = None
+        has_metadata = any(self._store.scan(METADATA, after(METADATA)))
+        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata)
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         if config.clustering_enabled:
@@ -117,7 +120,9 @@ class Server:
             await self._cluster.start(identity, config.advertise_address or self.url.removeprefix("http://"))
         if security.token_key is not None and not config.other_seeds:
             # Only now: a start that fails, on a taken port for example, must not use up the only showing of the token.
-            self.first_account = await make_root(self._store, self._runner, security.token_key, unix_ms)
+            life_ms = min(ROOT_TOKEN_LIFE_MS, config.token_max_ttl)
+            key = security.token_key
+            self.first_account = await make_root(self._store, self._runner, key, unix_ms, token_life_ms=life_ms)
         self._scheduler = Scheduler(
             self._store,
             self._runner,

@@ -2,33 +2,56 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+import structlog
+
 from kvs.cluster.events import Look, Transact
+from kvs.errors import StoreCorrupt
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import after, system_key
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Reader
 
+log = structlog.get_logger()
+
 Documents = Callable[[str], bytes | None]
-"""The live document under a name, or None."""
+"""The live document under a name, or None. Raises StoreCorrupt."""
 
 
 def live_document(store: Reader, name: str, now_ms: int) -> bytes | None:
-    """The document under a name. Raises StoreCorrupt."""
+    """The document under a name. Raises StoreCorrupt that names it."""
     entry = system_key(name.encode())
-    raw = store.get(entry)
-    if raw is None:
-        return None
-    record = decode(entry, raw).record
-    return record.data if record.is_live(now_ms) else None
+    try:
+        raw = store.get(entry)
+        record = None if raw is None else decode(entry, raw).record
+    except StoreCorrupt as error:
+        raise StoreCorrupt(f"{name}: {error}") from None
+    return record.data if record is not None and record.is_live(now_ms) else None
+
+
+def all_documents(
+    store: Reader, prefix: str, start: str, now_ms: int
+) -> Iterator[tuple[str, bytes | StoreCorrupt | None]]:
+    """(name, document) in order of names from `start` on; None stands for one that is deleted or expired, the error for
+    one that is corrupt. Raises StoreCorrupt when not even the names can be read."""
+    first, stop = system_key(start.encode()), after(system_key(prefix.encode()))
+    for entry, raw in store.scan(first, stop):
+        try:
+            record = decode(entry, raw).record
+            document = record.data if record.is_live(now_ms) else None
+        except StoreCorrupt as error:
+            yield entry[1:].decode(), error
+        else:
+            yield entry[1:].decode(), document
 
 
 def live_documents(store: Reader, prefix: str, start: str, now_ms: int) -> Iterator[tuple[str, bytes | None]]:
-    """(name, document) in order of names from `start` on; None stands for one that is deleted or expired, so that the
-    reader can bound its work. Raises StoreCorrupt."""
-    first, stop = system_key(start.encode()), after(system_key(prefix.encode()))
-    for entry, raw in store.scan(first, stop):
-        record = decode(entry, raw).record
-        yield entry[1:].decode(), record.data if record.is_live(now_ms) else None
+    """As `all_documents`; None stands for corrupt ones too, so that the reader can bound its work. They are logged."""
+    for name, document in all_documents(store, prefix, start, now_ms):
+        if isinstance(document, StoreCorrupt):
+            log.error("A corrupt record is left out", key=name, error=str(document))
+            yield name, None
+        else:
+            yield name, document
 
 
 def change_documents(change: Callable[[Documents, int], Mapping[str, bytes | None]]) -> Transact:

@@ -43,6 +43,10 @@ _MOMENT = Struct(">cQ")
 _GENERATION = Struct(">I")
 
 
+METADATA = SYSTEM + b"metadata/"
+"""What the entry keys of metadata begin with."""
+
+
 def data_key(key: bytes) -> bytes:
     """The entry key of a user's key."""
     return DATA + key
@@ -65,7 +69,7 @@ def entry_of(path: str) -> bytes:
 
 def metadata_key(entry: bytes) -> bytes:
     """The entry key of the metadata of a user's key, given its entry key."""
-    return b"".join((SYSTEM, b"metadata/", entry[1:]))
+    return METADATA + entry[1:]
 
 
 def time_row(timestamp: int, counter: int, entry: bytes) -> bytes:

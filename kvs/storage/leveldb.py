@@ -57,7 +57,7 @@ class LevelDBStore:
         try:
             value: bytes | None = self._db.get(key, verify_checksums=True)
         except plyvel.CorruptionError as error:
-            raise StoreCorrupt(_one_line(error)) from error
+            raise self._damaged(error) from error
         except plyvel.Error as error:
             raise StoreError(_one_line(error)) from error
         except (RuntimeError, AttributeError):
@@ -69,7 +69,7 @@ class LevelDBStore:
             with self._db.iterator(start=start, stop=stop, reverse=backwards, verify_checksums=True) as entries:
                 yield from entries
         except plyvel.CorruptionError as error:
-            raise StoreCorrupt(_one_line(error)) from error
+            raise self._damaged(error) from error
         except plyvel.Error as error:
             raise StoreError(_one_line(error)) from error
         except (RuntimeError, AttributeError):
@@ -117,7 +117,10 @@ class LevelDBStore:
         except (plyvel.Error, OSError) as error:
             raise StoreError(self._explain(error)) from None
         try:
-            return self._open_database(paranoid=False)
+            # This makes tables of what the log holds. It must not stay open: without paranoid checks LevelDB does not
+            # verify the tables that it rewrites, and a flipped bit would get a valid checksum.
+            self._open_database(paranoid=False).close()
+            return self._open_database(paranoid=True)
         except plyvel.CorruptionError as error:
             raise StoreCorrupt(
                 f"the database in {self._directory} is damaged and cannot be opened: {_one_line(error)}"
@@ -141,6 +144,9 @@ class LevelDBStore:
         if "LOCK" in text and ("temporarily unavailable" in text or "already held" in text):
             return f"the data directory {self._directory} is in use by another process"
         return f"cannot open the database in {self._directory}: {text}"
+
+    def _damaged(self, error: Exception) -> StoreCorrupt:
+        return StoreCorrupt(f"the database in {self._directory} is damaged: {_one_line(error)}")
 
     def probe(self) -> None:
         # LevelDB turns its log into a table when it opens.
@@ -174,4 +180,6 @@ class LevelDBStore:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """LevelDB's own words; plyvel hands them on as bytes."""
+    text = error.args[0] if error.args else ""
+    return " ".join((text.decode(errors="replace") if isinstance(text, bytes) else str(error)).split())

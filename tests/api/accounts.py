@@ -78,9 +78,10 @@ class Place:
         self._ends.callback(made.close)
         return made
 
-    def restart(self) -> None:
-        """Stop the node and start it on the same folder. Callers made before ask the new one."""
+    def restart(self, **settings: object) -> None:
+        """Stop the node and start it on the same folder, with these settings changed. Only root's caller follows."""
         self.node.stop()
+        self._settings |= settings
         self.node = RunningNode(self.folder, clock=self.clock, **self._settings)
         assert self.node.first_account == {}
         self.root.ask.close()

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from argon2 import PasswordHasher
 
 from tests.api.accounts import Place, place
 from tests.api.client import Client
@@ -36,11 +38,25 @@ def key() -> str:
     return f"test{next(_numbers)}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """Those that these tests set take little time and memory."""
+    with patch("kvs.auth.passwords._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)):
+        yield
+
+
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A node with authentication on, for all tests of one file."""
     with place(tmp_path_factory.mktemp("accounts") / "data") as made:
         yield made
+
+
+@pytest.fixture
+def make_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Place]]:
+    """Starts nodes with authentication on, for one test (`settings` as of `place`)."""
+    with ExitStack() as ends:
+        yield lambda **settings: ends.enter_context(place(tmp_path_factory.mktemp("place") / "data", **settings))
 
 
 @pytest.fixture

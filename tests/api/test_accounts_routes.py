@@ -13,7 +13,7 @@ from tests.api.accounts import Place
 
 MEMBERS = {"uuid", "nickname_hash", "groups", "scopes", "created_at", "updated_at", "has_password"}
 _numbers = count(1)
-BAD_FIELDS = [
+BAD_FIELDS: list[tuple[str, object]] = [
     ("nickname", 5),
     ("nickname", None),
     ("nickname", ["a"]),

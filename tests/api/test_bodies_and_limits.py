@@ -56,6 +56,24 @@ def test_what_is_no_json_is_refused(client: Client, key: str, body: bytes) -> No
     assert metadata.status == (413 if len(body) > 16 * 1024 else 400)
 
 
+INSIDE = {
+    "ttl form": ("PUT", "/kv/{key}", b'{"data":%b,"ttl":"1h"}'),
+    "metadata": ("PUT", "/kv/{key}/metadata", b'{"group_uuid":null,"other":%b}'),
+    "bulk item": ("POST", "/kv/_bulk", b'{"op":"put","path":"{key}","data":%b}'),
+    "item of an array": ("POST", "/kv/_bulk", b'[{"op":"put","path":"{key}","data":%b}]'),
+}
+
+
+@pytest.mark.parametrize("levels", [900, 960, 1000, 1020])
+@pytest.mark.parametrize("form", INSIDE.values(), ids=INSIDE)
+def test_levels_inside_of_another_document(client: Client, key: str, form: tuple[str, str, bytes], levels: int) -> None:
+    method, target, body = form
+    body = body.replace(b"{key}", key.encode()) % (b"[" * levels + b"]" * levels)
+    reply = client.send(method, target.format(key=key), body)
+    (result,) = reply.json["results"] if reply.status == 200 and method == "POST" else [{"status": reply.status}]
+    assert result["status"] in ((200, 201) if levels == 900 else (200, 201, 400))
+
+
 def test_members_that_occur_twice_are_kept_as_they_are(client: Client, key: str) -> None:
     client.put(f"/kv/{key}", b'{"a":1,"a":2}')
     assert b'"data":{"a":1,"a":2}}' in client.get(f"/kv/{key}").body

@@ -209,5 +209,11 @@ def test_more_items_than_allowed_change_nothing(client: Client, key: str) -> Non
     assert paths(client, "_range", prefix=key) == []
 
 
+def test_many_large_items(client: Client, key: str) -> None:
+    values = [["x" * 1000] * 100 for _ in range(20)]
+    results = bulk(client, *(put(f"{key}/{number}", value) for number, value in enumerate(values)))
+    assert {result["status"] for result in results} == {201}
+
+
 def test_nothing_to_do(client: Client) -> None:
     assert client.post("/kv/_bulk", b"[]").json == {"results": []}

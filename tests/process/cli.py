@@ -45,12 +45,15 @@ class Cli:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KVS_")}
         return {**clean, "PYTHONPATH": str(ROOT), "KVS_HOME": str(self.home), **extra}
 
-    def run(self, *words: str | Path, cwd: Path | None = None, environ: Environ | None = None) -> Result:
-        """`kvs words…` to its end; no traceback may come out of it."""
+    def run(
+        self, *words: str | Path, cwd: Path | None = None, environ: Environ | None = None, given: str = ""
+    ) -> Result:
+        """`kvs words…` to its end, with `given` on standard input; no traceback may come out of it."""
         done = subprocess.run(
             [sys.executable, "-m", "kvs", *map(str, words)],
             cwd=cwd or self.folder,
             env=self.environment(environ or {}),
+            input=given,
             capture_output=True,
             text=True,
             timeout=RUN_TIMEOUT_S,

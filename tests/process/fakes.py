@@ -9,6 +9,7 @@ class Server:
     def __init__(self, config):
         self.config = config
         self.url = "http://127.0.0.1:1"
+        self.first_account = ""
     async def start(self):
         import asyncio, os
         {start}

@@ -11,6 +11,7 @@
  *   KVS_FAULT_KIND    enospc, eio: fail       torn: half of the bytes are written, the next matching call gets ENOSPC
  *                     short: half is written  exit: end the process before the call    half: after half of the bytes
  *   KVS_FAULT_LASTING 1: every matching call from KVS_FAULT_AT on fails (until the gate goes away)
+ *   KVS_FAULT_REOPEN  N: also every N-th sync of a log fails, uncounted, so that the database is opened again and again
  *   KVS_FAULT_REPORT  a line "number call path" is appended here for each call that was made to fail
  *   KVS_JOURNAL       every change under KVS_FAULT_DIR is appended here (powercut.py reads it)
  *
@@ -31,7 +32,7 @@
 #include <unistd.h>
 
 static const char *dir, *suffixes, *calls, *gate, *kind, *report;
-static long at, seen;
+static long at, seen, reopen, log_syncs;
 static int lasting, torn_pending, journal = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -48,6 +49,7 @@ __attribute__((constructor)) static void configure(void) {
     kind = setting("KVS_FAULT_KIND");
     report = setting("KVS_FAULT_REPORT");
     at = atol(setting("KVS_FAULT_AT"));
+    reopen = atol(setting("KVS_FAULT_REOPEN"));
     lasting = *setting("KVS_FAULT_LASTING") == '1';
     const char *path = setting("KVS_JOURNAL");
     if (*path)
@@ -100,12 +102,16 @@ static void tell(const char *call, const char *path) {
     }
 }
 
+static int gate_is_shut(void) { return *gate && syscall(SYS_faccessat, AT_FDCWD, gate, F_OK) != 0; }
+
 /* 0: go on. 1: fail with errno set. 2: do half of it. Does not return when the process is to end here. */
 static int struck(const char *call, const char *path) {
     const char *name = strrchr(path, '/');
-    if (!*kind || !listed(calls, call, 1) || !listed(suffixes, name ? name + 1 : path, 0))
-        return 0;
-    if (*gate && syscall(SYS_faccessat, AT_FDCWD, gate, F_OK) != 0)
+    if (reopen && !strcmp(call, "sync") && listed(".log", path, 0) && !gate_is_shut() && ++log_syncs % reopen == 0) {
+        errno = EIO;
+        return 1;
+    }
+    if (!*kind || !listed(calls, call, 1) || !listed(suffixes, name ? name + 1 : path, 0) || gate_is_shut())
         return 0;
     seen++;
     int hit = at && (seen == at || (lasting && seen > at) || torn_pending);

@@ -5,13 +5,17 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """`call` number `at` on files named like `names` fails with `kind`; see faults.c. Lasting: so do all after it."""
+    """`call` number `at` on files named like `names` fails with `kind`; see faults.c. Lasting: so do all after it.
+
+    `reopen`: every so many syncs of the log fail besides, so that calls are reached which are made at an opening only.
+    """
 
     call: str
     names: str
     kind: str
     at: int = 1
     lasting: bool = False
+    reopen: int = 0
 
     def __str__(self) -> str:
         return f"{self.call}-{self.names or 'any'}-{self.kind}-{self.at}{'-lasting' if self.lasting else ''}"
@@ -35,6 +39,7 @@ class Shim:
                 "KVS_FAULT_KIND": fault.kind,
                 "KVS_FAULT_AT": str(fault.at),
                 "KVS_FAULT_LASTING": "1" if fault.lasting else "0",
+                "KVS_FAULT_REOPEN": str(fault.reopen),
                 "KVS_FAULT_GATE": str(self._gate),
                 "KVS_FAULT_REPORT": str(self._report),
             }

@@ -14,10 +14,10 @@ from tests.process.shim import Fault, Shim
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
 RESUME_TIMEOUT_S = 20.0
+NOTICE_TIMEOUT_S = 5.0
 LOADED_ACKS = 150
 
-# Every kind of call by which LevelDB changes its folder. What happens at each start (the log becomes a table, a new
-# MANIFEST and log are made, CURRENT is replaced) is also reached at run time: by the reopening after a fault.
+# Every kind of call by which LevelDB changes its folder.
 KINDS = ("enospc", "eio", "torn", "short")
 PLACES = (
     ("write", ".log"),
@@ -28,12 +28,17 @@ PLACES = (
     ("open", ".ldb"),
     ("write", "MANIFEST"),
     ("sync", "MANIFEST"),
+    ("unlink", ""),
+)
+# What happens when a database is opened only: a new MANIFEST is made, CURRENT replaced. At run time that is the
+# reopening after another fault.
+OPENING_PLACES = (
     ("open", "MANIFEST"),
     ("write", ".dbtmp"),
     ("sync", ".dbtmp"),
     ("rename", "CURRENT"),
-    ("unlink", ""),
 )
+SYNCS_BETWEEN_REOPENINGS = 20
 QUICK = (
     Fault("write", ".log", "enospc", 40),
     Fault("write", ".log", "torn", 41),
@@ -86,17 +91,21 @@ def _while_it_lasts(daemon: Daemon, load: Load, shim: Shim) -> str:
         assert eventually(lambda: client.request("GET", "/health").status == 503, 10), "not degraded"
         health = client.request("GET", "/health").json()
         assert health["status"] == "degraded", health
-        acknowledged = load.counts()["acknowledged"]
         assert eventually(lambda: len(shim.struck()) > 2, 10), "it does not try again"
+        # By now whatever was acknowledged before the fault has been counted.
+        acknowledged, tries = load.counts()["acknowledged"], len(shim.struck())
+        assert eventually(lambda: len(shim.struck()) > tries, 10), "it gave up trying"
         assert load.counts()["acknowledged"] == acknowledged, "acknowledged while no write reached the disk"
         assert client.request("GET", "/ready").status == 503
     shim.disarm()
-    if load.counts()["unavailable"]:
+    # The fault has struck already; on a busy machine it takes a moment until a client hears of it.
+    if eventually(lambda: load.counts()["unavailable"], NOTICE_TIMEOUT_S):
         outcome = "degraded and resumed"
     assert eventually(lambda: client.request("GET", "/ready").status == 200, RESUME_TIMEOUT_S), "it never resumed"
     resumed = load.counts()
     assert eventually(lambda: load.counts()["acknowledged"] > resumed["acknowledged"] + 20, RESUME_TIMEOUT_S)
-    assert load.counts()["unread"] == 0, "a read was refused"
+    # While a reopening fails there is nothing to read from.
+    assert shim.fault.reopen or load.counts()["unread"] == 0, "a read was refused"
     client.close()
     return outcome
 
@@ -121,7 +130,7 @@ def test_a_fault_while_tables_are_written(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("place", PLACES, ids="-".join)
+@pytest.mark.parametrize("place", [*PLACES, *OPENING_PLACES], ids="-".join)
 def test_every_early_call_of_a_kind_fails_in_every_way(
     place: tuple[str, str],
     shim: Path,
@@ -133,9 +142,10 @@ def test_every_early_call_of_a_kind_fails_in_every_way(
     kinds = (*KINDS, "exit", "half") if place[0] == "write" else ("enospc", "eio", "exit")
     for kind in kinds:
         for at in (1, 2, 3, 5, 8):
-            fault = Fault(*place, kind, at)
+            fault = Fault(*place, kind, at, reopen=SYNCS_BETWEEN_REOPENINGS if place in OPENING_PLACES else 0)
             folder = tmp_path / str(fault)
-            daemon, load = make_daemon(folder), make_load(LARGE if place[1] != ".log" or place[0] == "open" else SMALL)
+            is_seldom = place in PLACES and (place[1] != ".log" or place[0] == "open")
+            daemon, load = make_daemon(folder), make_load(LARGE if is_seldom else SMALL)
             outcome = _endure(daemon, load, Shim(shim, folder / "shim", daemon.data_dir, fault), 8)
             load.close()
             outcomes[f"{kind}: {outcome}"] += 1

@@ -76,10 +76,12 @@ def _fill_up(daemon: Daemon, load: Load) -> None:
     load.run(daemon.url)
     client = daemon.client
     assert eventually(lambda: client.request("GET", "/health").status == 503, FULL_TIMEOUT_S), "it never ran full"
-    acknowledged = load.counts()["acknowledged"]
-    assert any("No space left on device" in line for line in daemon.log), daemon.log
+    assert eventually(lambda: any("No space left on device" in line for line in daemon.log), 5), daemon.log
     failed = "The store cannot be reopened yet"
     assert eventually(lambda: failed in daemon.logged("warning"), RESUME_TIMEOUT_S), "it does not try again"
+    # By now whatever was acknowledged before the disk was full has been counted.
+    acknowledged = load.counts()["acknowledged"]
+    assert eventually(lambda: daemon.logged("warning").count(failed) > 1, RESUME_TIMEOUT_S), "it gave up trying"
     load.pause()
     assert load.counts()["acknowledged"] == acknowledged, "acknowledged on a full disk"
     assert load.counts()["unavailable"] > 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.accounts import claims
 from tests.process.cli import RUN_TIMEOUT_S, Cli, mode
 
 
@@ -45,6 +46,16 @@ def test_the_printed_lines_work_and_a_second_run_finds_the_node(kvs: Cli) -> Non
     assert again.returncode == 0
     assert put in again.stdout
     assert kvs.run("stop", "run/kvs.yaml").code == 0
+
+
+def test_its_token_lives_no_longer_than_any_may(kvs: Cli) -> None:
+    path = kvs.folder / "run" / "kvs.yaml"
+    path.parent.mkdir()
+    path.write_text("clustering_enabled: false\ndata_dir: ./data\ntoken_max_ttl: 1h\n")
+    shown = quickstart(kvs, "run/kvs.yaml")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    told = claims((kvs.folder / "run" / "authorization").read_text().split()[-1])
+    assert told["exp"] - told["iat"] == 3600
 
 
 def test_it_says_in_one_line_what_is_wrong(kvs: Cli) -> None:

@@ -135,9 +135,7 @@ class Faults:
     # --- the network ---
 
     def _partition(self) -> bool:
-        self._cluster.network.groups = {
-            host.name: self._chance.randint(0, 1) for host in self._cluster.all_hosts()
-        }
+        self._cluster.network.groups = {host.name: self._chance.randint(0, 1) for host in self._cluster.all_hosts()}
         return True
 
     def _isolate(self) -> bool:

@@ -39,8 +39,8 @@ class History:
     """All clients of all nodes."""
 
     def __init__(self, world: World, early_ms: int, ahead_max_ms: int) -> None:
-        """A node's clock may be `early_ms` ahead when it finds that a record has expired. `ahead_max_ms`: a version that
-        is further ahead of a clock does not move it."""
+        """A node's clock may be `early_ms` ahead when it finds that a record has expired. `ahead_max_ms`: a version
+        that is further ahead of a clock does not move it."""
         self._world = world
         self.ahead_max_ms = ahead_max_ms
         self._early_ms = early_ms

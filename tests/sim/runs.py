@@ -1,12 +1,12 @@
 """One run: faults and clients, then peace, then everything that was promised is checked.
 
-    start     all hosts come up within a moment
-    chaos     clients and faults; what must always hold is checked at every commit, answer and now and then
-    calm      where tombstones are collected: everything is mended, all become equal, tombstones leave; chaos again
-    heal      faults end, clients rest; all live nodes must become equal within SETTLE_MS
-    expiry    what lives for seconds dies; all must be equal again
-    collect   where tombstones are collected: they leave, and what they deleted stays away
-    idle      nobody sends anybody a record
+start     all hosts come up within a moment
+chaos     clients and faults; what must always hold is checked at every commit, answer and now and then
+calm      where tombstones are collected: everything is mended, all become equal, tombstones leave; chaos again
+heal      faults end, clients rest; all live nodes must become equal within SETTLE_MS
+expiry    what lives for seconds dies; all must be equal again
+collect   where tombstones are collected: they leave, and what they deleted stays away
+idle      nobody sends anybody a record
 """
 
 from collections import Counter

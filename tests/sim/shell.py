@@ -1,17 +1,17 @@
 """Joins the cores of the cluster to a node in virtual time: what kvs/server/cluster.py does.
 
-    membership   who lives            Call → the network, Save → the writer, MemberUp and MemberDown → replica
-    replica      who holds what       PeerCall → the network, Submit, SaveFloor, Filled and SetAside → the writer
+membership   who lives            Call → the network, Save → the writer, MemberUp and MemberDown → replica
+replica      who holds what       PeerCall → the network, Submit, SaveFloor, Filled and SetAside → the writer
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from kvs.cluster import exchange, membership_events, messages, replica
+from kvs.cluster import exchange, membership_events, messages, replica, sync
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
 from kvs.cluster.comparisons import Pace
-from kvs.cluster.events import Change, Discard, Remember
+from kvs.cluster.events import Change, Discard, Merge, Remember
 from kvs.cluster.exchange import (
     DiffAnswer,
     DiffRequest,
@@ -112,7 +112,7 @@ class Shell:
     def answer_members(self, question: Question, back: Back) -> None:
         """What a peer is answered about members."""
         try:
-            request = messages.decode(question.kind, question.body)
+            request: messages.Request = messages.decode(question.kind, question.body)
         except KvsError as error:
             back(Refusal(error.code, error.detail))
             return
@@ -250,7 +250,7 @@ class Shell:
             match result:
                 case Answer(body):
                     try:
-                        answer = exchange.decode(body, _ANSWERS[type(call.request)])
+                        answer: sync.Answer | RecentAnswer = exchange.decode(body, _ANSWERS[type(call.request)])
                         if not isinstance(answer, DiffAnswer | ReplicateAnswer):
                             counts["moved"] += len(answer.records)
                         event = replica.Answered(call.call, answer)
@@ -265,7 +265,7 @@ class Shell:
         timeout_ms = round(1000 * (PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S))
         self._parts.ask(address, type(call.request), exchange.encode(call.request), timeout_ms, ended)
 
-    def _submit(self, ticket: int, commands: Sequence[replica.Merge]) -> None:
+    def _submit(self, ticket: int, commands: Sequence[Merge]) -> None:
         def submitted(outcomes: Outcomes) -> None:
             if isinstance(outcomes, KvsError):
                 self._replicate(replica.Failed(ticket, outcomes.detail))

@@ -21,5 +21,6 @@ def tuned(limits: Limits) -> Iterator[None]:
     ]
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(patch.multiple(module, **{n: limits[n] for n in limits if n in vars(module)}))
+            for name in limits.keys() & vars(module).keys():
+                stack.enter_context(patch.object(module, name, limits[name]))
         yield

@@ -1,9 +1,9 @@
 """The one writer of a node in virtual time: what kvs/cluster/runner.py does.
 
-    submitted   waits for the group before it
-    planned     on its way to the disk, for `write_ms`; a crash now keeps it or loses it
-    landed      readers see it; the node does not know yet, for `notice_ms`, as the thread that wrote must be heard
-    committed   what follows: pushes, then answers
+submitted   waits for the group before it
+planned     on its way to the disk, for `write_ms`; a crash now keeps it or loses it
+landed      readers see it; the node does not know yet, for `notice_ms`, as the thread that wrote must be heard
+committed   what follows: pushes, then answers
 """
 
 from collections import deque
@@ -25,7 +25,9 @@ Then = Callable[[Outcomes], None]
 
 
 class Writer:
-    def __init__(self, loop: EventLoop, disk: Disk, node: Node, clock: HostClock, pace: DiskPace, chance: Random) -> None:
+    def __init__(
+        self, loop: EventLoop, disk: Disk, node: Node, clock: HostClock, pace: DiskPace, chance: Random
+    ) -> None:
         self._loop = loop
         self._disk = disk
         self._node = node

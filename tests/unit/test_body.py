@@ -1,22 +1,83 @@
-"""Reading bodies: what the tests of the API cannot bring about at a known moment."""
+"""Who sends a body is asked again when it took its time, and only then."""
 
 import asyncio
 from unittest.mock import Mock
 
 import pytest
-from aiohttp import StreamReader
-from multidict import CIMultiDict
+from aiohttp import StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
-from kvs.errors import BadRequest
+from kvs.auth.principal import ANONYMOUS, Principal
+from kvs.errors import Forbidden, TooLarge, Unauthorized
 from kvs.server.body import read_body
+from kvs.server.router import Call
+
+LATER = Principal(user="later")
 
 
-async def test_a_client_that_is_gone_before_its_body_is_no_failure_of_the_node() -> None:
-    content = StreamReader(Mock(), 65_536, loop=asyncio.get_running_loop())
-    content.feed_data(b"half")
-    request = Mock(headers=CIMultiDict({"Content-Length": "10"}), content=content)
-    reading = asyncio.create_task(read_body(request, 100))
-    asyncio.get_running_loop().call_soon(content.set_exception, ConnectionResetError("Connection lost"))
-    with pytest.raises(BadRequest) as caught:
+class Gate:
+    """Answers with `LATER`, or raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.refusal: Exception | None = None
+
+    def __call__(self) -> Principal:
+        self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return LATER
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+def sent(gate: Gate) -> tuple[Call, StreamReader]:
+    loop = asyncio.get_running_loop()
+    protocol = BaseProtocol(loop)
+    protocol.connection_made(Mock(spec=asyncio.Transport))
+    content = StreamReader(protocol, 2**16, loop=loop)
+    request: web.BaseRequest = make_mocked_request("PUT", "/kv/a", payload=content, writer=Mock())
+    return Call(request, {}, ANONYMOUS, gate), content
+
+
+async def test_a_body_that_is_there_is_read_for_whoever_was_let_in(gate: Gate) -> None:
+    call, content = sent(gate)
+    content.feed_data(b"12")
+    content.feed_eof()
+    assert await read_body(call, 2) == b"12"
+    assert (gate.asked, call.principal) == (0, ANONYMOUS)
+
+
+async def test_behind_a_body_that_came_later_stands_who_it_is_now(gate: Gate) -> None:
+    call, content = sent(gate)
+    content.feed_data(b"1")
+    reading = asyncio.create_task(read_body(call, 2))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    content.feed_data(b"2")
+    content.feed_eof()
+    assert await reading == b"12"
+    assert (gate.asked, call.principal) == (1, LATER)
+
+
+@pytest.mark.parametrize("refusal", [Unauthorized(), Forbidden()])
+async def test_a_body_of_somebody_who_is_turned_away_by_now_is_not_taken(gate: Gate, refusal: Exception) -> None:
+    call, content = sent(gate)
+    gate.refusal = refusal
+    reading = asyncio.create_task(read_body(call, 2))
+    await asyncio.sleep(0)
+    content.feed_eof()
+    with pytest.raises(type(refusal)):
         await reading
-    assert caught.value.code == "malformed_body"
+
+
+async def test_what_is_wrong_with_a_body_needs_no_second_question(gate: Gate) -> None:
+    call, content = sent(gate)
+    content.feed_data(b"123")
+    with pytest.raises(TooLarge):
+        await read_body(call, 2)
+    assert gate.asked == 0

@@ -49,11 +49,10 @@ def test_a_peer_that_never_answers_keeps_no_other_from_its_turn() -> None:
         at.up(peer, 0)
     asked = []
     for now_ms in range(0, 20_000, 100):
-        peer = at.next(now_ms)
-        if peer is not None:
-            asked.append(peer)
-        if peer == "dead":
+        asked_now = at.next(now_ms)
+        asked.append(asked_now)
+        if asked_now == "dead":
             at.failed(now_ms)
-        elif peer is not None:
+        elif asked_now is not None:
             at.done(now_ms, behind=False)
     assert asked.count("b") > 5

@@ -10,6 +10,7 @@ from kvs.cluster.events import (
     Outcome,
     Put,
     Reply,
+    Report,
     Restore,
     Submission,
     Sweep,
@@ -19,7 +20,7 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
-from kvs.errors import Conflict, CorruptRecord, Forbidden, NotFound, PreconditionFailed
+from kvs.errors import Conflict, CorruptRecord, Forbidden, NotFound, PreconditionFailed, StoreCorrupt
 from kvs.limits import EXPIRY_GRACE_MS
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, expiry_row, metadata_key
@@ -171,7 +172,7 @@ def test_a_transaction_sees_what_is_there_and_writes_all_or_nothing(node: LoneNo
     def count(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
         old = look(b"sa")
         if old is not None and len(old.data) == 2:
-            raise Conflict("enough")
+            raise Conflict("enough", code="enough")
         return {b"sa": (old.data if old else b"") + b"1", b"sb": b"%d" % now_ms}
 
     def remove(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
@@ -335,3 +336,51 @@ def test_a_transaction_does_not_build_on_a_corrupt_record(node: LoneNode) -> Non
     change = Transact(uuid=new_uuid(), decide=lambda look, now_ms: {b"sa": b"1"} if look(KEY) else {})
     assert isinstance(node.do(NOW, change)[0], CorruptRecord)
     assert node.live(b"sa", NOW) is None
+
+
+def test_a_transaction_may_remove_or_replace_a_corrupt_record(node: LoneNode) -> None:
+    for value, left in ((None, None), (b"new", b"new")):
+        node.do(NOW, put(b"1"))
+        corrupt(node)
+        group = node.node.plan_group(
+            [Submission(1, (Transact(uuid=new_uuid(), decide=lambda *_, v=value: {KEY: v}),), 0)], node.store, NOW
+        )
+        node.store.commit(group.batch)
+        live = node.live(KEY, NOW)
+        assert (None if live is None else live.data) == left
+        reports = [effect for effect in group.effects if isinstance(effect, Report)]
+        assert reports == [Report("Corrupt record replaced", {"entry": KEY})]
+
+
+def test_a_transaction_tells_of_the_corrupt_records_that_it_met(node: LoneNode) -> None:
+    def go_on_without(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
+        with pytest.raises(StoreCorrupt, match="site/a"):
+            look(KEY)
+        return {b"sa": b"1"}
+
+    def stop_at(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
+        look(KEY)
+        return {b"sb": b"1"}
+
+    node.do(NOW, put(b"1"))
+    corrupt(node)
+    for decide in (go_on_without, stop_at):
+        group = node.node.plan_group([Submission(1, (Transact(uuid=new_uuid(), decide=decide),), 0)], node.store, NOW)
+        node.store.commit(group.batch)
+        (report,) = (effect for effect in group.effects if isinstance(effect, Report))
+        assert report.event == "Corrupt record found"
+        assert "site/a" in str(report.fields)
+    assert [node.live(entry, NOW) is not None for entry in (b"sa", b"sb")] == [True, False]
+
+
+def test_metadata_are_looked_for_from_the_first_on() -> None:
+    """Within the very group that brings them, too."""
+    lone = LoneNode()
+    lone.node.has_metadata = False
+    seen: list[bytes | None] = []
+    guarded = Put(entry=KEY, uuid=new_uuid(), codec=RAW, payload=b"1", guard=lambda _, document: seen.append(document))
+    lone.do(NOW, guarded)
+    metadata = Transact(uuid=new_uuid(), decide=lambda *_: {metadata_key(KEY): b"{}"})
+    lone.do(NOW, metadata, guarded)
+    assert seen == [None, b"{}"]
+    assert lone.node.has_metadata

@@ -1,19 +1,23 @@
 """What the account routes share: carrying out a change, and pages of documents."""
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from uuid import UUID
 
 import orjson
+import structlog
 
 from kvs.auth.accounts import Changes
-from kvs.cluster.events import Command, Transacted, Written
-from kvs.errors import BadRequest, KvsError, NotFound
+from kvs.cluster.events import UNCONDITIONAL, Command, Condition, Transacted, Written
+from kvs.errors import BadRequest, KvsError, NotFound, StoreCorrupt
 from kvs.limits import NAME_MAX_BYTES, PAGE_DEFAULT_ENTRIES, PAGE_MAX_ENTRIES, PAGE_MAX_SCANNED
 from kvs.server import parse
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.system import Documents, change_documents, live_document, live_documents
+
+log = structlog.get_logger()
 
 
 async def carry_out(
@@ -30,10 +34,54 @@ async def carry_out(
     return first.values
 
 
+def tag_of(document: bytes) -> str:
+    """The entity tag of a document: of its content, so that who put everything back has changed nothing."""
+    return sha256(document).hexdigest()[:32]
+
+
+def under(condition: Condition, name: str, change: Callable[[Documents, int], Changes]) -> Callable[..., Changes]:
+    """The change, refused unless the condition holds for the document `name` when the change is decided. One that is
+    absent is left to the change."""
+
+    def checked(look: Documents, now_ms: int) -> Changes:
+        if condition is not UNCONDITIONAL:
+            document = look(name)
+            if document is not None:
+                condition.check(tag_of(document))
+        return change(look, now_ms)
+
+    return checked
+
+
 def documents(context: Context) -> Documents:
     """The documents as they are now."""
     now_ms = context.now_ms()
     return lambda name: live_document(context.store, name, now_ms)
+
+
+def readable_documents(context: Context) -> Documents:
+    """As `documents`, without those that are corrupt, which are logged."""
+    look = documents(context)
+
+    def found(name: str) -> bytes | None:
+        try:
+            return look(name)
+        except StoreCorrupt as error:
+            log.error("A corrupt record is left out", key=name, error=str(error))
+            return None
+
+    return found
+
+
+def listed_by(context: Context, name: str, prefix: str, listed: Callable[[bytes], Sequence[str]]) -> tuple[str, ...]:
+    """Which accounts under `prefix` list the account `name`, if its own record is corrupt; else none, as that tells."""
+    try:
+        documents(context)(name)
+    except StoreCorrupt:
+        uuid = name.rpartition("/")[2]
+        found = live_documents(context.store, prefix, prefix, context.now_ms())
+        return tuple(other.removeprefix(prefix) for other, raw in found if raw is not None and uuid in listed(raw))
+    return ()
 
 
 def page(
@@ -56,6 +104,14 @@ def page(
             shown.append(document)
     next_cursor = None if next_start is None else context.cursors.encode(next_start.encode())
     return Response(200, orjson.dumps({name: shown, "next_cursor": next_cursor}))
+
+
+def account(context: Context, name: str, show: Callable[[bytes], Mapping[str, object]]) -> Response:
+    """One account as it is now, with its entity tag. Raises NotFound."""
+    document = documents(context)(name)
+    if document is None:
+        raise NotFound(f"there is no such {name.partition('/')[0]}")
+    return Response(200, orjson.dumps(show(document)), fields=b'ETag: "%b"\r\n' % tag_of(document).encode())
 
 
 def json_response(status: int, document: object, *, location: str = "") -> Response:

@@ -7,20 +7,31 @@ import msgspec
 
 from kvs.auth.accounts import (
     GROUPS,
+    USERS,
     Group,
     create_group,
     decode_group,
+    decode_user,
     delete_group,
     find_by_groupname,
-    find_group,
     name_hash,
     update_group,
 )
-from kvs.errors import NotFound
 from kvs.limits import ACCOUNT_BODY_MAX_BYTES
 from kvs.server import parse
 from kvs.server.body import read_fields
-from kvs.server.handlers.accounts import carry_out, check_name, documents, json_response, page, unique, uuid_parameter
+from kvs.server.handlers.accounts import (
+    account,
+    carry_out,
+    check_name,
+    documents,
+    json_response,
+    listed_by,
+    page,
+    under,
+    unique,
+    uuid_parameter,
+)
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
@@ -45,7 +56,7 @@ class Groups:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _NewGroup, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, _NewGroup, ACCOUNT_BODY_MAX_BYTES)
         groupname_hash = name_hash(check_name(given.groupname, "groupname"))
         uuid, members = str(uuid4()), unique(given.members)
 
@@ -67,31 +78,37 @@ class Groups:
         return json_response(200, {"groups": [] if group is None else [_shown(group)], "next_cursor": None})
 
     async def get(self, call: Call) -> Response:
-        return json_response(200, self._existing(uuid_parameter(call)))
+        return self._account(uuid_parameter(call))
 
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
-        uuid = uuid_parameter(call)
-        given = await read_fields(call.request, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        uuid, condition = uuid_parameter(call), parse.condition(call.request)
+        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
         fields: dict[str, object] = {}
         if isinstance(given.groupname, str):
             fields["groupname_hash"] = name_hash(check_name(given.groupname, "groupname"))
         if isinstance(given.members, list):
             fields["members"] = unique(given.members)
-        await carry_out(self._context, lambda look, now_ms: update_group(look, uuid, now_ms, **fields))
-        return json_response(200, self._existing(uuid))
+
+        def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
+            return update_group(look, uuid, now_ms, **fields)
+
+        await carry_out(self._context, under(condition, GROUPS + uuid, change))
+        return self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
-        uuid = uuid_parameter(call)
-        await carry_out(self._context, lambda look, now_ms: delete_group(look, uuid, now_ms))
+        uuid, condition = uuid_parameter(call), parse.condition(call.request)
+        members = listed_by(self._context, GROUPS + uuid, USERS, lambda raw: decode_user(raw).groups)
+
+        def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
+            return delete_group(look, uuid, now_ms, listed_by=members)
+
+        await carry_out(self._context, under(condition, GROUPS + uuid, change))
         return Response(204)
 
-    def _existing(self, uuid: str) -> Mapping[str, object]:
-        group = find_group(documents(self._context), uuid)
-        if group is None:
-            raise NotFound("there is no such group")
-        return _shown(group)
+    def _account(self, uuid: str) -> Response:
+        return account(self._context, GROUPS + uuid, lambda raw: _shown(decode_group(raw)))
 
 
 def _shown(group: Group) -> Mapping[str, object]:

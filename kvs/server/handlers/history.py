@@ -6,7 +6,7 @@ from kvs.auth.permissions import Action, permits
 from kvs.cluster.events import Restore
 from kvs.errors import BadRequest, Forbidden, NotFound
 from kvs.server import parse
-from kvs.server.authorisation import is_revision_readable, read_metadata, write_guard
+from kvs.server.authorisation import is_revision_readable, read_metadata, tombstone_guard, write_guard
 from kvs.server.handlers.context import Context
 from kvs.server.render import revision_json, version_fields, version_json
 from kvs.server.response import Response
@@ -48,6 +48,7 @@ class History:
             owner=call.principal.user,
             condition=parse.condition(call.request),
             guard=write_guard(call.principal),
+            delete_guard=tombstone_guard(call.principal),
             readable=partial(is_revision_readable, call.principal),
         )
         record, _ = await self._context.runner.write(command)

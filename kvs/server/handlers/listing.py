@@ -59,7 +59,7 @@ class Listing:
             stop = min(stop, _text(query, "end_key") + b"\0")
         page = _Page(b"pairs", limit)
         for key, record in self._scan(start, stop, call.principal):
-            if page.is_full():
+            if page.ends_before(record):
                 page.next_start = key
                 break
             page.scanned += 1
@@ -87,10 +87,13 @@ class Listing:
     def _scan(self, start: bytes, stop: bytes, principal: Principal) -> Iterator[_Seen]:
         """Stored entries of users' keys in start <= key < stop."""
         store, now_ms = self._context.store, self._context.now_ms()
+        has_metadata = self._context.runner.has_metadata
         for entry, raw in store.scan(DATA + start, min(DATA + stop, after(DATA))):
             try:
                 record = decode(entry, raw).record
-                shown = record.is_live(now_ms) and may_read(store, principal, entry, record, now_ms)
+                shown = record.is_live(now_ms) and may_read(
+                    store, principal, entry, record, now_ms, has_metadata=has_metadata
+                )
             except StoreCorrupt as error:
                 log.error(
                     "A corrupt record is left out of a page", key=entry[1:].decode(errors="replace"), error=str(error)
@@ -111,8 +114,12 @@ class _Page:
         self.scanned = 0
         self.next_start: bytes | None = None
 
-    def is_full(self) -> bool:
-        return len(self._items) >= self._limit or self._size_bytes >= PAGE_MAX_BYTES or self.scanned >= PAGE_MAX_SCANNED
+    def ends_before(self, record: Record | None) -> bool:
+        """Whether the next page begins with this entry. A full page first looks for something more to show: its cursor
+        must not tell of keys that the reader may not read."""
+        if self.scanned >= PAGE_MAX_SCANNED:
+            return True
+        return record is not None and (len(self._items) >= self._limit or self._size_bytes >= PAGE_MAX_BYTES)
 
     def add(self, item: bytes) -> None:
         self._items.append(item)
@@ -128,7 +135,7 @@ def _list_run(page: "_Page", seen: Iterator[_Seen], prefix_length: int, delimite
     """Add entries until a folder was added: the scan goes on behind it, at the key returned. None when the page is
     done."""
     for key, record in seen:
-        if page.is_full():
+        if page.ends_before(record):
             page.next_start = key
             return None
         page.scanned += 1

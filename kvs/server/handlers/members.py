@@ -57,7 +57,7 @@ class Members:
 
 
 async def _body(call: Call, kind: type[messages.Request]) -> bytes:
-    return await read_body(call.request, messages.ROUTES[kind].body_max_bytes)
+    return await read_body(call, messages.ROUTES[kind].body_max_bytes)
 
 
 def _read_order(body: bytes) -> _Order:

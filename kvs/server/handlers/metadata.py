@@ -55,7 +55,7 @@ class MetadataRoutes:
     async def put(self, call: Call) -> Response:
         self._context.check_writable()
         entry = data_key(parse.parse_key(call.parameters["key"]))
-        named = msgspec.to_builtins(await read_fields(call.request, _Changes, METADATA_MAX_BYTES))
+        named = msgspec.to_builtins(await read_fields(call, _Changes, METADATA_MAX_BYTES))
         if not 0 <= named.get("permissions", 0) <= PERMISSIONS_MAX:
             raise BadRequest("permissions is a number of 12 bits, 0 to 4095", field="permissions")
         trusted = scopes.USERS_UPDATE in call.principal.scopes

@@ -45,5 +45,5 @@ class NodeStatus:
 
 
 def _json(status: int, document: object) -> Response:
-    fields = b"Cache-Control: no-store\r\n" + (b"Retry-After: 1\r\n" if status == 503 else b"")
+    fields = b"Retry-After: 1\r\n" if status == 503 else b""
     return Response(status, orjson.dumps(document), fields=fields)

@@ -220,7 +220,7 @@ def _merges(records: list[tuple[bytes, bytes]], source: str) -> list[Merge | Non
 
 async def _body(call: Call) -> tuple[bytes, bool]:
     """The body, and whether it is binary."""
-    body = await read_body(call.request, PEER_BODY_MAX_BYTES)
+    body = await read_body(call, PEER_BODY_MAX_BYTES)
     is_binary = call.request.headers.get(hdrs.CONTENT_TYPE, "").startswith(MSGPACK)
     return (unpack(body) if is_binary else body), is_binary
 

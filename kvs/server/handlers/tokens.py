@@ -12,7 +12,7 @@ from aiohttp import web
 from kvs.auth.accounts import User, find_by_nickname, find_user, name_hash
 from kvs.auth.tokens import TOKEN_ID_CHARS, TOKENS, SigningKey, StoredToken, decode_token
 from kvs.durations import parse_duration
-from kvs.errors import BadRequest, NotFound, TooManyRequests, Unauthorized
+from kvs.errors import BadRequest, NotFound, StoreCorrupt, TooManyRequests, Unauthorized
 from kvs.limits import (
     ACCOUNT_BODY_MAX_BYTES,
     LOGIN_PER_ACCOUNT_MAX,
@@ -24,13 +24,13 @@ from kvs.limits import (
 )
 from kvs.server import parse
 from kvs.server.body import read_fields
-from kvs.server.handlers.accounts import documents, json_response, page
+from kvs.server.handlers.accounts import documents, json_response, page, readable_documents
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.users import check_scopes
 from kvs.server.ratelimit import SlidingWindow
 from kvs.server.response import Response
 from kvs.server.router import Call
-from kvs.server.system import live_documents
+from kvs.server.system import all_documents
 from kvs.server.token_maker import MadeToken, make_token, store_token
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class Tokens:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _NewToken, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, _NewToken, ACCOUNT_BODY_MAX_BYTES)
         scopes = check_scopes(given.scopes, call.principal)
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:
@@ -71,11 +71,14 @@ class Tokens:
 
     async def list(self, call: Call) -> Response:
         """Those that are good, or with `user_uuid` those of one user."""
-        user_uuid = parse.query(call.request).get("user_uuid")
+        user_uuid = _user_uuid(parse.query(call.request))
+        look = readable_documents(self._context)
 
         def show(raw: bytes) -> Mapping[str, object] | None:
             stored = decode_token(raw)
             if stored.revoked_at is not None or user_uuid not in (None, stored.user_uuid):
+                return None
+            if find_user(look, stored.user_uuid) is None:
                 return None
             document = msgspec.structs.asdict(stored)
             del document["revoked_at"]
@@ -93,7 +96,7 @@ class Tokens:
 
     async def login(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _Login, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, _Login, ACCOUNT_BODY_MAX_BYTES)
         self._limit_attempts(call.request, given.nickname)
         user = find_by_nickname(documents(self._context), given.nickname)
         # Asked also for a user who does not exist, so that the answer takes as long.
@@ -119,12 +122,19 @@ class Tokens:
     def _find(self, token_id: str) -> tuple[str, StoredToken]:
         """The hash and the record of a token that is not revoked. Raises NotFound."""
         if _TOKEN_ID.fullmatch(token_id):
-            prefix = TOKENS + token_id
-            for name, raw in live_documents(self._context.store, prefix, prefix, self._context.now_ms()):
-                stored = None if raw is None else decode_token(raw)
-                if stored is not None and stored.revoked_at is None:
+            prefix, now_ms = TOKENS + token_id, self._context.now_ms()
+            for name, raw in all_documents(self._context.store, prefix, prefix, now_ms):
+                if raw is None:
+                    continue
+                stored = self._lost(token_id, now_ms) if isinstance(raw, StoreCorrupt) else decode_token(raw)
+                if stored.revoked_at is None:
                     return name.removeprefix(TOKENS), stored
         raise NotFound("there is no such token")
+
+    def _lost(self, token_id: str, now_ms: int) -> StoredToken:
+        """In the place of a record that is corrupt: of nobody, for as long as any token lives."""
+        ends_ms = now_ms + self._context.config.token_max_ttl
+        return StoredToken(token_id=token_id, user_uuid="", scopes=(), created_at=now_ms, expires_at=ends_ms)
 
     def _life_ms(self, expires_in: int | str | None) -> int:
         most_ms = self._context.config.token_max_ttl
@@ -143,12 +153,23 @@ class Tokens:
         """Raises TooManyRequests."""
         now_ms = self._context.now_ms()
         verdicts = (
-            self._addresses.hit(_network(request.remote or ""), now_ms),
-            self._accounts.hit(name_hash(nickname), now_ms),
+            (self._addresses.hit(_network(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
+            (self._accounts.hit(name_hash(nickname), now_ms), LOGIN_PER_ACCOUNT_MAX),
         )
-        if not all(verdict.allowed for verdict in verdicts):
-            wait_s = max(verdict.retry_after_s for verdict in verdicts)
-            raise TooManyRequests("too many attempts to log in", retry_after_s=wait_s)
+        refused = [(verdict.retry_after_s, limit) for verdict, limit in verdicts if not verdict.allowed]
+        if refused:
+            wait_s, limit = max(refused)
+            raise TooManyRequests(
+                "too many attempts to log in", limit=limit, window_s=LOGIN_WINDOW_S, retry_after_s=wait_s
+            )
+
+
+def _user_uuid(query: Mapping[str, str]) -> str | None:
+    """The parameter in its usual form. Raises BadRequest."""
+    try:
+        return str(UUID(query["user_uuid"])) if "user_uuid" in query else None
+    except ValueError:
+        raise BadRequest("user_uuid is a uuid", field="user_uuid") from None
 
 
 def _answer(made: MadeToken) -> dict[str, object]:

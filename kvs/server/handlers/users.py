@@ -6,9 +6,11 @@ from uuid import UUID, uuid4
 import msgspec
 
 from kvs.auth.accounts import (
+    GROUPS,
     USERS,
     User,
     create_user,
+    decode_group,
     decode_user,
     delete_user,
     find_by_nickname,
@@ -18,11 +20,22 @@ from kvs.auth.accounts import (
 )
 from kvs.auth.principal import Principal
 from kvs.auth.scopes import ALL, DATA
-from kvs.errors import BadRequest, Forbidden, NotFound
+from kvs.errors import BadRequest, Forbidden
 from kvs.limits import ACCOUNT_BODY_MAX_BYTES, PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS
 from kvs.server import parse
 from kvs.server.body import read_fields
-from kvs.server.handlers.accounts import carry_out, check_name, documents, json_response, page, unique, uuid_parameter
+from kvs.server.handlers.accounts import (
+    account,
+    carry_out,
+    check_name,
+    documents,
+    json_response,
+    listed_by,
+    page,
+    under,
+    unique,
+    uuid_parameter,
+)
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
@@ -51,8 +64,9 @@ class Users:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call.request, _NewUser, ACCOUNT_BODY_MAX_BYTES)
-        scopes = check_scopes(given.scopes, call.principal) if given.scopes is not None else DATA
+        given = await read_fields(call, _NewUser, ACCOUNT_BODY_MAX_BYTES)
+        wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
+        scopes = check_scopes(wanted, call.principal)
         nickname_hash = name_hash(check_name(given.nickname, "nickname"))
         password_hash = await self._hash(given.password)
         uuid, groups = str(uuid4()), unique(given.groups)
@@ -81,15 +95,13 @@ class Users:
         return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
 
     async def get(self, call: Call) -> Response:
-        user = find_user(documents(self._context), uuid_parameter(call))
-        if user is None:
-            raise NotFound("there is no such user")
-        return json_response(200, _shown(user))
+        return self._account(uuid_parameter(call))
 
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
-        uuid, principal = uuid_parameter(call), call.principal
-        given = await read_fields(call.request, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        uuid, condition = uuid_parameter(call), parse.condition(call.request)
+        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        principal = call.principal
         fields: dict[str, object] = {}
         if isinstance(given.nickname, str):
             fields["nickname_hash"] = name_hash(check_name(given.nickname, "nickname"))
@@ -107,17 +119,22 @@ class Users:
                 raise Forbidden("this user's login gives scopes that your token lacks", code="scope_exceeded")
             return update_user(look, uuid, now_ms, **fields)
 
-        await carry_out(self._context, change)
-        user = find_user(documents(self._context), uuid)
-        if user is None:
-            raise NotFound("there is no such user")
-        return json_response(200, _shown(user))
+        await carry_out(self._context, under(condition, USERS + uuid, change))
+        return self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
-        uuid = uuid_parameter(call)
-        await carry_out(self._context, lambda look, now_ms: delete_user(look, uuid, now_ms))
+        uuid, condition = uuid_parameter(call), parse.condition(call.request)
+        groups = listed_by(self._context, USERS + uuid, GROUPS, lambda raw: decode_group(raw).members)
+
+        def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
+            return delete_user(look, uuid, now_ms, listed_by=groups)
+
+        await carry_out(self._context, under(condition, USERS + uuid, change))
         return Response(204)
+
+    def _account(self, uuid: str) -> Response:
+        return account(self._context, USERS + uuid, lambda raw: _shown(decode_user(raw)))
 
     async def _hash(self, password: str | msgspec.UnsetType | None) -> str | None:
         if not isinstance(password, str):

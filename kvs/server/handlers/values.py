@@ -10,7 +10,7 @@ from kvs.errors import BadRequest, Forbidden, NotFound
 from kvs.limits import CONTENT_TYPE_MAX_BYTES, COPIES_TIMEOUT_MAX_MS, COPIES_TIMEOUT_MS
 from kvs.server import parse
 from kvs.server.authorisation import delete_guard, may_read
-from kvs.server.body import parse_json, read_body
+from kvs.server.body import parse_json, read_body, take_apart
 from kvs.server.handlers.context import Context
 from kvs.server.render import value_json, version_fields, version_json
 from kvs.server.response import Response
@@ -45,7 +45,7 @@ class Values:
         record = None if raw is None else decode(entry, raw).record
         if record is not None and not record.is_live(now_ms):
             record = None
-        if not may_read(context.store, call.principal, entry, record, now_ms):
+        if not may_read(context.store, call.principal, entry, record, now_ms, has_metadata=context.runner.has_metadata):
             raise Forbidden
         if record is None:
             raise NotFound("there is no value under this key")
@@ -68,13 +68,13 @@ class Values:
         ttl_ms = parse.ttl_ms(query["ttl"]) if "ttl" in query else None
         content_type = stored_type(request.headers.get(hdrs.CONTENT_TYPE, ""))
         if content_type == JSON:
-            data = await read_body(request, context.config.max_json_size)
+            data = await read_body(call, context.config.max_json_size)
             data, form_ttl_ms = unwrap_ttl(data)
             if form_ttl_ms is not None and ttl_ms is not None:
                 raise BadRequest("ttl is given in the query and in the body", field="ttl")
             ttl_ms = form_ttl_ms if form_ttl_ms is not None else ttl_ms
         else:
-            data = await read_body(request, context.config.max_blob_size)
+            data = await read_body(call, context.config.max_blob_size)
         if ttl_ms is None:
             ttl_ms = context.config.default_ttl
         nodes, timeout_ms = self._wanted_copies(query) if "w" in query else (1, 0)
@@ -116,7 +116,7 @@ def unwrap_ttl(data: bytes) -> tuple[bytes, int | None]:
     if not (isinstance(document, dict) and len(document) == 2 and "data" in document and "ttl" in document):
         return data, None
     try:
-        form = _ttl_form.decode(data)
+        form = take_apart(_ttl_form, data)
     except msgspec.ValidationError:
         raise BadRequest('ttl is a duration in quotes, such as "1h30m"', field="ttl") from None
     return bytes(form.data), parse.ttl_ms(form.ttl)

@@ -1,0 +1,115 @@
+"""A stopped node's data, and where to turn a bit in them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from tests.process.daemon import Daemon
+
+KINDS = (".log", ".ldb", "MANIFEST", "CURRENT")
+"""How the names of LevelDB's files begin or end."""
+_KEYS, _WRITES_A_START, _STARTS = 400, 250, 3
+_BLOCK_BYTES = 32 * 1024
+_HEADER_BYTES = 7
+"""A log is made of blocks, these of records: checksum:u32 length:u16 type:u8 data (LevelDB's doc/log_format.md)."""
+_TABLE_END_BYTES = 512
+"""The end of a table: its index, its footer."""
+
+
+class Victim(NamedTuple):
+    """A stopped node's data. `written` holds every value of a key, oldest first; `settled` the keys whose last value
+    stands in a table, not in the log."""
+
+    folder: Path
+    written: dict[str, list[bytes]]
+    settled: set[str]
+
+    def file(self, kind: str) -> Path:
+        """The largest file whose name begins or ends so."""
+        files = (file for file in self.folder.iterdir() if kind in (file.name[: len(kind)], file.suffix))
+        return max(files, key=lambda file: file.stat().st_size)
+
+
+class Flip(NamedTuple):
+    name: str
+    offset: int
+    bit: int
+
+    def spoil(self, victim: Victim, copy: Path) -> None:
+        """Make `copy` the victim's data with this bit turned."""
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(victim.folder, copy)
+        self.turn(copy)
+
+    def turn(self, folder: Path) -> None:
+        """Turn the bit in this folder itself."""
+        raw = bytearray((folder / self.name).read_bytes())
+        raw[self.offset] ^= 1 << self.bit
+        (folder / self.name).write_bytes(raw)
+
+
+def make_victim(folder: Path, seed: int) -> Victim:
+    """Each start makes a table of the log of the run before; the last run's writes stay in the log."""
+    daemon, random = Daemon(folder), Random(seed)
+    written: dict[str, list[bytes]] = {}
+    settled: set[str] = set()
+    for start in range(_STARTS):
+        settled = set(written)
+        daemon.start()
+        for number in range(_WRITES_A_START):
+            key = f"k/{random.randrange(_KEYS)}"
+            text = random.randbytes(random.randrange(250)).hex()
+            value = f'{{"name":"{start}.{number}","text":"{text}"}}'.encode()
+            assert daemon.client.put(key, value).status in (200, 201)
+            written.setdefault(key, []).append(value)
+            settled.discard(key)
+        daemon.stop()
+    victim = Victim(daemon.data_dir, written, settled)
+    assert victim.file(".log").stat().st_size > 2 * _BLOCK_BYTES
+    assert victim.file(".ldb").stat().st_size > 2 * _BLOCK_BYTES
+    assert 50 < len(settled) < len(written) - 50
+    return victim
+
+
+def spread(file: Path, count: int, random: Random, first: int = 0) -> Iterator[Flip]:
+    """One flip somewhere in each of `count` equal parts of the file behind `first`."""
+    size = file.stat().st_size - first
+    for part in range(count):
+        begin, end = part * size // count, (part + 1) * size // count
+        yield Flip(file.name, first + random.randrange(begin, max(end, begin + 1)), random.randrange(8))
+
+
+def _log_headers(raw: bytes) -> Iterator[int]:
+    """Where the records of a log begin."""
+    at = 0
+    while at + _HEADER_BYTES <= len(raw):
+        left = _BLOCK_BYTES - at % _BLOCK_BYTES
+        if left < _HEADER_BYTES:
+            at += left
+            continue
+        yield at
+        at += _HEADER_BYTES + int.from_bytes(raw[at + 4 : at + 6], "little")
+
+
+def all_flips(victim: Victim, count: int, seed: int) -> list[Flip]:
+    """`count` flips spread over each kind of file, as many again over the headers of the log and the ends of tables."""
+    random = Random(seed)
+    flips = [flip for kind in KINDS for flip in spread(victim.file(kind), count, random)]
+    log, table = victim.file(".log"), victim.file(".ldb")
+    headers = list(_log_headers(log.read_bytes()))
+    flips += (
+        Flip(log.name, header + random.randrange(_HEADER_BYTES), random.randrange(8))
+        for header in (*random.choices(headers, k=count), *headers[-3:])
+    )
+    flips.append(Flip(log.name, headers[-1] + 5, 7))  # the highest bit of the last length: sure to point behind the end
+    return [*flips, *spread(table, count, random, first=table.stat().st_size - _TABLE_END_BYTES)]
+
+
+def looks_like_an_end(victim: Victim, flip: Flip) -> bool:
+    """Whether the flip is in a length in the log's last block."""
+    raw = (victim.folder / flip.name).read_bytes()
+    if flip.offset // _BLOCK_BYTES < (len(raw) - 1) // _BLOCK_BYTES:
+        return False
+    return any(flip.offset - header in (4, 5) for header in _log_headers(raw))
