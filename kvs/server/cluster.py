@@ -87,7 +87,9 @@ class Cluster:
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
         pace = Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms)
-        self._floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift)
+        self._floor = Floor(
+            decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=bool(config.other_seeds)
+        )
         bootstrap = Bootstrap(
             BootstrapSettings(
                 config.bootstrap_max_age_hours * 3_600_000,
