@@ -38,6 +38,7 @@ from kvs.cluster.membership import Membership
 from kvs.cluster.membership_events import Identity, MembershipSettings, Sender
 from kvs.cluster.messages import Digest, MemberView, Persisted, Status
 from kvs.cluster.node import Node
+from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
 from kvs.cluster.runner import Runner
@@ -47,7 +48,7 @@ from kvs.cluster.transport import JSON, MSGPACK, PeerRefused, PeerUnreachable, T
 from kvs.config import Config
 from kvs.errors import BadMessage, BadRequest, Conflict, KvsError, NotFound, StoreError, TooLarge, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, LEAVE_TIMEOUT_S, PUSH_TIMEOUT_S
-from kvs.server.cluster_view import ClusterView, View, median_ms
+from kvs.server.cluster_view import ClusterView, View
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, MEMBERS_ROW, QUARANTINE_FILE
 from kvs.storage.state import Identity as StoredIdentity
 from kvs.storage.store import Store
@@ -77,7 +78,7 @@ class Cluster:
         self._transport = Transport(config.node_id, config.cluster_secret)
         self._membership: Membership | None = None
         self._addresses: dict[str, str] = {}
-        self._offsets_ms: dict[str, int] = {}
+        self._clocks = PeerClocks(config.max_clock_drift)
         self._order = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -87,7 +88,9 @@ class Cluster:
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
         pace = Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms)
-        self._floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift)
+        self._floor = Floor(
+            decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=bool(config.other_seeds)
+        )
         bootstrap = Bootstrap(
             BootstrapSettings(
                 config.bootstrap_max_age_hours * 3_600_000,
@@ -160,8 +163,13 @@ class Cluster:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
         if self.is_syncing:
             raise Unavailable("this node is still being filled by its peers", code="syncing")
-        if abs(median_ms(self._offsets_ms) or 0) > self._config.max_clock_drift:
+        if not self.is_clock_right:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
+
+    @property
+    def is_clock_right(self) -> bool:
+        """Whether this node's clock is near those of its peers, as far as they were heard."""
+        return self._clocks.is_right(self._now())
 
     def view(self, mode: str) -> ClusterView:
         """The cluster as this node sees it; `mode` is the node's. Raises Unavailable."""
@@ -169,7 +177,7 @@ class Cluster:
         return look.of(
             mode=mode,
             root=self.here().tree.root,
-            offsets_ms=self._offsets_ms,
+            clocks=self._clocks,
             has_seeds=bool(self._config.other_seeds),
             now=self._now(),
         )
@@ -267,8 +275,7 @@ class Cluster:
             case membership_events.MemberGone(node_id):
                 self._lose(node_id)
             case membership_events.Heard(node_id, unix_ms, digest):
-                if unix_ms:  # 0 is unknown: a peer that does not tell its clock does not make this one wrong
-                    self._offsets_ms[node_id] = unix_ms - self._now_ms()
+                self._clocks.heard(node_id, unix_ms, self._now())
                 if digest is not None:
                     self._replicate(replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor))
             case membership_events.CloneFound(detail):
@@ -283,7 +290,7 @@ class Cluster:
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
-        self._offsets_ms.pop(node_id, None)
+        self._clocks.lost(node_id)
         if self._addresses.pop(node_id, None) is not None:
             self._replicate(replica.PeerDown(node_id))
 
@@ -404,7 +411,7 @@ class Cluster:
     # --- time ---
 
     def _now(self) -> Now:
-        return Now(round(asyncio.get_running_loop().time() * 1000), self._now_ms())
+        return Now(round(self._loop.time() * 1000), self._now_ms())
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -129,6 +129,7 @@ class Server:
             unix_ms,
             tombstone_limit=node.tombstone_limit,
             versions_max=versions_max,
+            is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
         )
         self._scheduler.start()
 

@@ -175,7 +175,7 @@ class Faults:
         """Far off, either way."""
         far_ms = self._chance.choice([5_000, 3_600_000, LEAP_MAX_MS])
         host = self._chance.choice(self._cluster.hosts)
-        host.clock.jump(self._chance.choice([-far_ms, far_ms]))
+        host.clock.jump(self._chance.choice([-far_ms, far_ms]) - host.clock.offset_ms())
         self._later(5_000, lambda: host.clock.mend(0))
         return True
 
