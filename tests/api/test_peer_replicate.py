@@ -8,7 +8,15 @@ import msgspec
 import pytest
 
 from kvs.cluster import exchange
-from kvs.cluster.exchange import OLDER, REFUSED, TAKEN, ReplicateAnswer, ReplicateRequest
+from kvs.cluster.exchange import (
+    OLDER,
+    REFUSED,
+    TAKEN,
+    FetchAnswer,
+    FetchRequest,
+    ReplicateAnswer,
+    ReplicateRequest,
+)
 from kvs.limits import FETCH_KEYS_MAX, TIMESTAMP_MAX
 from kvs.storage.codec import encode_record
 from kvs.storage.compression import ZSTD
@@ -168,11 +176,12 @@ def test_a_record_from_the_future_is_taken_and_does_not_move_the_clock(peer: Pee
     for path, timestamp, counter in (
         ("drift", NOW_MS + 60_000, 2**32 - 1),
         ("ahead", NOW_MS + 60_001, 0),
-        ("end", TIMESTAMP_MAX, 2**32 - 1),
+        ("end", TIMESTAMP_MAX, 2**32 - 9),
     ):
         assert replicate(peer, sent(path, timestamp, counter=counter)) == ["taken"]
         assert peer.get(f"/kv/{path}").json["timestamp"] == timestamp
         assert peer.get(f"/api/data/{path}/history").status == 200
+    assert replicate(peer, sent("last", TIMESTAMP_MAX, counter=2**32 - 1)) == ["taken"]
     assert peer.put("/kv/mine", b"1").json["timestamp"] == NOW_MS + 60_001
     for path, timestamp in (("end", TIMESTAMP_MAX), ("ahead", NOW_MS + 60_001)):
         above = peer.put(f"/kv/{path}", b"2").json
@@ -181,6 +190,21 @@ def test_a_record_from_the_future_is_taken_and_does_not_move_the_clock(peer: Pee
     assert peer.get("/kv/_range").status == 200
     assert peer.delete("/kv/end").status == 204
     assert peer.ask("/members/pairs_by_time", {"end_timestamp": 2**50})
+
+
+def test_what_is_written_above_any_version_is_taken_by_others(make_peer: Callable[..., Peer]) -> None:
+    """And where there is no version above, nothing is written."""
+    here, there = make_peer(), make_peer()
+    entry = data_key(b"k")
+    assert replicate(here, sent("k", TIMESTAMP_MAX, counter=2**32 - 3)) == ["taken"]
+    for method, body, expected in (("PUT", b"2", 200), ("DELETE", None, 204)):
+        assert here.send(method, "/kv/k", body).status == expected
+        records = here.ask_binary("/kv_range", FetchRequest.of([(entry, (0, 0))]), FetchAnswer).records
+        request = ReplicateRequest([(entry, raw) for _, raw in records])
+        assert list(there.ask_binary("/replicate", request, ReplicateAnswer).outcomes) == [TAKEN]
+    refused = here.put("/kv/k", b"3")
+    assert (refused.status, refused.code) == (409, "last_version")
+    assert here.put("/kv/other", b"1").status == 201
 
 
 def test_replication_goes_on_where_clients_may_not_write(make_peer: Callable[..., Peer]) -> None:
