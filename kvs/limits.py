@@ -42,6 +42,8 @@ PASSWORD_MAX_BYTES = 1024
 PASSWORD_CHECKS_MAX = 2
 """Under way at one time; each holds 64 MiB."""
 GROUPS_PER_USER_MAX = 256
+SCOPES_MAX = 64
+"""Of a user or a token that another node brings; there are fewer."""
 MEMBERS_PER_GROUP_MAX = 10_000
 ACCOUNT_BODY_MAX_BYTES = 1024 * 1024
 TOKEN_CACHE_MAX_ENTRIES = 10_000

@@ -46,6 +46,7 @@ PURE = [
     "kvs/storage/revisions.py",
     "kvs/storage/retention.py",
     "kvs/auth/accounts.py",
+    "kvs/auth/documents.py",
     "kvs/auth/passwords.py",
     "kvs/auth/permissions.py",
     "kvs/auth/principal.py",

@@ -88,11 +88,13 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Change several of KVS's own records in one step, by what is there.
 
     `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
-    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away.
+    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `check` raises StoreCorrupt
+    for a document (its entry key, its bytes) that is not what its name says: it counts as corrupt.
     """
 
     uuid: bytes
     decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
+    check: Callable[[bytes, bytes], None] = lambda entry, document: None
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):

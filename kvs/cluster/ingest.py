@@ -4,7 +4,9 @@ A peer holds the cluster secret, but its disk, its memory or its version of KVS 
 client could not have written here, with two exceptions: KVS's own records, and versions from a clock that is wrong.
 """
 
+import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
@@ -13,11 +15,22 @@ from kvs.cluster.events import Merge
 from kvs.cluster.merkle import items
 from kvs.errors import BadMessage, BadRequest, StoreCorrupt
 from kvs.keys import check_key
-from kvs.limits import ENTRY_MAX_BYTES, FETCH_KEYS_MAX, SEND_MAX_BYTES, TIMESTAMP_MAX
+from kvs.limits import (
+    DECOMPRESSED_MAX_BYTES,
+    ENTRY_MAX_BYTES,
+    FETCH_KEYS_MAX,
+    NODE_ID_MAX_BYTES,
+    SEND_MAX_BYTES,
+    TIMESTAMP_MAX,
+)
 from kvs.storage.codec import decode, decode_record, encode_record
+from kvs.storage.compression import RAW
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, is_media_type, value_digest
 from kvs.storage.store import Reader
+
+_NODE_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{NODE_ID_MAX_BYTES}}}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
@@ -28,12 +41,9 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
         data = record.data
     except StoreCorrupt as error:
         raise BadMessage(f"a record cannot be taken: {error}") from None
-    if record.timestamp > TIMESTAMP_MAX or record.base > (record.timestamp, record.counter):
-        raise BadMessage("a record has an impossible version")
-    if not is_media_type(record.content_type):
-        raise BadMessage("a record has a content type that is none")
-    if record.deleted and (data or record.expires_at):
-        raise BadMessage("a tombstone has a value")
+    _check_fields(record)
+    if len(data) > DECOMPRESSED_MAX_BYTES or (record.codec != RAW and len(record.payload) >= len(data)):
+        raise BadMessage("a record has a value that is too large, or is packed so that it gets larger")
     if record.content_type == JSON and not record.deleted:
         try:
             orjson.loads(data)
@@ -125,6 +135,26 @@ def in_messages(records: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[b
             portion, size_bytes = [], 0
     if portion:
         yield portion
+
+
+def _check_fields(record: Record) -> None:
+    if record.timestamp > TIMESTAMP_MAX or record.base > (record.timestamp, record.counter):
+        raise BadMessage("a record has an impossible version")
+    if record.expires_at > TIMESTAMP_MAX:
+        raise BadMessage("a record ends later than any can")
+    if not _is_node_id(record.origin):
+        raise BadMessage("a record is of an origin that is no node")
+    if record.owner and _UUID.fullmatch(record.owner) is None:
+        raise BadMessage("a record is of an owner that is no user")
+    if not is_media_type(record.content_type):
+        raise BadMessage("a record has a content type that is none")
+    if record.deleted and (record.payload or record.expires_at or record.content_type != JSON):
+        raise BadMessage("a tombstone has a value")
+
+
+@lru_cache(1_024)
+def _is_node_id(text: str) -> bool:
+    return _NODE_ID.fullmatch(text) is not None
 
 
 def _check_entry(entry: bytes) -> None:

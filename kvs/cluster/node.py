@@ -11,7 +11,7 @@ the commit fails, the group is thrown away and `resume` takes up what the disk r
 numbers that were given out in vain are simply skipped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -85,9 +85,18 @@ class Node:
     reader that is handed in."""
 
     def __init__(
-        self, settings: NodeSettings, progress: Progress, tree: Tree | None = None, *, has_metadata: bool = True
+        self,
+        settings: NodeSettings,
+        progress: Progress,
+        tree: Tree | None = None,
+        *,
+        has_metadata: bool = True,
+        check_document: Callable[[bytes, bytes | None], None] = lambda name, document: None,
     ) -> None:
+        """`check_document` raises BadMessage for one of KVS's own records (its name, and its document or None for a
+        tombstone) that is not to be taken from another node."""
         self._settings = settings
+        self._check_document = check_document
         self.has_metadata = has_metadata
         """Whether any key may have metadata. While none has, nobody needs to look for them: that costs each read and
         each write of a user 3 %."""
@@ -239,11 +248,17 @@ class Node:
 
         def look(entry: bytes) -> Record | None:
             current = read_current(view, entry)
-            if current.is_corrupt:
-                error = f"{entry[1:].decode(errors='replace')} fails its checksum"
-                reports.append(Report("Corrupt record found", {"error": error}))
-                raise StoreCorrupt(error)
-            return current.live(now_ms)
+            live = current.live(now_ms)
+            try:
+                if current.is_corrupt:
+                    raise StoreCorrupt("fails its checksum")
+                if live is not None:
+                    command.check(entry, live.data)
+            except StoreCorrupt as error:
+                what = f"{entry[1:].decode(errors='replace')}: {error}"
+                reports.append(Report("Corrupt record found", {"error": what}))
+                raise StoreCorrupt(what) from None
+            return live
 
         values = command.decide(look, now_ms)
         written = Overlay(view)
@@ -280,6 +295,8 @@ class Node:
 
     def _merge(self, command: Merge, view: Reader, now_ms: int) -> Plan:
         entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
+        if entry.startswith(SYSTEM):
+            self._check_document(entry[1:], None if incoming.deleted else incoming.data)
         current = read_current(view, entry)
         held = None if current.stored is None else current.stored.record
         verdict = judge(held, incoming)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 
 from kvs.cluster import exchange
 from kvs.cluster.exchange import (
@@ -17,7 +18,7 @@ from kvs.cluster.exchange import (
     ReplicateAnswer,
     ReplicateRequest,
 )
-from kvs.limits import FETCH_KEYS_MAX, TIMESTAMP_MAX
+from kvs.limits import DECOMPRESSED_MAX_BYTES, FETCH_KEYS_MAX, TIMESTAMP_MAX
 from kvs.storage.codec import encode_record
 from kvs.storage.compression import ZSTD
 from kvs.storage.keyspace import data_key, system_key
@@ -107,8 +108,13 @@ BAD: dict[str, dict[str, Any]] = {
     "a short uuid": {"uuid": "00"},
     "a long uuid": {"uuid": "00" * 17},
     "a uuid that is none": {"uuid": "g" * 32},
+    "an end later than any": {"expires_at": TIMESTAMP_MAX + 1},
     "a long origin": {"origin": "n" * 256},
+    "no origin": {"origin": ""},
+    "an origin that is no node": {"origin": "a b"},
     "a long owner": {"owner": "o" * 256},
+    "an owner that is no user": {"owner": "ann"},
+    "a tombstone with a type": {"deleted": True, "content_type": "text/plain"},
     "a tombstone that ends": {"deleted": True, "expires_at": NOW_MS},
     "a type that is none": {"content_type": "text"},
     "a type with a line end": {"content_type": "text/html\r\nX-Evil: 1"},
@@ -149,6 +155,11 @@ def test_a_bad_record_does_not_keep_the_others_out(peer: Peer) -> None:
     good = encode_record(record())
     flipped = bytes((good[0] ^ 0x80, *good[1:]))
     bomb = encode_record(record(content_type="a/b", payload=b"")) + b"\x28\xb5\x2f\xfd" + b"\xff" * 20
+    frame = zstandard.compress
+    packed = _packed(frame(b"a" * 1000))
+    larger, nothing = _packed(frame(b"a")), _packed(frame(b"") + b"x" * 1000)
+    tombstone = encode_record(msgspec.structs.replace(record(deleted=True), codec=ZSTD, payload=frame(b"")))
+    huge = encode_record(record(content_type="a/b", payload=bytes(DECOMPRESSED_MAX_BYTES + 1)))
     records = [
         (data_key(b"a"), good, TAKEN),
         (data_key(b"short"), good[:20], REFUSED),
@@ -163,12 +174,22 @@ def test_a_bad_record_does_not_keep_the_others_out(peer: Peer) -> None:
         (data_key(b"future"), encode_record(record(timestamp=TIMESTAMP_MAX + 1)), REFUSED),
         (data_key(b"codec"), encode_record(msgspec.structs.replace(record(), codec=ZSTD)), REFUSED),
         (data_key(b"blob"), bomb, TAKEN),
+        (data_key(b"larger"), larger, REFUSED),
+        (data_key(b"nothing"), nothing, REFUSED),
+        (data_key(b"packed"), packed, TAKEN),
+        (data_key(b"tombstone"), tombstone, REFUSED),
+        (data_key(b"huge"), huge, REFUSED),
         (data_key(b"a"), encode_record(record(timestamp=1)), OLDER),
         (data_key(b"b"), good, TAKEN),
     ]
     request = ReplicateRequest([(entry, raw) for entry, raw, _ in records])
     answer = peer.ask_binary("/replicate", request, ReplicateAnswer)
     assert list(answer.outcomes) == [outcome for _, _, outcome in records]
+
+
+def _packed(payload: bytes) -> bytes:
+    """A blob whose value is packed like this."""
+    return encode_record(msgspec.structs.replace(record(content_type="a/b"), codec=ZSTD, payload=payload))
 
 
 def test_a_record_from_the_future_is_taken_and_does_not_move_the_clock(peer: Peer) -> None:
