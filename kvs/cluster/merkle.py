@@ -114,17 +114,19 @@ class Tree:
 
     def apply(self, edit: "TreeEdit") -> None:
         """Take over what a committed group changed."""
+        size, total = self.root
         for start, run in edit.changed.items():
             old = self._runs.pop(start, None)
             if old is not None:
-                self.root = self.root.minus(old)
+                size, total = size - old.size, total - old.total
             if run is not None:
                 self._runs[start] = run
-                self.root = self.root.plus(run)
+                size, total = size + run.size, total + run.total
             if old is None and run is not None:
                 insort(self._starts, start)
             elif old is not None and run is None:
                 del self._starts[bisect_left(self._starts, start)]
+        self.root = Sum(size, total % _MODULUS)
         if edit.changed:
             self._before = None
 
@@ -229,7 +231,8 @@ class TreeEdit:
                 keys = [key for key, _ in items(view, start, self._next_start(start))]
                 self._cut(view, start, keys[len(keys) // 2], EMPTY)
                 start = self._run_start(entry)
-            self.changed[start] = self._run(start).plus(_sum(item))
+                run = self._run(start)
+            self.changed[start] = Sum(run.size + 1, (run.total + int.from_bytes(item, "big")) % _MODULUS)
         return {row: item}
 
     def remove(self, view: Reader, entry: bytes) -> dict[bytes, bytes | None]:

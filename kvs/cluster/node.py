@@ -49,7 +49,7 @@ from kvs.cluster.merging import Verdict, entombed, judge
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
-from kvs.storage.codec import Stored, encode
+from kvs.storage.codec import Stored, encode, stored_bytes
 from kvs.storage.current import Current, history, index_rows, read_current, removal
 from kvs.storage.keyspace import (
     DATA,
@@ -288,9 +288,9 @@ class Node:
             reports += (_conflict(entry, held, incoming, verdict, source),)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
-            if held is None and self._is_over(incoming, now_ms):
+            if held is None and (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
                 return Plan({}, outcome, reports)
-            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest)
+            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._keep_loser(entry, current.stored, incoming), outcome, reports)
@@ -328,9 +328,19 @@ class Node:
         return batch
 
     def _replace(
-        self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool, digest: bytes = b""
+        self,
+        entry: bytes,
+        current: Current,
+        record: Record,
+        view: Reader,
+        *,
+        created: bool,
+        digest: bytes = b"",
+        raw: bytes = b"",
     ) -> Plan:
-        """The batch that makes `record` the current one: record, indexes, revision, change log, Merkle item."""
+        """The batch that makes `record` the current one: record, indexes, revision, change log, Merkle item.
+
+        `digest` and `raw` are its `value_digest` and its `encode_record`, if they are known already."""
         batch: dict[bytes, bytes | None] = {}
         generation, kept = 1, 0
         reports: tuple[Report, ...] = ()
@@ -350,12 +360,16 @@ class Node:
             reports = (Report("Corrupt record replaced", {"entry": entry}),)
         self.has_metadata = self.has_metadata or entry.startswith(METADATA)
         self._seq += 1
-        batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
-        batch.update((row, b"") for row in index_rows(entry, record))
+        if raw:
+            batch[entry] = stored_bytes(entry, raw, self._seq, generation, kept)
+        else:
+            batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
+        for row in index_rows(entry, record):
+            batch[row] = b""
         batch[change_row(self._seq)] = entry
         if self._edit is not None:
             item = item_of(entry, record, digest or value_digest(record.data))
-            batch.update(self._edit.put(view, entry, item, is_new=current.raw is None))
+            batch |= self._edit.put(view, entry, item, is_new=current.raw is None)
         return Plan(batch, Written(record, created), reports, (Change(entry, record),))
 
     def _versions_max(self, entry: bytes) -> int:
