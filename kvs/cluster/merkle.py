@@ -214,9 +214,11 @@ class TreeEdit:
         self.changed: dict[bytes, Sum | None] = {}
         self._made: list[bytes] = []
 
-    def put(self, view: Reader, entry: bytes, item: bytes, *, is_new: bool = False) -> dict[bytes, bytes | None]:
-        """The record under `entry` becomes `item`; returns the rows to write with it. `view` does not hold them yet.
-        `is_new` says that nothing stands under `entry`, which saves looking for its old item."""
+    def put(
+        self, batch: dict[bytes, bytes | None], view: Reader, entry: bytes, item: bytes, *, is_new: bool = False
+    ) -> None:
+        """The record under `entry` becomes `item`; its row goes into the batch. `view` does not hold that yet. `is_new`
+        says that nothing stands under `entry`, which saves looking for its old item."""
         row = ITEMS + entry
         old = None if is_new else view.get(row)
         start = self._run_start(entry)
@@ -233,7 +235,7 @@ class TreeEdit:
                 start = self._run_start(entry)
                 run = self._run(start)
             self.changed[start] = Sum(run.size + 1, (run.total + int.from_bytes(item, "big")) % _MODULUS)
-        return {row: item}
+        batch[row] = item
 
     def remove(self, view: Reader, entry: bytes) -> dict[bytes, bytes | None]:
         """The record under `entry` goes; returns the rows to write with that."""

@@ -45,12 +45,12 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
-from kvs.cluster.merging import Verdict, entombed, judge
+from kvs.cluster.merging import UNOPPOSED, Verdict, entombed, judge
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode, stored_bytes
-from kvs.storage.current import Current, history, index_rows, read_current, removal
+from kvs.storage.current import NOTHING, Current, history, index_rows, read_current, removal
 from kvs.storage.keyspace import (
     DATA,
     METADATA,
@@ -68,6 +68,8 @@ from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, 
 from kvs.storage.revisions import dropped, kept_after
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
 from kvs.storage.store import Reader
+
+_TAKEN = Merged(UNOPPOSED)
 
 
 class NodeSettings(NamedTuple):
@@ -151,6 +153,8 @@ class Node:
         match command:
             case Put():
                 return self._put(command, view, now_ms)
+            case Merge():
+                return self._merge(command, view, now_ms)
             case Delete():
                 return self._delete(command, view, now_ms)
             case Restore():
@@ -161,8 +165,6 @@ class Node:
                 return self._sweep(command, view, now_ms)
             case Trim():
                 return self._trim(command, view)
-            case Merge():
-                return self._merge(command, view, now_ms)
             case Discard():
                 return self._discard(command, view)
             case Remember(rows=rows):
@@ -282,14 +284,18 @@ class Node:
         entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
         current = read_current(view, entry)
         held = None if current.stored is None else current.stored.record
-        verdict = judge(held, incoming)
         reports = self._observe(entry, incoming, source, now_ms)
+        if current is NOTHING:
+            if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
+                return Plan({}, _TAKEN, reports)
+            batch: dict[bytes, bytes | None] = {}
+            self._add_rows(batch, entry, incoming, view, digest=digest, raw=command.raw)
+            return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
+        verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
-            if held is None and (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
-                return Plan({}, outcome, reports)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
@@ -338,9 +344,7 @@ class Node:
         digest: bytes = b"",
         raw: bytes = b"",
     ) -> Plan:
-        """The batch that makes `record` the current one: record, indexes, revision, change log, Merkle item.
-
-        `digest` and `raw` are its `value_digest` and its `encode_record`, if they are known already."""
+        """The batch that makes `record` the current one. See `_add_rows` for `digest` and `raw`."""
         batch: dict[bytes, bytes | None] = {}
         generation, kept = 1, 0
         reports: tuple[Report, ...] = ()
@@ -358,7 +362,29 @@ class Node:
             # What the record was cannot be known: its history goes, its index rows are found stale by later sweeps.
             batch = dict.fromkeys(row for row, _ in view.scan(*revision_range(entry)))
             reports = (Report("Corrupt record replaced", {"entry": entry}),)
-        self.has_metadata = self.has_metadata or entry.startswith(METADATA)
+        is_new = current.raw is None
+        self._add_rows(batch, entry, record, view, generation, kept, digest=digest, raw=raw, is_new=is_new)
+        return Plan(batch, Written(record, created), reports, (Change(entry, record),))
+
+    def _add_rows(
+        self,
+        batch: dict[bytes, bytes | None],
+        entry: bytes,
+        record: Record,
+        view: Reader,
+        generation: int = 1,
+        kept: int = 0,
+        *,
+        digest: bytes = b"",
+        raw: bytes = b"",
+        is_new: bool = True,
+    ) -> None:
+        """Put the rows of a current record into the batch: itself, indexes, change log, Merkle item.
+
+        `digest` and `raw` are its `value_digest` and its `encode_record`, if they are known already. `is_new`: nothing
+        stands under the entry key."""
+        if entry.startswith(METADATA):
+            self.has_metadata = True
         self._seq += 1
         if raw:
             batch[entry] = stored_bytes(entry, raw, self._seq, generation, kept)
@@ -369,8 +395,7 @@ class Node:
         batch[change_row(self._seq)] = entry
         if self._edit is not None:
             item = item_of(entry, record, digest or value_digest(record.data))
-            batch |= self._edit.put(view, entry, item, is_new=current.raw is None)
-        return Plan(batch, Written(record, created), reports, (Change(entry, record),))
+            self._edit.put(batch, view, entry, item, is_new=is_new)
 
     def _versions_max(self, entry: bytes) -> int:
         return self._settings.versions_max if entry.startswith(DATA) else 1
@@ -402,7 +427,8 @@ class Node:
         batch[entry] = encode(entry, Stored(tombstone, stored.seq, stored.generation, kept=0))
         batch[change_row(stored.seq)] = entry
         batch.update((row, b"") for row in index_rows(entry, tombstone))
-        return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
+        self._edit.put(batch, view, entry, item_of(entry, tombstone, value_digest(b"")))
+        return batch
 
     def _discard(self, command: Discard, view: Reader) -> Plan:
         batch: dict[bytes, bytes | None] = {}
