@@ -114,6 +114,8 @@ OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
 COMPARE_SOON_MS = 500
+BOOTSTRAP_RETRY_MS = 1_000
+"""Until a node that is being filled asks again for what its disk did not take."""
 COMPARE_RETRY_MIN_MS = 1_000
 COPIES_TIMEOUT_MS = 5_000
 COPIES_TIMEOUT_MAX_MS = 60_000

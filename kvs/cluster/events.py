@@ -110,10 +110,12 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Take in a record that the peer `source` sent, as far as it wins. `digest` is the `value_digest` of its value."""
+    """Take in a record that the peer `source` sent, as far as it wins. `raw` is its `encode_record`, `digest` the
+    `value_digest` of its value."""
 
     entry: bytes
     record: Record
+    raw: bytes
     digest: bytes
     source: str
 

@@ -23,7 +23,7 @@ from kvs.limits import (
     SEND_MAX_BYTES,
     TIMESTAMP_MAX,
 )
-from kvs.storage.codec import decode, decode_record, encode_record
+from kvs.storage.codec import decode, decode_record, record_bytes
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, is_media_type, value_digest
@@ -49,7 +49,7 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
             orjson.loads(data)
         except orjson.JSONDecodeError:
             raise BadMessage("a record is said to be JSON and is not") from None
-    return Merge(entry=entry, record=record, digest=value_digest(data), source=source)
+    return Merge(entry=entry, record=record, raw=raw, digest=value_digest(data), source=source)
 
 
 class Limits(NamedTuple):
@@ -62,16 +62,21 @@ class Limits(NamedTuple):
 
 def sendable(reader: Reader, entry: bytes, limits: Limits) -> Record | None:
     """The current record if peers may have it; one that fails its checksum they may not."""
+    found = _sendable(reader, entry, limits)
+    return None if found is None else found[0]
+
+
+def _sendable(reader: Reader, entry: bytes, limits: Limits) -> tuple[Record, bytes] | None:
+    """The same, and its `encode_record`."""
     try:
         raw = reader.get(entry)
-        record = None if raw is None else decode(entry, raw).record
+        if raw is None:
+            return None
+        record = decode(entry, raw).record
     except StoreCorrupt:
         return None
-    if record is None:
-        return None
-    if record.deleted:
-        return record if record.timestamp >= limits.tombstone_limit_ms else None
-    return record if record.is_live(limits.now_ms) else None
+    may_be_sent = record.timestamp >= limits.tombstone_limit_ms if record.deleted else record.is_live(limits.now_ms)
+    return (record, record_bytes(raw)) if may_be_sent else None
 
 
 def records_between(
@@ -83,10 +88,10 @@ def records_between(
     for entry, _ in items(reader, start, stop):
         if len(found) == FETCH_KEYS_MAX or size_bytes > SEND_MAX_BYTES:
             return found, entry
-        record = sendable(reader, entry, limits)
-        if record is not None:
-            found.append((entry, encode_record(record)))
-            size_bytes += len(entry) + len(found[-1][1])
+        sent = _sendable(reader, entry, limits)
+        if sent is not None:
+            found.append((entry, sent[1]))
+            size_bytes += len(entry) + len(sent[1])
     return found, b""
 
 
@@ -100,10 +105,10 @@ def recent(reader: Reader, before: bytes, since_ms: int, limits: Limits) -> tupl
             return found, last
         last = row[1:]
         _, entry = split_time(row)
-        record = sendable(reader, entry, limits)
-        if record is not None:
-            found.append((entry, encode_record(record)))
-            size_bytes += len(entry) + len(found[-1][1])
+        sent = _sendable(reader, entry, limits)
+        if sent is not None:
+            found.append((entry, sent[1]))
+            size_bytes += len(entry) + len(sent[1])
     return found, b""
 
 
@@ -114,10 +119,10 @@ def fetched(
     found: list[tuple[int, bytes]] = []
     place = size_bytes = 0
     for place, (entry, version) in enumerate(wanted, 1):
-        record = sendable(reader, entry, limits)
-        if record is not None and (record.timestamp, record.counter) >= version:
-            found.append((place - 1, encode_record(record)))
-            size_bytes += len(found[-1][1])
+        sent = _sendable(reader, entry, limits)
+        if sent is not None and (sent[0].timestamp, sent[0].counter) >= version:
+            found.append((place - 1, sent[1]))
+            size_bytes += len(sent[1])
             if size_bytes > SEND_MAX_BYTES:
                 break
     return place, found
@@ -146,7 +151,7 @@ def _check_fields(record: Record) -> None:
         raise BadMessage("a record is of an origin that is no node")
     if record.owner and _UUID.fullmatch(record.owner) is None:
         raise BadMessage("a record is of an owner that is no user")
-    if not is_media_type(record.content_type):
+    if record.content_type != JSON and not is_media_type(record.content_type):
         raise BadMessage("a record has a content type that is none")
     if record.deleted and (record.payload or record.expires_at or record.content_type != JSON):
         raise BadMessage("a tombstone has a value")
