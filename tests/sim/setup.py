@@ -128,6 +128,17 @@ def draw(seed: int) -> Setup:
     )
 
 
+def draw_brief(seed: int) -> Setup:
+    """A smaller and shorter run, with faults in quicker succession: some hundred of them fit into a quick test."""
+    setup = draw(seed)
+    return setup._replace(
+        nodes=min(setup.nodes, 3),
+        chaos_ms=4_000,
+        fault_pause_ms=min(setup.fault_pause_ms, 1_000),
+        traffic=setup.traffic._replace(pause_ms=max(setup.traffic.pause_ms, 40)),
+    )
+
+
 def _traffic(chance: Random) -> Traffic:
     return Traffic(
         keys=chance.choice([3, 12, 40, 150]),

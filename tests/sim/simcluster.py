@@ -23,6 +23,8 @@ class SimCluster:
         self.history = History(self.world, early_ms, ahead_max_ms=clock_drift_max_ms(setup))
         self.counts: Counter[str] = Counter()
         """`moved` records by comparisons, `pushed` records by pushes."""
+        self.lives = 0
+        """How many processes were started."""
         self.clones: list[SimNode] = []
         self.images: dict[str, Disk] = {}
         self.hosts = [SimNode(self, number) for number in range(setup.nodes)]
