@@ -17,6 +17,7 @@ from kvs.limits import ENTRY_MAX_BYTES, FETCH_KEYS_MAX, SEND_MAX_BYTES, TIMESTAM
 from kvs.storage.codec import decode, decode_record, encode_record
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, is_media_type, value_digest
+from kvs.storage.retention import must_stay_as_tombstone
 from kvs.storage.store import Reader
 
 
@@ -52,16 +53,27 @@ class Limits(NamedTuple):
 
 def sendable(reader: Reader, entry: bytes, limits: Limits) -> Record | None:
     """The current record if peers may have it; one that fails its checksum they may not."""
-    try:
-        raw = reader.get(entry)
-        record = None if raw is None else decode(entry, raw).record
-    except StoreCorrupt:
-        return None
+    record = _held(reader, entry)
     if record is None:
         return None
     if record.deleted:
         return record if record.timestamp >= limits.tombstone_limit_ms else None
     return record if record.is_live(limits.now_ms) else None
+
+
+def withheld_ms(reader: Reader, entry: bytes) -> int | None:
+    """The timestamp of a record that is not sendable, if peers must have it all the same: a value that is over, whose
+    place a tombstone will take. None for any other."""
+    record = _held(reader, entry)
+    return record.timestamp if record is not None and must_stay_as_tombstone(record) else None
+
+
+def _held(reader: Reader, entry: bytes) -> Record | None:
+    try:
+        raw = reader.get(entry)
+        return None if raw is None else decode(entry, raw).record
+    except StoreCorrupt:
+        return None
 
 
 def records_between(
