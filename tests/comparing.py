@@ -27,6 +27,7 @@ class Traffic:
     wire_bytes: int = 0
     record_bytes: int = 0
     behind: bool = False
+    refused: int = 0
 
 
 def limits(node: LoneNode, now_ms: int) -> Limits:
@@ -69,7 +70,7 @@ def compare(asker: LoneNode, asked: LoneNode, now_ms: int) -> Traffic:
             case Take(commands):
                 step = session.taken(commands, take(asker, commands, now_ms), here(asker, now_ms))
             case Done(behind):
-                traffic.behind = behind
+                traffic.behind, traffic.refused = behind, session.refused
                 return traffic
 
 

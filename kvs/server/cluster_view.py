@@ -19,12 +19,14 @@ _REMEMBERED = "remembered"
 
 
 class ComparisonView(msgspec.Struct, frozen=True):
-    """The last comparison that this node began with a peer. `at` is Unix ms, `failure` why it was given up."""
+    """The last comparison that this node began with a peer. `at` is Unix ms, `refused` counts records of the peer that
+    cannot be taken, `failure` is why it was given up."""
 
     at: int
     fetched: int
     sent: int
     set_aside: int
+    refused: int
     questions: int
     behind: bool
     failure: str | None

@@ -126,6 +126,7 @@ def test_a_comparison_that_fails_is_shown_with_its_reason(peer: Peer) -> None:
         "fetched": 0,
         "sent": 0,
         "set_aside": 0,
+        "refused": 0,
         "questions": 1,
         "behind": False,
         "failure": "",
