@@ -113,11 +113,19 @@ class SetAside(NamedTuple):
     before_ms: int
 
 
+class Refused(NamedTuple):
+    """Effect: so many records of this peer cannot be taken; `reason` is why the first of them cannot."""
+
+    peer: str
+    records: int
+    reason: str
+
+
 class SaveFloor(NamedTuple):
     """Effect: put the floor on the disk."""
 
 
-Effect = PeerCall | Submit | SetAside | SaveFloor | Filled | Reached | Report
+Effect = PeerCall | Submit | SetAside | Refused | SaveFloor | Filled | Reached | Report
 
 
 class Compared(NamedTuple):
@@ -332,7 +340,7 @@ class Replica:
         self._session = None
         effects: list[Effect] = []
         if session.refused:
-            effects.append(_refusal(self._peer, session.refused, session.refusal))
+            effects.append(Refused(self._peer, session.refused, session.refusal))
             self._comparisons.failed(now.mono_ms)
         else:
             self._comparisons.done(now.mono_ms, behind=behind)
@@ -370,7 +378,7 @@ class Replica:
                     self._filling_with.append(self._call)
                     found.append(Submit(self._call, commands))
                 case Nonsense(peer, refused, reason):
-                    found.append(_refusal(peer, refused, reason))
+                    found.append(Refused(peer, refused, reason))
                 case Filled():
                     found.append(effect)
         return found
@@ -388,7 +396,3 @@ class Replica:
                 case Reached():
                     found.append(effect)
         return found
-
-
-def _refusal(peer: str, refused: int, reason: str) -> Report:
-    return Report("A peer has records that cannot be taken", {"peer": peer, "refused": refused, "reason": reason})

@@ -93,6 +93,8 @@ def test_a_node_that_has_met_nobody(peer: Peer) -> None:
                 "last_equal": None,
                 "proven": None,
                 "waiting": 0,
+                "refused": 0,
+                "cut_off": False,
                 "clock_offset_ms": None,
                 "last_comparison": None,
             }
