@@ -57,6 +57,7 @@ PURE = [
     "kvs/cluster/merging.py",
     "kvs/cluster/merkle.py",
     "kvs/cluster/node.py",
+    "kvs/cluster/peer_clocks.py",
     "kvs/cluster/address.py",
     "kvs/cluster/answering.py",
     "kvs/cluster/chance.py",

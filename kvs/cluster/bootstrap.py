@@ -37,8 +37,8 @@ class AskRecent(NamedTuple):
 
 
 class TakeRecent(NamedTuple):
-    """Effect: submit these commands, say `taken` when they are on the disk, or `not_taken`. While one is under way the
-    next answer is fetched; no more wait, and what was submitted first ends first."""
+    """Effect: submit these commands (at least one), say `taken` when they are on the disk, or `not_taken`. While one is
+    under way the next answer is fetched; no more wait, and what was submitted first ends first."""
 
     commands: list[Merge]
 
@@ -113,13 +113,13 @@ class Bootstrap:
         self._next = answer.before
         self._taking.append((answer.before, len(commands)))
         nonsense: list[BootstrapEffect] = [Nonsense(peer, refused, reason)] if refused else []
-        return [*nonsense, TakeRecent(commands), *self._ask_on()]
+        return nonsense + ([TakeRecent(commands), *self._ask_on()] if commands else self._go_on())
 
     def taken(self) -> list[BootstrapEffect]:
         """The first of what is on its way to the disk is there."""
         self._taken, records = self._taking.popleft()
         self._records += records
-        return self._ask_on() if self._taken else self._end(alone=False)
+        return [] if self.is_over else self._go_on()
 
     def not_taken(self) -> list[BootstrapEffect]:
         """The disk did not take what was sent. What is on its way behind it, and a question under way, do not count."""
@@ -139,6 +139,12 @@ class Bootstrap:
 
     def tick(self, now_ms: int) -> list[BootstrapEffect]:
         return self._end(alone=True) if self._state == "waiting" and now_ms >= self._gives_up_ms else []
+
+    def _go_on(self) -> list[BootstrapEffect]:
+        """An answer needs no more: it is on the disk, or was empty."""
+        while self._taking and not self._taking[0][1]:
+            self._taken, _ = self._taking.popleft()
+        return self._end(alone=False) if not (self._taking or self._asks or self._next) else self._ask_on()
 
     def _ask_on(self) -> list[BootstrapEffect]:
         """Ask the next peer, unless that was all, or as much as may waits for the disk already."""

@@ -1,9 +1,10 @@
 """Up to which moment all nodes are proven to hold the same: below it tombstones are not needed any more.
 
-Each node knows for every other one up to when the two were seen to be equal: the start of a comparison that moved
-everything, or a ping that showed equal roots. Its own proof is the earliest of these; it goes out with every ping, once
-it is on the disk: a node must not come back knowing less than others rely on. The floor is the earliest proof of all
-nodes that were not removed, dead ones included, and never falls. Whoever hears of a higher floor takes it over.
+Each node knows for every other one up to when the two were seen to be equal: a ping that showed equal roots, the start
+of a comparison that moved everything, or the timestamp of what it kept back, if that is earlier. Its own proof is the
+earliest of these; it goes out with every ping, once it is on the disk: a node must not come back knowing less than
+others rely on. The floor is the earliest proof of all nodes that were not removed, dead ones included, and never falls.
+Whoever hears of a higher floor takes it over.
 
 So a record older than the floor is on every node: its writer was equal to each other node after it had been written.
 MARGIN_MS is taken off every proof for clocks that differ.

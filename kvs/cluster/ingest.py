@@ -27,6 +27,7 @@ from kvs.storage.codec import decode, decode_record, record_bytes
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, is_media_type, value_digest
+from kvs.storage.retention import must_stay_as_tombstone
 from kvs.storage.store import Reader
 
 _NODE_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{NODE_ID_MAX_BYTES}}}")
@@ -88,15 +89,28 @@ def sendable(reader: Reader, entry: bytes, limits: Limits) -> Record | None:
 
 def _sendable(reader: Reader, entry: bytes, limits: Limits) -> tuple[Record, bytes] | None:
     """The same, and its `encode_record`."""
+    found = _held(reader, entry)
+    if found is None:
+        return None
+    record = found[0]
+    may_be_sent = record.timestamp >= limits.tombstone_limit_ms if record.deleted else record.is_live(limits.now_ms)
+    return found if may_be_sent else None
+
+
+def withheld_ms(reader: Reader, entry: bytes) -> int | None:
+    """The timestamp of a record that is not sendable, if peers must have it all the same: a value that is over, whose
+    place a tombstone will take. None for any other."""
+    found = _held(reader, entry)
+    return found[0].timestamp if found is not None and must_stay_as_tombstone(found[0]) else None
+
+
+def _held(reader: Reader, entry: bytes) -> tuple[Record, bytes] | None:
+    """The current record and its `encode_record`; None also for one that fails its checksum."""
     try:
         raw = reader.get(entry)
-        if raw is None:
-            return None
-        record = decode(entry, raw).record
+        return None if raw is None else (decode(entry, raw).record, record_bytes(raw))
     except StoreCorrupt:
         return None
-    may_be_sent = record.timestamp >= limits.tombstone_limit_ms if record.deleted else record.is_live(limits.now_ms)
-    return (record, record_bytes(raw)) if may_be_sent else None
 
 
 def records_between(

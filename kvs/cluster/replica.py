@@ -357,7 +357,8 @@ class Replica:
             effects.append(SetAside(session.set_aside, session.forgotten_ms))
         if not behind:
             self._forgotten_ms = 0
-            self._floor.equal(self._peer, self._started_ms)
+            proven_ms = self._started_ms if session.withheld_ms is None else min(self._started_ms, session.withheld_ms)
+            self._floor.equal(self._peer, proven_ms)
             if self._floor.raise_(now.unix_ms):
                 effects.append(SaveFloor())
         return effects

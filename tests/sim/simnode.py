@@ -60,6 +60,7 @@ class SimNode:
     def start(self) -> None:
         if self.process is None:
             self.lives += 1
+            self.cluster.lives += 1
             self.process = Process(self)
             self.port.door = self._door
             self.process.shell.start()

@@ -59,8 +59,31 @@ def test_it_ends_only_when_everything_is_on_the_disk() -> None:
 
 def test_a_peer_with_nothing_ends_it() -> None:
     bootstrap, _ = filling("a")
-    assert takes(bootstrap.answered(answer(b""))) == [[]]
-    assert bootstrap.taken() == [Filled(alone=False, records=0)]
+    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=0)]
+
+
+def test_an_answer_of_which_nothing_may_be_sent_is_passed_over() -> None:
+    bootstrap, _ = filling("a")
+    assert asks(bootstrap.answered(answer(b"9"))) == [("a", b"9", 5)]
+    assert takes(bootstrap.answered(answer(b"8", b"x"))) == [[b"x"]]
+    assert asks(bootstrap.answered(answer(b"7"))) == [], "it is done when the one before it is"
+    assert asks(bootstrap.taken()) == [("a", b"7", 5)]
+    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=1)]
+
+
+def test_the_end_comes_behind_what_is_on_its_way_to_the_disk() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"9", b"x"))
+    assert bootstrap.answered(answer(b"")) == []
+    assert bootstrap.taken() == [Filled(alone=False, records=1)]
+
+
+def test_what_lands_after_the_node_has_gone_on_alone_changes_nothing() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"9", b"x"))
+    bootstrap.failed(0)
+    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+    assert bootstrap.taken() == []
 
 
 def test_a_peer_that_fails_is_asked_no_more() -> None:
