@@ -31,6 +31,7 @@ class Traffic:
     packed_bytes: int = 0
     packed_record_bytes: int = 0
     behind: bool = False
+    refused: int = 0
 
 
 def limits(node: LoneNode, now_ms: int) -> Limits:
@@ -76,7 +77,7 @@ def compare(asker: LoneNode, asked: LoneNode, now_ms: int) -> Traffic:
             case Take(commands):
                 step = session.taken(commands, take(asker, commands, now_ms), here(asker, now_ms))
             case Done(behind):
-                traffic.behind = behind
+                traffic.behind, traffic.refused = behind, session.refused
                 return traffic
 
 

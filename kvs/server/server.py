@@ -19,6 +19,7 @@ from kvs.server.first_start import make_root
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
+from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
@@ -112,7 +113,7 @@ class Server:
             config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms, self._cluster
         )
         members = None if self._cluster is None else Members(self._cluster)
-        peers = None if self._cluster is None else Peers(context, node)
+        peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
         dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
