@@ -74,12 +74,9 @@ class Canaries:
         keys = {"signing key": secret}
         keys |= {f"{purpose} key": derive_key(secret, purpose).key for purpose in ("tokens", "local", "cursors")}
         for kind, key in keys.items():
-            plain = base64.b64encode(key).decode().rstrip("=")
-            other = base64.urlsafe_b64encode(key).decode().rstrip("=")
-            if other != plain:  # without + and / one is the other
-                self.found_as[f"{kind}, base64url"] = other
             self.found_as |= {
-                f"{kind}, base64": plain,
+                f"{kind}, base64": base64.b64encode(key).decode().rstrip("="),
+                f"{kind}, base64url": base64.urlsafe_b64encode(key).decode().rstrip("="),
                 f"{kind}, hex": key.hex(),
                 f"{kind}, repr": repr(key)[2:-1],
             }
