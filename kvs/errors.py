@@ -58,8 +58,10 @@ class Forbidden(KvsError):
     status = 403
     code = "forbidden"
 
-    def __init__(self, detail: str = "this is not permitted", *, code: str | None = None) -> None:
+    def __init__(self, detail: str = "this is not permitted", *, code: str | None = None, user: str = "") -> None:
+        """`user` is whose token it was, where the route is refused; it is not shown."""
         super().__init__(detail, code=code)
+        self.user = user
 
 
 class ReadOnly(KvsError):

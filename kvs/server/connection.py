@@ -29,6 +29,7 @@ from kvs.limits import (
 )
 from kvs.server import request_id
 from kvs.server.problems import problem
+from kvs.server.ratelimit import network_of
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ _RESET = struct.pack("ii", 1, 0)
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_deadline", "_input_ended", "_stall_deadline", "_stream", "_unsent_bytes")
+    __slots__ = ("_header_deadline", "_input_ended", "_stall_deadline", "_stream", "_unsent_bytes", "client")
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
@@ -49,9 +50,12 @@ class Connection(web.RequestHandler):
         """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
         self._unsent_bytes = 0
         self._input_ended = False
+        self.client = ""
+        """The network that it comes from, as clients are counted; what headers say of that is not believed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.client = network_of(str(transport.get_extra_info("peername", ("",))[0]))
         self._stream = stream = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched.
         stream.set_write_buffer_limits(high=0)
@@ -171,6 +175,12 @@ class Connection(web.RequestHandler):
             raw: socket.socket = self._stream.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._stream.abort()
+
+
+def client_of(request: web.BaseRequest) -> str:
+    """The network that a request comes from."""
+    client: str = request.protocol.client  # type: ignore[attr-defined]  # all are of the class above
+    return client
 
 
 class HttpServer(web.Server):

@@ -1,18 +1,21 @@
-"""What every request passes: an id, its route, the gate, its handler, one place for errors, a line in the log."""
+"""What every request passes: an id, its route, the gate, the limit of requests, its handler, one place for errors, a
+line in the log."""
 
 import logging
-import time
 from functools import partial
+from time import monotonic
 
 import structlog
 from aiohttp import web
 
-from kvs.errors import KvsError, StoreError
+from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests
 from kvs.limits import SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
+from kvs.server.connection import client_of
 from kvs.server.handlers.context import client_error
 from kvs.server.problems import problem
+from kvs.server.ratelimit import RequestLimit
 from kvs.server.response import Response
 from kvs.server.router import Call, Router
 
@@ -27,21 +30,28 @@ _PRIVATE = b"Cache-Control: no-store\r\n"
 class Dispatcher:
     """The handler of the HTTP server."""
 
-    def __init__(self, router: Router, gate: Gate) -> None:
+    def __init__(self, router: Router, gate: Gate, limit: RequestLimit) -> None:
         self._router = router
         self._gate = gate
+        self._limit = limit
 
     async def __call__(self, request: web.BaseRequest) -> Response:
-        started_s = time.monotonic()
+        started_s = monotonic()
         request_id = ids.of(request)
         private = self._gate.asks
+        admitted = False
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
-            private = private or route.access.open
-            admit = partial(self._gate.admit, request, route.access)
-            response = await route.handler(Call(request, parameters, admit(), admit))
+            access = route.access
+            private = private or access.open
+            admit = partial(self._gate.admit, request, access)
+            principal = admit()
+            admitted = True
+            if access.counted:
+                self._limit.count(principal.user, client_of(request), started_s * 1000)
+            response = await route.handler(Call(request, parameters, principal, admit))
         except KvsError as error:
-            response = problem(error, request_id)
+            response = problem(error if admitted else self._not_admitted(request, error, started_s), request_id)
             # aiohttp closes behind a body that was not read; the client is told.
             response.close = not request.content.is_eof()
         except StoreError as error:
@@ -53,12 +63,21 @@ class Dispatcher:
         response.request_id = request_id
         if private:
             response.fields += _PRIVATE
-        duration_ms = (time.monotonic() - started_s) * 1000
+        duration_ms = (monotonic() - started_s) * 1000
         if response.status >= 500 or duration_ms >= SLOW_REQUEST_MS:
             log.info("Request", **_fields(request, response, request_id, duration_ms))
         elif _level.isEnabledFor(logging.DEBUG):
             log.debug("Request", **_fields(request, response, request_id, duration_ms))
         return response
+
+    def _not_admitted(self, request: web.BaseRequest, error: KvsError, now_s: float) -> KvsError:
+        """What a request is refused with that no route took, or no gate let in: those count whatever they asked for."""
+        user = error.user if isinstance(error, Forbidden) else ""
+        try:
+            self._limit.count(user, client_of(request), now_s * 1000)
+        except TooManyRequests as too_many:
+            return too_many
+        return error
 
 
 def _fields(request: web.BaseRequest, response: Response, request_id: str, duration_ms: float) -> dict[str, object]:

@@ -2,7 +2,19 @@
 
 from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
-from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, PEER, READ, STATUS, WRITE, token
+from kvs.server.access import (
+    BULK,
+    DELETE,
+    METADATA_READ,
+    METADATA_WRITE,
+    MONITORING,
+    OPEN,
+    PEER,
+    READ,
+    STATUS,
+    WRITE,
+    token,
+)
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
@@ -53,15 +65,15 @@ def _data_routes(context: Context) -> list[Route]:
         Route("POST", "/api/data/{key}/history/{n}/restore", WRITE, history.restore),
         Route("GET", "/api/data/{key}/history", READ, history.list),
         Route("GET", "/api/data/{key}/history/{n}", READ, history.get),
-        Route("GET", "/health", OPEN, status.health),
-        Route("GET", "/ready", OPEN, status.ready),
+        Route("GET", "/health", MONITORING, status.health),
+        Route("GET", "/ready", MONITORING, status.ready),
     ]
 
 
 def _member_routes(members: Members) -> list[Route]:
     return [
-        Route("GET", "/members/", OPEN, members.list),
-        Route("GET", "/members", OPEN, members.list),
+        Route("GET", "/members/", MONITORING, members.list),
+        Route("GET", "/members", MONITORING, members.list),
         Route("POST", "/members/join", PEER, members.join),
         Route("DELETE", "/members/leave", PEER, members.leave),
         Route("POST", "/members/gossip", PEER, members.gossip),

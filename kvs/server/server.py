@@ -21,6 +21,7 @@ from kvs.server.handlers.members import Members
 from kvs.server.handlers.peers import Peers
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
+from kvs.server.ratelimit import RequestLimit
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
@@ -52,6 +53,9 @@ class Server:
         self._cluster: Cluster | None = None
         self._http: web.ServerRunner | None = None
         self._passwords = Passwords()
+        self._limit = RequestLimit(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
         self.url = ""
         self.first_account = ""
         """What to show once, after `start`: the root account that a fresh node made."""
@@ -80,6 +84,12 @@ class Server:
         if self._store is not None:
             self._store.close()
         self._passwords.close()
+
+    def reload(self, config: Config) -> None:
+        """Take over the settings of a running node that change live."""
+        self._limit.configure(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
 
     async def _start(self) -> None:
         config = self._config
@@ -113,7 +123,8 @@ class Server:
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
+        router = Router(routes(context, security.token_key, members, peers, status))
+        dispatcher = Dispatcher(router, security.gate, self._limit)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._listen(self._http)
         if self._cluster is not None:

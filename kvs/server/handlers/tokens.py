@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address
 from uuid import UUID
 
 import msgspec
@@ -27,7 +26,7 @@ from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import documents, json_response, page, readable_documents
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.users import check_scopes
-from kvs.server.ratelimit import SlidingWindow
+from kvs.server.ratelimit import SlidingWindow, network_of
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.system import all_documents
@@ -152,13 +151,12 @@ class Tokens:
     def _limit_attempts(self, request: web.BaseRequest, nickname: str) -> None:
         """Raises TooManyRequests."""
         now_ms = self._context.now_ms()
-        verdicts = (
-            (self._addresses.hit(_network(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
+        waits = (
+            (self._addresses.hit(network_of(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
             (self._accounts.hit(name_hash(nickname), now_ms), LOGIN_PER_ACCOUNT_MAX),
         )
-        refused = [(verdict.retry_after_s, limit) for verdict, limit in verdicts if not verdict.allowed]
-        if refused:
-            wait_s, limit = max(refused)
+        wait_s, limit = max(waits)
+        if wait_s:
             raise TooManyRequests(
                 "too many attempts to log in", limit=limit, window_s=LOGIN_WINDOW_S, retry_after_s=wait_s
             )
@@ -174,14 +172,3 @@ def _user_uuid(query: Mapping[str, str]) -> str | None:
 
 def _answer(made: MadeToken) -> dict[str, object]:
     return {"token": made.token, "expires_at": made.stored.expires_at, "token_id": made.stored.token_id}
-
-
-def _network(address: str) -> str:
-    """The client as one: an IPv6 host has a whole /64 to itself."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        return parsed.exploded[:19]
-    return address
