@@ -193,6 +193,8 @@ BULK_MAX_BYTES = 32 * 1024 * 1024
 
 # --- background work ---
 
+LOOP_LAG_INTERVAL_S = 0.1
+"""How often the lag of the event loop is measured, some microseconds each."""
 SWEEP_MAX_KEYS = 500
 """Keys in one sweep command; a sweep goes on with the next ones after that commit."""
 EXPIRY_SWEEP_INTERVAL_S = 10

@@ -36,7 +36,7 @@ SECTIONS = (
     Section("rate_limiting_enabled", "Rate limits"),
     Section("tamper_logging_enabled", "Audit log", "the audit log"),
     Section("backup_enabled", "Backups", "backups"),
-    Section("metrics_enabled", "Metrics", "metrics"),
+    Section("metrics_enabled", "Metrics"),
     Section("tls_cert_file", "TLS", "TLS"),
 )
 

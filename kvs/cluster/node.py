@@ -47,6 +47,7 @@ from kvs.cluster.events import (
 )
 from kvs.cluster.merging import Verdict, entombed, judge
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
+from kvs.cluster.tally import Tally
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
@@ -95,6 +96,9 @@ class Node:
         self._seq = progress.seq
         self.tree = tree
         self._edit: TreeEdit | None = None
+        self.tally = Tally(progress.records, progress.tombstones)
+        """What is on the disk."""
+        self._planned = Tally()
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
 
@@ -102,6 +106,7 @@ class Node:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
         self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
         self._seq = max(self._seq, progress.seq)
+        self.tally.records, self.tally.tombstones = progress.records, progress.tombstones
         self.tree = tree
 
     def now_ms(self, wall_ms: int) -> int:
@@ -112,6 +117,7 @@ class Node:
         """Plan the submissions in order; each sees what those before it will have written."""
         view = Overlay(reader)
         self._edit = self.tree.edit() if self.tree is not None else None
+        self._planned = planned = Tally()
         effects: list[Effect] = []
         changes: list[Change] = []
         for ticket, commands, _ in submissions:
@@ -137,13 +143,19 @@ class Node:
             view.write(self._edit.rows())
             effects.append(Committed(changes))
         if view.batch:
-            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
-        return Group(view.batch, effects, self._edit)
+            view.batch[PROGRESS_ROW] = encode_progress(self._progress(planned))
+        return Group(view.batch, effects, self._edit, planned)
+
+    def _progress(self, planned: Tally) -> Progress:
+        """How far the node will have come. No mistake in counting may keep a write out, so no number is below 0."""
+        records, tombstones = self.tally.records + planned.records, self.tally.tombstones + planned.tombstones
+        return Progress(*self._clock.last, self._seq, max(0, records), max(0, tombstones))
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
         if self.tree is not None and group.edit is not None:
             self.tree.apply(group.edit)
+        self.tally.add(group.tally)
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -286,11 +298,13 @@ class Node:
         reports = self._observe(entry, incoming, source, now_ms)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
+            self._planned.conflict(incoming_won=verdict.kind == "wins", kept=self._versions_max(entry) > 1)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
             if held is None and self._is_over(incoming, now_ms):
                 return Plan({}, outcome, reports)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest)
+            self._planned.came_from_peer()
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._keep_loser(entry, current.stored, incoming), outcome, reports)
@@ -334,8 +348,12 @@ class Node:
         batch: dict[bytes, bytes | None] = {}
         generation, kept = 1, 0
         reports: tuple[Report, ...] = ()
+        planned = self._planned
+        planned.client_writes += 1
+        planned.tombstones += record.deleted
         if current.stored is not None:
             old, seq, generation_old, kept_old = current.stored
+            planned.tombstones -= old.deleted
             batch = dict.fromkeys(index_rows(entry, old))
             batch[change_row(seq)] = None
             generation = generation_old + 1
@@ -348,6 +366,8 @@ class Node:
             # What the record was cannot be known: its history goes, its index rows are found stale by later sweeps.
             batch = dict.fromkeys(row for row, _ in view.scan(*revision_range(entry)))
             reports = (Report("Corrupt record replaced", {"entry": entry}),)
+        else:
+            planned.records += 1
         self.has_metadata = self.has_metadata or entry.startswith(METADATA)
         self._seq += 1
         batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
@@ -380,10 +400,10 @@ class Node:
     def _remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
         """The batch that takes a record off the disk, or leaves a tombstone in its place."""
         batch = removal(entry, stored)
-        if self._edit is None:
-            return batch
-        if not must_stay_as_tombstone(stored.record):
-            return batch | self._edit.remove(view, entry)
+        if self._edit is None or not must_stay_as_tombstone(stored.record):
+            self._planned.removed(stored.record)
+            return batch if self._edit is None else batch | self._edit.remove(view, entry)
+        self._planned.tombstones += 1
         tombstone = entombed(stored.record)
         batch[entry] = encode(entry, Stored(tombstone, stored.seq, stored.generation, kept=0))
         batch[change_row(stored.seq)] = entry
@@ -396,6 +416,7 @@ class Node:
             stored = read_current(view, entry).stored
             if stored is not None and stored.record.timestamp < command.before_ms:
                 batch.update(removal(entry, stored))
+                self._planned.removed(stored.record)
                 if self._edit is not None:
                     batch.update(self._edit.remove(view, entry))
         return Plan(batch, Swept(len(batch)))

@@ -39,7 +39,7 @@ from kvs.cluster.membership_events import Identity, MembershipSettings, Sender
 from kvs.cluster.messages import Digest, MemberView, Persisted, Status
 from kvs.cluster.node import Node
 from kvs.cluster.push import Push, Reached
-from kvs.cluster.replica import Replica
+from kvs.cluster.replica import Replica, SyncTotals
 from kvs.cluster.runner import Runner
 from kvs.cluster.sync import Answer, Here, Request
 from kvs.cluster.time_of import Now
@@ -48,25 +48,36 @@ from kvs.config import Config
 from kvs.errors import BadMessage, BadRequest, Conflict, KvsError, NotFound, StoreError, TooLarge, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, LEAVE_TIMEOUT_S, PUSH_TIMEOUT_S
 from kvs.server.cluster_view import ClusterView, View, median_ms
+from kvs.server.meters import Meters
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, MEMBERS_ROW, QUARANTINE_FILE
 from kvs.storage.state import Identity as StoredIdentity
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
 
-_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer]]] = {
-    RecentRequest: ("/members/pairs_by_time", RecentAnswer),
-    DiffRequest: ("/merkle_tree/diff", DiffAnswer),
-    FetchRequest: ("/kv_range", FetchAnswer),
-    RangeRequest: ("/kv_range", RangeAnswer),
-    ReplicateRequest: ("/replicate", ReplicateAnswer),
+_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer], str]] = {
+    RecentRequest: ("/members/pairs_by_time", RecentAnswer, "fill"),
+    DiffRequest: ("/merkle_tree/diff", DiffAnswer, "compare"),
+    FetchRequest: ("/kv_range", FetchAnswer, "fetch"),
+    RangeRequest: ("/kv_range", RangeAnswer, "fetch"),
+    ReplicateRequest: ("/replicate", ReplicateAnswer, "send"),
 }
+"""Request to path, answer, and what its bytes count as when it is no push."""
 
 
 class Cluster:
     """This node's part in the cluster. Everything runs on one event loop."""
 
-    def __init__(self, config: Config, store: Store, node: Node, runner: Runner, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        node: Node,
+        runner: Runner,
+        now_ms: Callable[[], int],
+        meters: Meters | None = None,
+    ) -> None:
+        self._meters = meters
         self._config = config
         self._store = store
         self._node = node
@@ -173,6 +184,15 @@ class Cluster:
             has_seeds=bool(self._config.other_seeds),
             now=self._now(),
         )
+
+    @property
+    def sync_totals(self) -> SyncTotals:
+        return self._replica.totals
+
+    @property
+    def push_dropped(self) -> int:
+        """Records that left the outboxes of peers without an acknowledgement."""
+        return self._push.dropped
 
     def addresses(self) -> list[str]:
         """Where this node and the members that are up are reached, this node first. Raises Unavailable."""
@@ -340,20 +360,23 @@ class Cluster:
         self._tell_digest()
 
     async def _call_peer(self, call: replica.PeerCall) -> None:
-        path, kind = _ROUTES[type(call.request)]
+        path, kind, step = _ROUTES[type(call.request)]
         event: replica.Event
         if call.delay_ms:
             await asyncio.sleep(call.delay_ms / 1000)
+        sent = pack(exchange.encode(call.request))
         try:
             body = await self._transport.call(
                 "push" if call.push else "sync",
                 self._addresses.get(call.peer, ""),
                 "POST",
                 path,
-                pack(exchange.encode(call.request)),
+                sent,
                 content_type=MSGPACK,
                 timeout_s=PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S,
             )
+            if self._meters is not None and not call.push:
+                self._meters.sync_bytes[step] += len(sent) + len(body)
             event = replica.Answered(call.call, exchange.decode(unpack(body), kind))
         except (PeerRefused, PeerUnreachable, BadMessage) as failure:
             event = replica.Failed(call.call, str(failure))

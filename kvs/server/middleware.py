@@ -14,10 +14,11 @@ from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
 from kvs.server.connection import client_of
 from kvs.server.handlers.context import client_error
+from kvs.server.meters import Meters
 from kvs.server.problems import problem
 from kvs.server.ratelimit import RequestLimit
 from kvs.server.response import Response
-from kvs.server.router import Call, Router
+from kvs.server.router import Call, Route, Router
 
 log = structlog.get_logger()
 _level = logging.getLogger(__name__)
@@ -30,15 +31,17 @@ _PRIVATE = b"Cache-Control: no-store\r\n"
 class Dispatcher:
     """The handler of the HTTP server."""
 
-    def __init__(self, router: Router, gate: Gate, limit: RequestLimit) -> None:
+    def __init__(self, router: Router, gate: Gate, limit: RequestLimit, meters: Meters | None = None) -> None:
         self._router = router
         self._gate = gate
         self._limit = limit
+        self._meters = meters
 
     async def __call__(self, request: web.BaseRequest) -> Response:
         started_s = monotonic()
         request_id = ids.of(request)
         private = self._gate.asks
+        route: Route | None = None
         admitted = False
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
@@ -51,24 +54,33 @@ class Dispatcher:
                 self._limit.count(principal.user, client_of(request), started_s * 1000)
             response = await route.handler(Call(request, parameters, principal, admit))
         except KvsError as error:
-            response = problem(error if admitted else self._not_admitted(request, error, started_s), request_id)
+            refusal = error if admitted else self._not_admitted(request, error, started_s)
+            response = self._refuse(refusal, route, request_id)
             # aiohttp closes behind a body that was not read; the client is told.
             response.close = not request.content.is_eof()
         except StoreError as error:
             log.error("A read failed", error=str(error), path=request.rel_url.raw_path, request_id=request_id)
-            response = problem(client_error(error), request_id)
+            response = self._refuse(client_error(error), route, request_id)
         except Exception:
             log.exception("A handler failed", method=request.method, path=request.path, request_id=request_id)
-            response = problem(KvsError("the node failed to answer; its log says more"), request_id)
+            response = self._refuse(KvsError("the node failed to answer; its log says more"), route, request_id)
         response.request_id = request_id
         if private:
             response.fields += _PRIVATE
-        duration_ms = (monotonic() - started_s) * 1000
+        duration_s = monotonic() - started_s
+        if self._meters is not None:
+            self._meters.request(route, response.status, duration_s)
+        duration_ms = duration_s * 1000
         if response.status >= 500 or duration_ms >= SLOW_REQUEST_MS:
             log.info("Request", **_fields(request, response, request_id, duration_ms))
         elif _level.isEnabledFor(logging.DEBUG):
             log.debug("Request", **_fields(request, response, request_id, duration_ms))
         return response
+
+    def _refuse(self, error: KvsError, route: Route | None, request_id: str) -> Response:
+        if self._meters is not None:
+            self._meters.refused(error, route)
+        return problem(error, request_id)
 
     def _not_admitted(self, request: web.BaseRequest, error: KvsError, now_s: float) -> KvsError:
         """What a request is refused with that no route took, or no gate let in: those count whatever they asked for."""

@@ -146,9 +146,10 @@ class RequestLimit:
             wait_s = self._users.hit(user, now_ms) if user else self._addresses.hit(client, now_ms)
             if wait_s:
                 window_s = math.ceil(self._window_ms / 1000)
-                whose = "this user" if user else "this address"
+                counted_by = "user" if user else "address"
                 raise TooManyRequests(
-                    f"too many requests of {whose}; at most {self._limit} are answered in {window_s} seconds",
+                    f"too many requests of this {counted_by}; at most {self._limit} are answered in {window_s} seconds",
+                    counted_by=counted_by,
                     limit=self._limit,
                     window_s=window_s,
                     retry_after_s=wait_s,

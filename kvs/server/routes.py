@@ -23,6 +23,7 @@ from kvs.server.handlers.history import History
 from kvs.server.handlers.listing import Listing
 from kvs.server.handlers.members import Members
 from kvs.server.handlers.metadata import MetadataRoutes
+from kvs.server.handlers.metrics import MetricsRoute
 from kvs.server.handlers.node import NodeStatus
 from kvs.server.handlers.peers import Peers
 from kvs.server.handlers.tokens import Tokens
@@ -37,16 +38,18 @@ def routes(
     members: Members | None = None,
     peers: Peers | None = None,
     status: ClusterStatus | None = None,
+    metrics: MetricsRoute | None = None,
 ) -> list[Route]:
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
     authentication is switched off, and with it the account routes. `members`, `peers` and `status` are None without a
-    cluster."""
+    cluster, `metrics` when nothing is measured."""
     return [
         *_data_routes(context),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
         *(_peer_routes(peers) if peers else ()),
         *(_status_routes(status, gives_secret=token_key is not None) if status else ()),
+        *((Route("GET", "/metrics", MONITORING, metrics.get),) if metrics else ()),
     ]
 
 

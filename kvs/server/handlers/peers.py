@@ -198,7 +198,13 @@ class Peers:
 
     async def _take(self, commands: list[Merge]) -> list[int]:
         outcomes = await self._context.runner.submit(commands) if commands else []
-        return [_code(outcome) for outcome in outcomes]
+        codes = [_code(outcome) for outcome in outcomes]
+        if self._context.meters is not None:
+            lag, now_ms = self._context.meters.replication_lag, self._context.now_ms()
+            for command, code in zip(commands, codes, strict=True):
+                if code == TAKEN:
+                    lag.add(max(0, now_ms - command.record.timestamp) / 1000)
+        return codes
 
 
 def _code(outcome: Outcome) -> int:

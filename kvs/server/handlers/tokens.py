@@ -158,7 +158,11 @@ class Tokens:
         wait_s, limit = max(waits)
         if wait_s:
             raise TooManyRequests(
-                "too many attempts to log in", limit=limit, window_s=LOGIN_WINDOW_S, retry_after_s=wait_s
+                "too many attempts to log in",
+                counted_by="login",
+                limit=limit,
+                window_s=LOGIN_WINDOW_S,
+                retry_after_s=wait_s,
             )
 
 
