@@ -18,6 +18,7 @@ from kvs.server.access import (
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
+from kvs.server.handlers.description import Description
 from kvs.server.handlers.groups import Groups
 from kvs.server.handlers.history import History
 from kvs.server.handlers.listing import Listing
@@ -43,7 +44,7 @@ def routes(
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
     authentication is switched off, and with it the account routes. `members`, `peers` and `status` are None without a
     cluster, `metrics` when nothing is measured."""
-    return [
+    made = [
         *_data_routes(context),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
@@ -51,6 +52,9 @@ def routes(
         *(_status_routes(status, gives_secret=token_key is not None) if status else ()),
         *((Route("GET", "/metrics", MONITORING, metrics.get),) if metrics else ()),
     ]
+    description = Description(context, made, asks=token_key is not None)
+    made.append(Route("GET", "/openapi.json", OPEN, description.get))
+    return made
 
 
 def _data_routes(context: Context) -> list[Route]:

@@ -29,25 +29,13 @@ from kvs.server.handlers.users import check_scopes
 from kvs.server.ratelimit import SlidingWindow, network_of
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import Login, NewToken
 from kvs.server.system import all_documents
 from kvs.server.token_maker import MadeToken, make_token, store_token
 
 log = structlog.get_logger()
 
 _TOKEN_ID = re.compile(rf"[0-9a-f]{{{TOKEN_ID_CHARS}}}")
-
-
-class _NewToken(msgspec.Struct, frozen=True):
-    """`expires_in`: seconds, or a duration such as "12h"."""
-
-    user_uuid: UUID
-    scopes: list[str]
-    expires_in: int | str | None = None
-
-
-class _Login(msgspec.Struct, frozen=True):
-    nickname: str
-    password: str
 
 
 class Tokens:
@@ -60,7 +48,7 @@ class Tokens:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _NewToken, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, NewToken, ACCOUNT_BODY_MAX_BYTES)
         scopes = check_scopes(given.scopes, call.principal)
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:
@@ -95,7 +83,7 @@ class Tokens:
 
     async def login(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _Login, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, Login, ACCOUNT_BODY_MAX_BYTES)
         self._limit_attempts(call.request, given.nickname)
         user = find_by_nickname(documents(self._context), given.nickname)
         # Asked also for a user who does not exist, so that the answer takes as long.
