@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import jsonschema_rs
+import orjson
 
 from kvs.errors import KvsError
 from kvs.server.openapi.document import document
@@ -15,7 +16,8 @@ from kvs.server.routes import routes
 
 ROUTES = list(routes(*(Mock() for _ in inspect.signature(routes).parameters)))
 """All that a node can have."""
-DOCUMENT = document(ROUTES, asks=True, anonymous=("allow_anonymous_read", "allow_anonymous_write"))
+_EVERYTHING = document(ROUTES, asks=True, anonymous=("allow_anonymous_read", "allow_anonymous_write"))
+DOCUMENT: dict[str, Any] = orjson.loads(orjson.dumps(_EVERYTHING))
 _ROUTER = Router(ROUTES)
 _validators: dict[tuple[str, str, int, str], jsonschema_rs.Draft202012Validator] = {}
 

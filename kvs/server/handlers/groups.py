@@ -28,6 +28,7 @@ from kvs.server.handlers.accounts import (
     json_response,
     listed_by,
     page,
+    paging,
     under,
     unique,
     uuid_parameter,
@@ -63,6 +64,7 @@ class Groups:
         query = parse.query(call.request)
         if "groupname" not in query:
             return page(self._context, call, "groups", GROUPS, lambda raw: _shown(decode_group(raw)))
+        paging(self._context, query, GROUPS)  # what a list of all refuses is refused here too
         group = find_by_groupname(documents(self._context), query["groupname"])
         return json_response(200, {"groups": [] if group is None else [_shown(group)], "next_cursor": None})
 

@@ -32,6 +32,7 @@ from kvs.server.handlers.accounts import (
     json_response,
     listed_by,
     page,
+    paging,
     under,
     unique,
     uuid_parameter,
@@ -76,6 +77,7 @@ class Users:
         query = parse.query(call.request)
         if "nickname" not in query:
             return page(self._context, call, "users", USERS, lambda raw: _shown(decode_user(raw)))
+        paging(self._context, query, USERS)  # what a list of all refuses is refused here too
         user = find_by_nickname(documents(self._context), query["nickname"])
         return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
 

@@ -15,6 +15,7 @@ from kvs.server.openapi.parts import (
     QUERY,
     READS,
     SWITCH,
+    TAGS,
     TIMEOUT,
     TTL,
     VERSION_HEADERS,
@@ -45,7 +46,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
             304: Answer("The version that If-None-Match names is the current one.", headers=VERSION_HEADERS),
         },
-        (Parameter("If-None-Match", "header", "Versions that need not be sent again.", {"type": "string"}),),
+        (Parameter("If-None-Match", "header", "Versions that need not be sent again.", TAGS),),
         problems=("bad_request", "not_found", *READS),
     ),
     ("PUT", "/kv/{key}"): Operation(

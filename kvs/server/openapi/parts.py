@@ -116,9 +116,16 @@ def json(about: str, kind: Any, headers: Mapping[str, Schema] | None = None) -> 
 TEXT: Schema = {"type": "string"}
 DIGITS: Schema = {"type": "string", "pattern": "^[0-9]+$"}
 BINARY: Schema = {"type": "string", "format": "binary"}
-DURATION: Schema = {"type": "string", "examples": ["90s", "1h30m", "0"]}
+DURATION: Schema = {
+    "type": "string",
+    "pattern": r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$",
+    "maxLength": 64,
+    "examples": ["90s", "1h30m", "0"],
+}
 SWITCH: Schema = {"type": "string", "enum": ["true", "false", "1", "0", ""], "default": "false"}
 ETAG: Schema = {"type": "string", "pattern": '^"[!#-~]+"$'}
+_ONE_TAG = '(W/)?"[!#-~]*"'
+TAGS: Schema = {"type": "string", "pattern": rf"^(\*|{_ONE_TAG}(, ?{_ONE_TAG})*)$"}
 
 VERSION_HEADERS: Mapping[str, Schema] = {
     "ETag": ETAG,
@@ -145,9 +152,9 @@ def whole(least: int, most: int | None = None, default: int | None = None) -> Sc
     return schema
 
 
-_TAGS = f'"*", or up to {ETAGS_MAX_COUNT} entity tags in quotes, separated by commas'
-IF_MATCH = Parameter("If-Match", "header", f"Refused unless it names the current version: {_TAGS}.", TEXT)
-IF_NONE_MATCH = Parameter("If-None-Match", "header", f"Refused if it names the current version: {_TAGS}.", TEXT)
+_HOW = f'"*", or up to {ETAGS_MAX_COUNT} entity tags in quotes, separated by commas'
+IF_MATCH = Parameter("If-Match", "header", f"Refused unless it names the current version: {_HOW}.", TAGS)
+IF_NONE_MATCH = Parameter("If-None-Match", "header", f"Refused if it names the current version: {_HOW}.", TAGS)
 CONDITIONS = (IF_MATCH, IF_NONE_MATCH)
 LIMIT = query("limit", "Entries on a page.", whole(1, PAGE_MAX_ENTRIES, PAGE_DEFAULT_ENTRIES))
 CURSOR = query("cursor", "Where the page begins: the next_cursor of the page before.", {"type": "string"})
@@ -164,8 +171,8 @@ PATH_PARAMETERS: Mapping[str, Parameter] = {
         {"type": "string", "minLength": 1, "maxLength": KEY_MAX_BYTES},
     ),
     "n": Parameter("n", "path", "The number of a revision; 1 is the current one.", whole(1)),
-    "uuid": Parameter("uuid", "path", "The account.", {"type": "string"}),
-    "token_id": Parameter("token_id", "path", "The token's id, 32 hex digits.", {"type": "string"}),
+    "uuid": Parameter("uuid", "path", "The account.", {"type": "string", "format": "uuid"}),
+    "token_id": Parameter("token_id", "path", "The token's id.", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
 }
 
 # --- problems that several operations have ---
