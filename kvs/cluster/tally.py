@@ -29,6 +29,13 @@ class Tally:
         self.held_won = self.incoming_won = 0
         self.discarded_kept = self.discarded_lost = 0
 
+    def written(self, record: Record, *, is_new: bool) -> None:
+        """A record became the current one; `is_new`: where none was. One that was replaced is taken off by whoever
+        knows it."""
+        self.client_writes += 1
+        self.records += is_new
+        self.tombstones += record.deleted
+
     def removed(self, record: Record) -> None:
         """It leaves the disk."""
         self.records -= 1

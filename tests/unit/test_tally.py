@@ -6,11 +6,13 @@ from random import Random
 import pytest
 
 from kvs.cluster.events import Change, Delete, Discard, Merge, Put, Sweep
+from kvs.cluster.ingest import merge_of
 from kvs.cluster.push import Push
 from kvs.limits import EXPIRY_GRACE_MS, OUTBOX_MAX_RECORDS
+from kvs.storage.codec import encode_record
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import EXPIRIES, data_key, system_key
-from kvs.storage.record import Record, new_uuid, value_digest
+from kvs.storage.record import Record, new_uuid
 from kvs.storage.state import PROGRESS_ROW, read_progress
 from tests.nodes import LoneNode
 from tests.records import record
@@ -29,7 +31,7 @@ def put(key: bytes = KEY, ttl_ms: int = 0) -> Put:
 
 
 def merge(incoming: Record, key: bytes = KEY) -> Merge:
-    return Merge(entry=key, record=incoming, digest=value_digest(incoming.data), source="far")
+    return merge_of(key, encode_record(incoming), "far")
 
 
 def writes(node: LoneNode) -> tuple[int, int]:

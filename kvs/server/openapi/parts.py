@@ -41,7 +41,16 @@ STATUSES: Mapping[str, int] = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     **dict.fromkeys(
-        ("nickname_taken", "groupname_taken", "wrong_node", "this_node", "node_id_taken", "member_is_up"), 409
+        (
+            "nickname_taken",
+            "groupname_taken",
+            "last_version",
+            "wrong_node",
+            "this_node",
+            "node_id_taken",
+            "member_is_up",
+        ),
+        409,
     ),
     "precondition_failed": 412,
     "too_large": 413,
@@ -178,7 +187,7 @@ PATH_PARAMETERS: Mapping[str, Parameter] = {
 # --- problems that several operations have ---
 
 READS = ("corrupt_record", "degraded")
-WRITES = ("read_only", "degraded", "stopping", "syncing", "clock_skew")
+WRITES = ("read_only", "last_version", "degraded", "stopping", "syncing", "clock_skew")
 """With `overloaded`, which any request can get when too many connections are open."""
 QUERY = ("bad_request",)
 PAGES = ("bad_request", "invalid_cursor")
