@@ -51,7 +51,7 @@ LOGIN_WINDOW_S = 60
 LOGIN_PER_ACCOUNT_MAX = 10
 LOGIN_PER_ADDRESS_MAX = 30
 LOGIN_TRACKED_MAX = 10_000
-"""Accounts and addresses whose attempts are counted; the oldest are forgotten."""
+"""Accounts, and addresses, whose attempts are counted one by one."""
 
 # --- one group commit ---
 
@@ -174,6 +174,13 @@ LINGER_TIMEOUT_S = 2.0
 SHUTDOWN_TIMEOUT_S = 6.0
 """Requests under way may take this long after SIGTERM; what remains of 10 s is for the store."""
 REQUEST_ID_MAX_BYTES = 128
+RATE_USERS_TRACKED_MAX = 10_000
+RATE_ADDRESSES_TRACKED_MAX = 20_000
+"""Users and addresses whose requests are counted one by one, some 300 bytes each. Others, if there are more than these
+within one window, share those below."""
+RATE_SHARED_WINDOWS = 1_024
+RATE_LOOKED_AT = 4
+"""Windows that a new client may find over, and take the place of one."""
 SLOW_REQUEST_MS = 1_000
 """Requests from this duration on are logged at `info`."""
 QUERY_PARAMETERS_MAX_COUNT = 32
@@ -195,6 +202,8 @@ BULK_MAX_BYTES = 32 * 1024 * 1024
 
 # --- background work ---
 
+LOOP_LAG_INTERVAL_S = 0.1
+"""How often the lag of the event loop is measured, some microseconds each."""
 SWEEP_MAX_KEYS = 500
 """Keys in one sweep command; a sweep goes on with the next ones after that commit."""
 EXPIRY_SWEEP_INTERVAL_S = 10

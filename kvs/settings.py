@@ -33,10 +33,10 @@ SECTIONS = (
     Section("log_level", "Logs"),
     Section("auth_enabled", "Who may do what"),
     Section("clustering_enabled", "The cluster"),
-    Section("rate_limiting_enabled", "Rate limits", "rate limits"),
+    Section("rate_limiting_enabled", "Rate limits"),
     Section("tamper_logging_enabled", "Audit log", "the audit log"),
     Section("backup_enabled", "Backups", "backups"),
-    Section("metrics_enabled", "Metrics", "metrics"),
+    Section("metrics_enabled", "Metrics"),
     Section("tls_cert_file", "TLS", "TLS"),
 )
 

@@ -116,7 +116,7 @@ class TokenGate:
             return ANONYMOUS
         principal = self._authenticate(given, access)
         if not principal.scopes & access.scopes:
-            raise Forbidden
+            raise Forbidden(user=principal.user)
         return principal
 
     def forget(self, entries: Sequence[bytes]) -> None:

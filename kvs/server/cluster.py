@@ -19,6 +19,7 @@ from kvs.cluster.events import Change
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.messages import MemberView, Status
 from kvs.cluster.node import Node
+from kvs.cluster.replica import SyncTotals
 from kvs.cluster.runner import Runner
 from kvs.cluster.time_of import Now
 from kvs.cluster.transport import Transport
@@ -29,6 +30,7 @@ from kvs.server.cluster_members import MembersShell
 from kvs.server.cluster_records import RecordsShell
 from kvs.server.cluster_tasks import Tasks
 from kvs.server.cluster_view import ClusterView, View
+from kvs.server.meters import Meters
 from kvs.storage.state import Identity
 from kvs.storage.store import Store
 
@@ -38,7 +40,15 @@ log = structlog.get_logger()
 class Cluster:
     """Everything runs on one event loop."""
 
-    def __init__(self, config: Config, store: Store, node: Node, runner: Runner, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        node: Node,
+        runner: Runner,
+        now_ms: Callable[[], int],
+        meters: Meters | None = None,
+    ) -> None:
         self._config = config
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
@@ -46,7 +56,9 @@ class Cluster:
         self._tasks = Tasks()
         self._is_stopping = False
         chance = SystemRandom()
-        self._records = RecordsShell(config, store, node, runner, self._transport, self._tasks, chance, self._now)
+        self._records = RecordsShell(
+            config, store, node, runner, self._transport, self._tasks, chance, self._now, meters
+        )
         self._members = MembersShell(
             config, store, runner, self._transport, self._tasks, self._records, chance, self._now
         )
@@ -146,6 +158,16 @@ class Cluster:
     async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
         """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
         return await self._records.wait_for(entry, version, nodes, timeout_s)
+
+    @property
+    def sync_totals(self) -> SyncTotals:
+        """What comparisons did since the start."""
+        return self._records.replica.totals
+
+    @property
+    def push_dropped(self) -> int:
+        """Records that left the outboxes of peers without an acknowledgement."""
+        return self._records.push.dropped
 
     # --- both ---
 

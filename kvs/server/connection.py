@@ -29,7 +29,10 @@ from kvs.limits import (
 )
 from kvs.server import request_id
 from kvs.server.eager import EagerHandler
+from kvs.server.meters import Meters
 from kvs.server.problems import problem
+from kvs.server.ratelimit import network_of
+from kvs.server.response import Response
 
 log = structlog.get_logger()
 
@@ -40,26 +43,31 @@ _RESET = struct.pack("ii", 1, 0)
 class Connection(EagerHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_deadline", "_input_ended", "_stall_deadline", "_stream", "_unsent_bytes")
+    __slots__ = ("_header_deadline", "_input_ended", "_meters", "_stall_deadline", "_stream", "_unsent_bytes", "client")
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
+        self._meters = manager.meters
         self._header_deadline: asyncio.TimerHandle | None = None
         self._stall_deadline: asyncio.TimerHandle | None = None
         self._stream: asyncio.Transport | None = None
         """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
         self._unsent_bytes = 0
         self._input_ended = False
+        self.client = ""
+        """The network that it comes from, as clients are counted; what headers say of that is not believed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.client = network_of(str(transport.get_extra_info("peername", ("",))[0]))
         self._stream = stream = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
+        if self._meters is not None:
+            self._meters.connections += 1
         # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched.
         stream.set_write_buffer_limits(high=0)
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
-            refusal = problem(Unavailable("too many connections", code="overloaded"), request_id.fresh())
-            refusal.close = True
+            refusal = self._refuse(Unavailable("too many connections", code="overloaded"), request_id.fresh())
             stream.write(refusal.head(HttpVersion11) + refusal.body)
             self.force_close()
             return
@@ -119,6 +127,8 @@ class Connection(EagerHandler):
             if deadline is not None:
                 deadline.cancel()
         self._stream = None
+        if self._meters is not None:
+            self._meters.connections -= 1
         super().connection_lost(exc)
 
     def handle_error(
@@ -135,9 +145,15 @@ class Connection(EagerHandler):
         else:
             log.error("A request failed beyond its handler", exc_info=exc)
             error = KvsError("the node failed to answer; its log says more")
-        response = problem(error, request_id.of(request))
+        return cast(web.StreamResponse, self._refuse(error, request_id.of(request)))
+
+    def _refuse(self, error: KvsError, request_id: str) -> Response:
+        """What no handler answers; nothing can follow on this connection."""
+        if self._meters is not None:
+            self._meters.refused(error, None)
+        response = problem(error, request_id)
         response.close = True
-        return cast(web.StreamResponse, response)
+        return response
 
     def _tell_of_broken_body(self, request: web.BaseRequest) -> None:
         """When a body turns out not to be framed as its headers said, aiohttp queues the error behind the request
@@ -175,10 +191,17 @@ class Connection(EagerHandler):
             self._stream.abort()
 
 
+def client_of(request: web.BaseRequest) -> str:
+    """The network that a request comes from."""
+    client: str = request.protocol.client  # type: ignore[attr-defined]  # all are of the class above
+    return client
+
+
 class HttpServer(web.Server):
     """aiohttp's low-level server with this project's connections."""
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, handler: Any, meters: Meters | None = None) -> None:
+        self.meters = meters
         super().__init__(
             handler,
             access_log=None,

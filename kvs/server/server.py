@@ -19,10 +19,14 @@ from kvs.server.first_start import make_root
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
+from kvs.server.handlers.metrics import MetricsRoute
 from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
+from kvs.server.loop_lag import LoopLag
+from kvs.server.meters import Meters
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
+from kvs.server.ratelimit import RequestLimit
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
@@ -53,7 +57,11 @@ class Server:
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
         self._http: web.ServerRunner | None = None
+        self._loop_lag: LoopLag | None = None
         self._passwords = Passwords()
+        self._limit = RequestLimit(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
         self.url = ""
         self.first_account = ""
         """What to show once, after `start`: the root account that a fresh node made."""
@@ -75,6 +83,8 @@ class Server:
             await self._cluster.stop()
         if self._http is not None:
             await self._http.cleanup()
+        if self._loop_lag is not None:
+            self._loop_lag.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
         if self._runner is not None:
@@ -82,6 +92,12 @@ class Server:
         if self._store is not None:
             self._store.close()
         self._passwords.close()
+
+    def reload(self, config: Config) -> None:
+        """Take over the settings of a running node that change live."""
+        self._limit.configure(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
 
     async def _start(self) -> None:
         config = self._config
@@ -103,21 +119,35 @@ class Server:
         has_metadata = any(self._store.scan(METADATA, after(METADATA)))
         node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata, check_document=check_brought)
         security = build_security(config, self._store, unix_ms)
-        self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
+        meters = Meters() if config.metrics_enabled else None
+        self._runner = Runner(self._store, node, unix_ms, security.gate.forget, meters.commits if meters else None)
         if config.clustering_enabled:
-            self._cluster = Cluster(config, self._store, node, self._runner, unix_ms)
+            self._cluster = Cluster(config, self._store, node, self._runner, unix_ms, meters)
             self._runner.on_committed = self._cluster.committed
         self._runner.start()
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
         context = Context(
-            config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms, self._cluster
+            config,
+            self._store,
+            self._runner,
+            compressor,
+            security.cursors,
+            self._passwords,
+            unix_ms,
+            self._cluster,
+            meters,
         )
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
-        self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+        metrics = None if meters is None else MetricsRoute(context, node, meters)
+        router = Router(routes(context, security.token_key, members, peers, status, metrics))
+        dispatcher = Dispatcher(router, security.gate, self._limit, meters)
+        self._http = web.ServerRunner(HttpServer(dispatcher, meters), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._listen(self._http)
+        if meters is not None:
+            self._loop_lag = LoopLag(meters.loop_lag)
+            self._loop_lag.start()
         if self._cluster is not None:
             await self._cluster.start(identity, config.advertise_address or self.url.removeprefix("http://"))
         if security.token_key is not None and not config.other_seeds:
