@@ -23,6 +23,9 @@ TTL_MAX_MS = 100 * 365 * 24 * 3600 * 1000
 EXPIRY_GRACE_MS = 2 * 60 * 1000
 """An expired record leaves the disk this long after `expires_at`: twice the default `max_clock_drift`, so that by then
 every node's clock agrees that it is over."""
+EXPIRY_STEP_MS = 10 * 1000
+"""Expired records leave at whole steps of the wall clock: all nodes drop the same ones at the same moment, and their
+Merkle trees stay alike."""
 
 GC_YOUNG_MAX = 20_000
 """Objects made before Python looks for garbage cycles. Requests make next to none; at 700 they cost 6 %."""
@@ -197,7 +200,6 @@ BULK_MAX_BYTES = 32 * 1024 * 1024
 
 SWEEP_MAX_KEYS = 500
 """Keys in one sweep command; a sweep goes on with the next ones after that commit."""
-EXPIRY_SWEEP_INTERVAL_S = 10
 TOMBSTONE_SWEEP_INTERVAL_S = 60
 REVISION_SWEEP_INTERVAL_S = 600
 

@@ -15,7 +15,7 @@ from kvs.cluster.events import Command, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
 from kvs.errors import KvsError, StoreError
 from kvs.limits import (
-    EXPIRY_SWEEP_INTERVAL_S,
+    EXPIRY_STEP_MS,
     REVISION_SWEEP_INTERVAL_S,
     SWEEP_MAX_KEYS,
     TOMBSTONE_SWEEP_INTERVAL_S,
@@ -49,7 +49,7 @@ class Scheduler:
         self._versions_max = versions_max
         self._is_clock_right = is_clock_right
         self._timers = AsyncIOScheduler()
-        self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
+        self._timers.add_job(self.sweep_expired, "cron", second=f"*/{EXPIRY_STEP_MS // 1000}")
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
 

@@ -7,7 +7,7 @@ import pytest
 from kvs.cluster.events import Delete, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
-from kvs.limits import EXPIRY_GRACE_MS, SWEEP_MAX_KEYS
+from kvs.limits import EXPIRY_STEP_MS, SWEEP_MAX_KEYS
 from kvs.server.scheduler import Scheduler
 from kvs.storage.compression import RAW
 from kvs.storage.current import read_current
@@ -15,6 +15,7 @@ from kvs.storage.keyspace import DATA, EXPIRIES, REVISIONS, TOMBSTONES, after
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import new_uuid
 from kvs.storage.state import read_progress
+from tests.model import leaves_ms
 
 START = 1_700_000_000_000
 RETENTION_MS = 1_000
@@ -63,9 +64,9 @@ async def test_expired_records_go_after_the_grace_in_runs_of_bounded_size(site: 
     await site.runner.submit(
         [Put(entry=b"d%d" % number, uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1_000) for number in range(ending)]
     )
-    await site.put("longer", ttl_ms=1_001)
+    await site.put("longer", ttl_ms=EXPIRY_STEP_MS + 1)
     await site.put("stays")
-    site.now_ms = START + 1_000 + EXPIRY_GRACE_MS - 1
+    site.now_ms = leaves_ms(START + 1_000) - 1
     assert await site.scheduler().sweep_expired() == 0
     site.now_ms += 1
     assert await site.scheduler().sweep_expired() == ending
@@ -89,7 +90,7 @@ async def test_nothing_goes_by_a_clock_that_is_wrong(site: Site) -> None:
     await site.put("expired", ttl_ms=1)
     await site.put("deleted")
     await site.delete("deleted")
-    site.now_ms += RETENTION_MS + EXPIRY_GRACE_MS
+    site.now_ms = leaves_ms(START + 1)
     wrong, right = site.scheduler(is_clock_right=False), site.scheduler()
     assert (await wrong.sweep_expired(), await wrong.sweep_tombstones(), site.count(DATA)) == (0, 0, 2)
     assert (await right.sweep_expired(), await right.sweep_tombstones(), site.count(DATA)) == (1, 1, 0)
@@ -110,7 +111,7 @@ async def test_revisions_beyond_a_lowered_setting_go(site: Site) -> None:
 
 async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
     await site.put("a", ttl_ms=1)
-    site.now_ms = START + 1 + EXPIRY_GRACE_MS
+    site.now_ms = leaves_ms(START + 1)
     await site.runner.stop()
     assert await site.scheduler().sweep_expired() == 0
     assert site.count(DATA) == 1
