@@ -203,6 +203,13 @@ SWEEP_MAX_KEYS = 500
 TOMBSTONE_SWEEP_INTERVAL_S = 60
 REVISION_SWEEP_INTERVAL_S = 600
 
+SCRUB_INTERVAL_S = 1
+SCRUB_MAX_RECORDS = 128
+SCRUB_MAX_BYTES = 256 * 1024
+"""Of one step: about a millisecond, in which nobody else has a turn. A million records take two hours and more."""
+SCRUB_PAUSE_MS = 3_600_000
+"""From the end of a pass to the next one."""
+
 # --- membership ---
 
 MEMBERS_MAX = 1_000

@@ -14,6 +14,7 @@ from kvs.cluster.events import (
     Put,
     Remember,
     Restore,
+    Scrub,
     Sweep,
     Transact,
     Trim,
@@ -92,7 +93,7 @@ class Model:
                 return self._transact(command, now_ms)
             case Put() | Delete() | Restore():
                 return self._write(command, now_ms)
-            case Merge() | Discard() | Remember():
+            case Merge() | Discard() | Scrub() | Remember():
                 raise AssertionError("a lone node has no peers")
 
     def _transact(self, command: Transact, now_ms: int) -> Answer:

@@ -86,6 +86,7 @@ def test_a_node_that_has_met_nobody(peer: Peer) -> None:
         "proven": NOW_MS - 60_000,
         "clock_offset_ms": None,
         "comparing_with": None,
+        "scrub": status(peer)["scrub"],
         "members": [
             {
                 **born,

@@ -7,6 +7,7 @@ import pytest
 from kvs.cluster.events import Delete, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
+from kvs.cluster.scrubbing import Scrubber
 from kvs.limits import EXPIRY_STEP_MS, SWEEP_MAX_KEYS
 from kvs.server.scheduler import Scheduler
 from kvs.storage.compression import RAW
@@ -31,7 +32,9 @@ class Site:
         self.node = Node(settings, read_progress(self.store))
         self.runner = Runner(self.store, self.node, lambda: self.now_ms)
 
-    def scheduler(self, *, versions_max: int = 3, is_clock_right: bool = True) -> Scheduler:
+    def scheduler(
+        self, *, versions_max: int = 3, is_clock_right: bool = True, scrubber: Scrubber | None = None
+    ) -> Scheduler:
         return Scheduler(
             self.store,
             self.runner,
@@ -39,6 +42,7 @@ class Site:
             tombstone_limit=self.node.tombstone_limit,
             versions_max=versions_max,
             is_clock_right=lambda: is_clock_right,
+            scrubber=scrubber,
         )
 
     async def put(self, key: str, *, ttl_ms: int = 0) -> None:
@@ -121,6 +125,8 @@ async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
     scheduler = site.scheduler()
     jobs = {job.func.__name__ for job in scheduler._timers.get_jobs()}
     assert jobs == {"sweep_expired", "sweep_tombstones", "trim_revisions"}
+    with_tree = {job.func.__name__ for job in site.scheduler(scrubber=Scrubber())._timers.get_jobs()}
+    assert with_tree == {*jobs, "scrub_tree"}
     scheduler.start()
     assert all(job.next_run_time is not None for job in scheduler._timers.get_jobs())
     scheduler.stop()
