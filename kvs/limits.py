@@ -23,6 +23,9 @@ TTL_MAX_MS = 100 * 365 * 24 * 3600 * 1000
 EXPIRY_GRACE_MS = 2 * 60 * 1000
 """An expired record leaves the disk this long after `expires_at`: twice the default `max_clock_drift`, so that by then
 every node's clock agrees that it is over."""
+EXPIRY_STEP_MS = 10 * 1000
+"""Expired records leave at whole steps of the wall clock: all nodes drop the same ones at the same moment, and their
+Merkle trees stay alike."""
 
 GC_YOUNG_MAX = 20_000
 """Objects made before Python looks for garbage cycles. Requests make next to none; at 700 they cost 6 %."""
@@ -206,9 +209,15 @@ LOOP_LAG_INTERVAL_S = 0.1
 """How often the lag of the event loop is measured, some microseconds each."""
 SWEEP_MAX_KEYS = 500
 """Keys in one sweep command; a sweep goes on with the next ones after that commit."""
-EXPIRY_SWEEP_INTERVAL_S = 10
 TOMBSTONE_SWEEP_INTERVAL_S = 60
 REVISION_SWEEP_INTERVAL_S = 600
+
+SCRUB_INTERVAL_S = 1
+SCRUB_MAX_RECORDS = 128
+SCRUB_MAX_BYTES = 256 * 1024
+"""Of one step: about a millisecond, in which nobody else has a turn. A million records take two hours and more."""
+SCRUB_PAUSE_MS = 3_600_000
+"""From the end of a pass to the next one."""
 
 # --- membership ---
 

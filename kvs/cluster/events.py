@@ -129,13 +129,20 @@ class Discard(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     before_ms: int
 
 
+class Scrub(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Compare the Merkle tree with the records from the entry key `start` on, as many as one step takes, and mend it.
+    Only in a cluster."""
+
+    start: bytes
+
+
 class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write rows of the node's own state; None removes one."""
 
     rows: Mapping[bytes, bytes | None]
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Remember
+Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Scrub | Remember
 
 
 class Written(NamedTuple):
@@ -167,7 +174,17 @@ class Swept(NamedTuple):
     entries: int
 
 
-Outcome = Written | Transacted | Merged | Remembered | Swept | KvsError
+class Scrubbed(NamedTuple):
+    """Where the next step goes on (empty: that was the end), how many records were looked at, how many items and runs
+    of the tree were wrong, how many records are corrupt."""
+
+    end: bytes
+    records: int
+    drifted: int
+    corrupt: int
+
+
+Outcome = Written | Transacted | Merged | Remembered | Swept | Scrubbed | KvsError
 
 
 class Change(NamedTuple):
@@ -193,7 +210,7 @@ class Report(NamedTuple):
 
     event: str
     fields: dict[str, Any]
-    level: Literal["info", "warning"] = "warning"
+    level: Literal["info", "warning", "error"] = "warning"
 
 
 class Changed(NamedTuple):

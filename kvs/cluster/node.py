@@ -37,6 +37,8 @@ from kvs.cluster.events import (
     Reply,
     Report,
     Restore,
+    Scrub,
+    Scrubbed,
     Submission,
     Sweep,
     Swept,
@@ -48,6 +50,7 @@ from kvs.cluster.events import (
 from kvs.cluster.merging import UNOPPOSED, Verdict, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
+from kvs.cluster.scrubbing import scrub
 from kvs.cluster.tally import Tally
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
@@ -182,16 +185,29 @@ class Node:
                 return self._delete(command, view, now_ms)
             case Restore():
                 return self._restore(command, view, now_ms)
-            case Transact():
-                return self._transact(command, view, now_ms)
-            case Sweep():
-                return self._sweep(command, view, now_ms)
             case Trim():
                 return self._trim(command, view)
-            case Discard():
-                return self._discard(command, view)
+            case Transact() | Sweep() | Discard() | Scrub():
+                return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
+
+    def _plan_many(self, command: Transact | Sweep | Discard | Scrub, view: Reader, now_ms: int) -> Plan:
+        """Those that change several records: what one did to the tree before it failed is undone."""
+        before = None if self._rows.edit is None else self._rows.edit.copy()
+        try:
+            match command:
+                case Transact():
+                    return self._transact(command, view, now_ms)
+                case Sweep():
+                    return self._sweep(command, view, now_ms)
+                case Discard():
+                    return self._discard(command, view)
+                case Scrub(start=start):
+                    return self._scrub(start, view)
+        except (KvsError, StoreCorrupt):
+            self._rows.edit = before
+            raise
 
     # --- writes ---
 
@@ -389,11 +405,16 @@ class Node:
 
     def _discard(self, command: Discard, view: Reader) -> Plan:
         batch: dict[bytes, bytes | None] = {}
-        for entry in command.entries:
+        for entry in dict.fromkeys(command.entries):
             stored = read_current(view, entry).stored
             if stored is not None and stored.record.timestamp < command.before_ms:
                 batch |= self._rows.remove(entry, stored, view)
         return Plan(batch, Swept(len(batch)))
+
+    def _scrub(self, start: bytes, view: Reader) -> Plan:
+        if self._rows.edit is None:
+            return Plan({}, Scrubbed(b"", 0, 0, 0))
+        return Plan(*scrub(self._rows.edit, view, start))
 
     def tombstone_limit(self, now_ms: int) -> int:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""

@@ -23,7 +23,7 @@ from kvs.cluster.floor import Floor
 from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
 from kvs.cluster.time_of import Now
-from kvs.errors import BadMessage
+from kvs.errors import BadMessage, StoreError
 
 
 class PeerUp(NamedTuple):
@@ -302,8 +302,8 @@ class Replica:
                 return self._bootstrap_effects(self._bootstrap.answered(answer)) if call == self._asked_to_fill else []
             if self._session is not None and call == self._waits_for:
                 return self._step(self._session.answered(answer, here), now)
-        except BadMessage as error:
-            return self._give_up(call, error.detail, now)
+        except (BadMessage, StoreError) as error:
+            return self._give_up(call, str(error), now)
         return []
 
     def _failed(self, call: int, reason: str, now: Now) -> list[Effect]:
@@ -334,7 +334,10 @@ class Replica:
             return self._bootstrap_effects(self._bootstrap.taken())
         if self._session is None or ticket != self._waits_for:
             return []
-        return self._step(self._session.taken(self._taking, outcomes, here), now)
+        try:
+            return self._step(self._session.taken(self._taking, outcomes, here), now)
+        except StoreError as error:
+            return self._give_up(ticket, str(error), now)
 
     # --- steps ---
 

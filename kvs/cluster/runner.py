@@ -207,7 +207,7 @@ class Runner:
             case Reply(ticket, outcomes):
                 self._resolve(ticket, outcomes)
             case Report(event, fields, level):
-                (log.warning if level == "warning" else log.info)(event, **fields)
+                getattr(log, level)(event, **fields)
 
     def _resolve(self, ticket: int, outcomes: list[Outcome]) -> None:
         reply = self._replies.pop(ticket)

@@ -15,12 +15,13 @@ from random import SystemRandom
 import structlog
 
 from kvs.cluster import membership_events, messages
-from kvs.cluster.events import Change
+from kvs.cluster.events import Change, Scrub
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.messages import MemberView, Status
 from kvs.cluster.node import Node
 from kvs.cluster.replica import SyncTotals
 from kvs.cluster.runner import Runner
+from kvs.cluster.scrubbing import Scrubber
 from kvs.cluster.time_of import Now
 from kvs.cluster.transport import Transport
 from kvs.config import Config
@@ -55,6 +56,10 @@ class Cluster:
         self._transport = Transport(config.node_id, config.cluster_secret)
         self._tasks = Tasks()
         self._is_stopping = False
+        self._is_fetching_again = False
+        self._runner = runner
+        self.scrubber = Scrubber()
+        """How far the Merkle tree was compared with the records."""
         chance = SystemRandom()
         self._records = RecordsShell(
             config, store, node, runner, self._transport, self._tasks, chance, self._now, meters
@@ -169,6 +174,21 @@ class Cluster:
         """Records that left the outboxes of peers without an acknowledgement."""
         return self._records.push.dropped
 
+    def fetch_again(self, entry: bytes) -> None:
+        """The record under this entry key is corrupt: without its item in the tree it is missed by the next comparison,
+        and brought by a peer. One at a time; the others wait for the next reader, or the scrubber."""
+        if not self._is_fetching_again and not self._is_stopping:
+            self._is_fetching_again = True
+            self._tasks.spawn(self._forget_item(entry), "scrub")
+
+    async def _forget_item(self, entry: bytes) -> None:
+        try:
+            await self._runner.submit([Scrub(start=entry)])
+        except Unavailable as error:
+            log.debug("A corrupt record is not fetched again yet", error=error.detail)
+        finally:
+            self._is_fetching_again = False
+
     # --- both ---
 
     def view(self, mode: str) -> ClusterView:
@@ -180,6 +200,7 @@ class Cluster:
             root=records.here().tree.root,
             clocks=members.clocks,
             has_seeds=bool(self._config.other_seeds),
+            scrub=self.scrubber.view,
             now=self._now(),
         )
 

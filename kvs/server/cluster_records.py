@@ -245,7 +245,7 @@ class RecordsShell:
     async def _set_aside(self, aside: replica.SetAside) -> None:
         """Into a file that an operator can look at, then out of the store."""
         path = self._config.data_dir / QUARANTINE_FILE
-        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries)
+        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
         await self._runner.submit([Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
         count = len(aside.entries)
         log.warning("Records that may have been deleted elsewhere were set aside", records=count, file=str(path))

@@ -162,6 +162,7 @@ class Server:
             tombstone_limit=node.tombstone_limit,
             versions_max=versions_max,
             is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
+            scrubber=None if self._cluster is None else self._cluster.scrubber,
         )
         self._scheduler.start()
 

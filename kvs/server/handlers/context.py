@@ -51,6 +51,11 @@ class Context(NamedTuple):
         if self.cluster is not None:
             self.cluster.check_writable()
 
+    def fetch_again(self, entry: bytes) -> None:
+        """The record under this entry key is corrupt. Other nodes may have it."""
+        if self.cluster is not None:
+            self.cluster.fetch_again(entry)
+
     async def put_command(
         self, principal: Principal, entry: bytes, data: bytes, content_type: str, ttl_ms: int, condition: Condition
     ) -> Put:
