@@ -7,6 +7,7 @@ Neither core ever waits; what waits is here, one task for each call.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from random import SystemRandom
@@ -66,7 +67,16 @@ _ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnsw
 class Cluster:
     """This node's part in the cluster. Everything runs on one event loop."""
 
-    def __init__(self, config: Config, store: Store, node: Node, runner: Runner, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        node: Node,
+        runner: Runner,
+        now_ms: Callable[[], int],
+        tls: Callable[[], ssl.SSLContext | None],
+    ) -> None:
+        """`tls`: what peers are asked with at the moment; None asks them by HTTP."""
         self._config = config
         self._store = store
         self._node = node
@@ -74,7 +84,7 @@ class Cluster:
         self._now_ms = now_ms
         self._chance = SystemRandom()
         self._push = Push(config.push_fanout, self._chance)
-        self._transport = Transport(config.node_id, config.cluster_secret)
+        self._transport = Transport(config.node_id, config.cluster_secret, tls)
         self._membership: Membership | None = None
         self._addresses: dict[str, str] = {}
         self._offsets_ms: dict[str, int] = {}

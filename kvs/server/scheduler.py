@@ -50,6 +50,9 @@ class Scheduler:
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
 
+    def every(self, interval_s: int, job: Callable[[], None]) -> None:
+        self._timers.add_job(job, "interval", seconds=interval_s)
+
     def start(self) -> None:
         self._timers.start()
 
