@@ -126,11 +126,12 @@ class Transport:
 
 
 def _distrust(error: BaseException | None) -> str:
-    """What TLS has against the other side, or it against this one; empty for all other failures."""
+    """What TLS has against the other side, or it against this one; empty for all other failures. aiohttp's own errors
+    are of the library's kinds without what belongs to them; that is found in what they come from."""
     while error is not None:
-        if isinstance(error, ssl.SSLError):
-            reason = str(error.reason or error)
-            return f"{reason}: {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else reason
+        if isinstance(error, ssl.SSLError) and getattr(error, "reason", None):
+            why = getattr(error, "verify_message", "")
+            return f"{error.reason}: {why}" if why else str(error.reason)
         error = getattr(error, "certificate_error", None) or error.__cause__ or error.__context__
     return ""
 

@@ -58,8 +58,8 @@ def cert_init(
 
 
 def _node(word: str) -> "Holder":
-    name, _, hosts = word.partition("=")
-    return _holder(name, [host.strip() for host in hosts.split(",")] if hosts else [name])
+    name, is_given, hosts = word.partition("=")
+    return _holder(name, [host.strip() for host in hosts.split(",")] if is_given else [name])
 
 
 def _node_of(path: Path) -> "Holder":

@@ -26,7 +26,7 @@ from kvs.limits import (
     TLS_ABORT_TIMEOUT_S,
 )
 from kvs.server.connection import Connection, HttpServer
-from kvs.tls.contexts import reason_of
+from kvs.tls.contexts import handshake_socket, reason_of
 
 log = structlog.get_logger()
 
@@ -113,6 +113,7 @@ class TlsListener:
     async def _shake_hands(self, accepted: socket.socket, client: str) -> None:
         connection = self._http()
         connection.watcher = self
+        handshake_socket.set(accepted)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,

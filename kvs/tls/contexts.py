@@ -4,18 +4,53 @@ TLS 1.3 allows no others anyway; of 1.2 only ECDHE with AES-GCM or ChaCha20-Poly
 """
 
 import os
+import socket
 import ssl
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
 
 from kvs.errors import StartError
 from kvs.tls.files import Authority, Identity
 
 _CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
 
+handshake_socket: ContextVar[socket.socket] = ContextVar("handshake_socket")
+"""The connection whose handshake is made in this task. A failure is told to the client on it."""
+
+
+class _Handshake(ssl.SSLObject):
+    """The server's side of TLS. uvloop hangs up on a handshake that fails and forgets the alert that says why."""
+
+    _unsent: ssl.MemoryBIO
+    _socket: socket.socket | None
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLWantReadError:
+            raise  # it goes on when the client has sent more
+        except ssl.SSLError:
+            if self._socket is not None:
+                with suppress(OSError):
+                    self._socket.send(self._unsent.read())
+            raise
+
+
+class _ServerContext(ssl.SSLContext):
+    sslobject_class = _Handshake
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *others: Any, **more: Any) -> ssl.SSLObject:
+        made = super().wrap_bio(incoming, outgoing, *others, **more)
+        assert isinstance(made, _Handshake)
+        made._unsent, made._socket = outgoing, handshake_socket.get(None)
+        return made
+
 
 def server_context(identity: Identity, authority: Authority | None) -> ssl.SSLContext:
     """For being asked. With `authority`, clients are asked for a certificate of it: one that is not is refused, none at
     all is no error here. Raises StartError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context)
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])

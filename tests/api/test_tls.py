@@ -193,6 +193,19 @@ def test_a_certificate_that_is_not_good_ends_the_connection(site: Site, wrong: s
     assert site.status("/health") == 200
 
 
+def test_a_client_that_is_refused_is_told_why(site: Site, tmp_path: Path) -> None:
+    site.start(mutual=True)
+    stranger = site.authority.client(Authority(tmp_path / "other").issue("peer"))
+    stranger.maximum_version = ssl.TLSVersion.TLSv1_2  # within the handshake; with 1.3 behind it
+    old = site.authority.client()
+    old.set_ciphers("ECDHE-ECDSA-AES256-SHA384:@SECLEVEL=0")
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    for context, reason in ((stranger, "TLSV1_ALERT_UNKNOWN_CA"), (old, "SSLV3_ALERT_HANDSHAKE_FAILURE")):
+        with socket.create_connection(site.address) as plain, pytest.raises(ssl.SSLError) as raised:
+            context.wrap_socket(plain, server_hostname="localhost")
+        assert raised.value.reason == reason
+
+
 def serving_only(authority: Authority) -> Files:
     """A certificate that is not good for asking."""
     with patch("kvs.tls.issuing.ExtendedKeyUsageOID.CLIENT_AUTH", ExtendedKeyUsageOID.SERVER_AUTH):
