@@ -88,9 +88,10 @@ class _Node:
         self._environ = environ
         self._log_path = log_path
         self._server = Server(config)
+        self._serves = False
 
     async def run(self, pid_file: PidFile, readiness: Readiness) -> None:
-        signals = Signals(lambda: self.hangup(pid_file))
+        signals = Signals(lambda: self.hangup(pid_file, readiness))
         for warning in self._config.warnings:
             log.warning(warning)
         if not await self._start(signals):
@@ -101,8 +102,11 @@ class _Node:
             if self._server.first_account:
                 logs.show_once(self._server.first_account)
             log.info("Started", version=__version__, url=self._server.url, config=self._config.masked())
+            self._serves = True
             readiness.ready(self._server.url)
             await signals.stop_asked.wait()
+            self._serves = False
+            readiness.stopping()
             log.info("Stopping", signal=signals.reason)
         finally:
             await self._server.stop()
@@ -122,7 +126,9 @@ class _Node:
             await starting
         return False
 
-    def hangup(self, pid_file: PidFile) -> None:
+    def hangup(self, pid_file: PidFile, readiness: Readiness) -> None:
+        if self._serves:
+            readiness.reloading()
         if self._log_path is not None:
             try:
                 reopen_log(self._log_path)
@@ -131,6 +137,8 @@ class _Node:
                 log.error("Log not reopened, the old file stays in use", reason=str(error))
         self._reload()
         self._reload_certificates(pid_file)
+        if self._serves:
+            readiness.ready(self._server.url)
 
     def _reload_certificates(self, pid_file: PidFile) -> None:
         try:
