@@ -6,13 +6,12 @@
 Nothing that is there is ever written over.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvs.daemon.failure import Failed
-from kvs.daemon.files import FILE_MODE, make_own_folder
+from kvs.daemon.files import create_own, make_own_folder
 from kvs.errors import StartError
 from kvs.limits import CERTIFICATE_WARNING_DAYS
 
@@ -113,14 +112,6 @@ def _write(folder: Path, name: str, made: "Issued") -> None:
 
 def _create(path: Path, text: bytes) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        create_own(path, text)
     except OSError as error:
         raise Failed(f"cannot make {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise Failed(f"cannot write {path}: {error.strerror}") from None

@@ -16,6 +16,7 @@ from kvs.daemon import cli
 from kvs.daemon.api import Api
 from kvs.daemon.config_creation import create_config
 from kvs.daemon.failure import OK, USAGE, Failed
+from kvs.daemon.files import create_own
 from kvs.daemon.home import Home, canonical
 from kvs.daemon.instances import inspect
 from kvs.daemon.local import local_credential
@@ -83,7 +84,7 @@ def _authorization(config: Path) -> str:
     made = session.api.call("POST", "/api/tokens", wanted)
     path = config.parent / _HEADER_FILE
     path.unlink(missing_ok=True)
-    path.write_text(f"Authorization: Bearer {made['token']}\n")
+    create_own(path, f"Authorization: Bearer {made['token']}\n".encode())
     return f" -H @{path}"
 
 
