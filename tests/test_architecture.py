@@ -14,8 +14,9 @@ ALLOWED = {
     "storage": {""},
     "cluster": {"", "storage"},
     "auth": {""},
-    "server": {"", "auth", "storage", "cluster"},
-    "daemon": {"", "auth", "storage", "cluster", "server"},
+    "tls": {""},
+    "server": {"", "auth", "storage", "cluster", "tls"},
+    "daemon": {"", "auth", "storage", "cluster", "server", "tls"},
 }
 """Package to the packages it may import besides itself; "" is the root modules."""
 
@@ -30,6 +31,8 @@ ONLY_IN = {
     "uvloop": ("kvs/daemon/",),
     "click": ("kvs/daemon/",),
     "psutil": ("kvs/daemon/",),
+    "ssl": ("kvs/tls/", "kvs/server/", "kvs/cluster/transport.py", "kvs/daemon/trust.py"),
+    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py"),
 }
 """Library to the only places that may know it."""
 

@@ -8,6 +8,7 @@ core ever waits; what waits are the tasks of the shells.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import SystemRandom
@@ -48,12 +49,14 @@ class Cluster:
         node: Node,
         runner: Runner,
         now_ms: Callable[[], int],
+        tls: Callable[[], ssl.SSLContext | None],
         meters: Meters | None = None,
     ) -> None:
+        """`tls`: what peers are asked with at the moment; None asks them by HTTP."""
         self._config = config
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
-        self._transport = Transport(config.node_id, config.cluster_secret)
+        self._transport = Transport(config.node_id, config.cluster_secret, tls)
         self._tasks = Tasks()
         self._is_stopping = False
         self._is_fetching_again = False

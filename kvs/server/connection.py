@@ -8,7 +8,7 @@ the connection's protocol object, with no cost for requests that arrive in one p
 import asyncio
 import socket
 import struct
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp import HttpVersion11, StreamReader, web
@@ -40,10 +40,28 @@ _RESET = struct.pack("ii", 1, 0)
 """Linger for 0 s (socket(7)): what is unsent is dropped, the other side is told."""
 
 
+class Watcher(Protocol):
+    """Who is told of connections."""
+
+    def made(self, connection: "Connection") -> None: ...
+
+    def lost(self, connection: "Connection") -> None: ...
+
+
 class Connection(EagerHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_deadline", "_input_ended", "_meters", "_stall_deadline", "_stream", "_unsent_bytes", "client")
+    __slots__ = (
+        "_header_deadline",
+        "_input_ended",
+        "_is_tls",
+        "_meters",
+        "_stall_deadline",
+        "_stream",
+        "_unsent_bytes",
+        "client",
+        "watcher",
+    )
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
@@ -56,6 +74,8 @@ class Connection(EagerHandler):
         self._input_ended = False
         self.client = ""
         """The network that it comes from, as clients are counted; what headers say of that is not believed."""
+        self._is_tls = False
+        self.watcher: Watcher | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -63,8 +83,12 @@ class Connection(EagerHandler):
         self._stream = stream = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         if self._meters is not None:
             self._meters.connections += 1
-        # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched.
-        stream.set_write_buffer_limits(high=0)
+        if self.watcher is not None:
+            self.watcher.made(self)
+        self._is_tls = stream.get_extra_info("ssl_object") is not None
+        # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched. What TLS has
+        # passed on is unseen; `Response` keeps that small, and the end of an idle connection is behind it.
+        stream.set_write_buffer_limits(high=1 if self._is_tls else 0)
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
             refusal = self._refuse(Unavailable("too many connections", code="overloaded"), request_id.fresh())
@@ -86,8 +110,11 @@ class Connection(EagerHandler):
             self._await_headers()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's declaration; aiohttp's narrows it to None
-        """The client has sent all it wants. What came whole is answered; only then, or at once, the connection ends."""
+        """The client has sent all it wants. What came whole is answered; only then, or at once, the connection ends.
+        TLS has no such half: its end is that of both sides."""
         super().eof_received()
+        if self._is_tls:
+            return False
         bodies = [payload for _, payload in self._messages]
         if self._current_request is not None:
             bodies.append(self._current_request.content)
@@ -110,7 +137,7 @@ class Connection(EagerHandler):
             if self._task_handler is not None:
                 self._task_handler.cancel()
             self.force_close()
-            self._abort()
+            self.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -130,6 +157,8 @@ class Connection(EagerHandler):
         if self._meters is not None:
             self._meters.connections -= 1
         super().connection_lost(exc)
+        if self.watcher is not None:
+            self.watcher.lost(self)
 
     def handle_error(
         self,
@@ -174,17 +203,19 @@ class Connection(EagerHandler):
         assert self._stream is not None
         taken_bytes = self._unsent_bytes - self._stream.get_write_buffer_size()
         if taken_bytes < RESPONSE_STALL_TIMEOUT_S * RESPONSE_MIN_BYTES_PER_S:
-            self._abort()
+            self.abort()
         else:
             self._watch_stall()
 
     def _headers_late(self) -> None:
         self._header_deadline = None
         self.force_close()
+        if self._is_tls and self._stream is not None:
+            self._stream.abort()  # a client this late would not take part in the end of TLS either
 
-    def _abort(self) -> None:
-        """With a reset: after a mere close the kernel would go on offering what it holds to a client that takes
-        nothing, for as long as that client likes."""
+    def abort(self) -> None:
+        """End it at once, with a reset: after a mere close the kernel would go on offering what it holds to a client
+        that takes nothing, for as long as that client likes."""
         if self._stream is not None:
             raw: socket.socket = self._stream.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

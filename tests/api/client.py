@@ -6,6 +6,7 @@ Ready-made clients tidy up targets, headers and bodies; these tests are about wh
 import json
 import re
 import socket
+import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -42,8 +43,9 @@ class Reply(NamedTuple):
 class Client:
     """Talks to one node over one connection, which it opens anew when the node has closed it."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self.address = address
+        self._tls = tls
         self._socket: socket.socket | None = None
         self._file: BinaryIO | None = None
 
@@ -83,7 +85,8 @@ class Client:
 
     def open(self) -> None:
         if self._socket is None:
-            self._socket = socket.create_connection(self.address, timeout=TIMEOUT_S)
+            plain = socket.create_connection(self.address, timeout=TIMEOUT_S)
+            self._socket = plain if self._tls is None else self._tls.wrap_socket(plain, server_hostname=self.address[0])
             self._file = self._socket.makefile("rb")
 
     def write(self, data: bytes) -> None:

@@ -56,6 +56,14 @@ class RunningNode:
         lines = (line.partition(": ") for line in self._server.first_account.splitlines())
         return {label: value for label, separator, value in lines if separator}
 
+    def reload_certificates(self) -> None:
+        """As SIGHUP does. Raises StartError."""
+
+        async def reload() -> None:
+            assert self._server.reload_certificates()
+
+        asyncio.run_coroutine_threadsafe(reload(), self._loop).result(_START_TIMEOUT_S)
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop_asked.set)
         self._thread.join(_START_TIMEOUT_S)
@@ -71,7 +79,7 @@ class RunningNode:
         except BaseException as error:
             self._address.set_exception(error)
             return
-        host, _, port = self._server.url.removeprefix("http://").rpartition(":")
+        host, _, port = self._server.url.partition("://")[2].rpartition(":")
         self._address.set_result((host, int(port)))
         await self._stop_asked.wait()
         await self._server.stop()
