@@ -42,7 +42,7 @@ from kvs.server.tls_listener import TlsListener
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
-from kvs.storage.state import open_state, read_progress
+from kvs.storage.state import Identity, open_state, read_progress
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -136,20 +136,7 @@ class Server:
         self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")
         identity = open_state(self._store, unix_ms())
         versions_max = config.max_revisions if config.revision_history_enabled else 1
-        settings = NodeSettings(
-            config.node_id,
-            identity.joined_timestamp,
-            versions_max,
-            config.tombstone_retention,
-            config.max_clock_drift,
-        )
-        if config.clustering_enabled:
-            tree = open_tree(self._store)
-        else:
-            give_up_tree(self._store)
-            tree = None
-        has_metadata = any(self._store.scan(METADATA, after(METADATA)))
-        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata, check_document=check_brought)
+        node = _node(config, self._store, identity, versions_max)
         security = build_security(config, self._store, unix_ms)
         meters = Meters() if config.metrics_enabled else None
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget, meters.commits if meters else None)
@@ -223,3 +210,17 @@ class Server:
             raise StartError(f"cannot listen on {address}:{port}: {reason}") from error
         host = f"[{address}]" if ":" in address else address
         self.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+
+
+def _node(config: Config, store: Store, identity: Identity, versions_max: int) -> Node:
+    """What decides, at the point that the store has reached."""
+    settings = NodeSettings(
+        config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention, config.max_clock_drift
+    )
+    tree = None
+    if config.clustering_enabled:
+        tree = open_tree(store)
+    else:
+        give_up_tree(store)
+    has_metadata = any(store.scan(METADATA, after(METADATA)))
+    return Node(settings, read_progress(store), tree, has_metadata=has_metadata, check_document=check_brought)

@@ -8,7 +8,7 @@ import pytest
 from kvs.cluster.events import Change, Delete, Discard, Merge, Put, Sweep
 from kvs.cluster.ingest import merge_of
 from kvs.cluster.push import Push
-from kvs.limits import EXPIRY_GRACE_MS, OUTBOX_MAX_RECORDS
+from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS, OUTBOX_MAX_RECORDS
 from kvs.storage.codec import encode_record
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import EXPIRIES, data_key, system_key
@@ -82,7 +82,7 @@ def test_documents_have_no_history_that_could_keep_a_version(node: LoneNode) -> 
 
 def test_an_expired_record_that_stays_as_a_tombstone(node: LoneNode) -> None:
     node.do(NOW, put(), put(ttl_ms=5), put(data_key(b"new"), ttl_ms=5))
-    node.do(NOW + 10 + EXPIRY_GRACE_MS, Sweep(rows=tuple(node.rows(EXPIRIES))))
+    node.do(NOW + 10 + EXPIRY_GRACE_MS + EXPIRY_STEP_MS, Sweep(rows=tuple(node.rows(EXPIRIES))))
     assert (node.node.tally.records, node.node.tally.tombstones) == (1, 1)
     node.check_rows()
 
