@@ -20,6 +20,7 @@ from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
 from kvs.server.handlers.metrics import MetricsRoute
+from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
 from kvs.server.loop_lag import LoopLag
 from kvs.server.meters import Meters
@@ -137,7 +138,7 @@ class Server:
             meters,
         )
         members = None if self._cluster is None else Members(self._cluster)
-        peers = None if self._cluster is None else Peers(context, node)
+        peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
         metrics = None if meters is None else MetricsRoute(context, node, meters)
         router = Router(routes(context, security.token_key, members, peers, status, metrics))
