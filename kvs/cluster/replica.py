@@ -147,7 +147,7 @@ class SyncTotals:
 
     def __init__(self) -> None:
         self.done = self.behind = self.failed = 0
-        self.rounds = self.compared = self.fetched = self.sent = self.set_aside = 0
+        self.rounds = self.compared = self.fetched = self.sent = self.set_aside = self.refused = 0
 
     def ended(self, session: Session) -> None:
         self.rounds += session.rounds
@@ -155,6 +155,7 @@ class SyncTotals:
         self.fetched += session.fetched
         self.sent += session.sent
         self.set_aside += len(session.set_aside)
+        self.refused += session.refused
 
 
 class Replica:

@@ -132,6 +132,7 @@ def _comparisons(totals: SyncTotals, meters: Meters) -> list[Family]:
         "fetch": totals.fetched,
         "send": totals.sent,
         "set_aside": totals.set_aside,
+        "refuse": totals.refused,
     }
     return [
         _counters("kvs_sync_comparisons_total", "Comparisons that this node began, ended.", "result", results),

@@ -11,7 +11,7 @@ from kvs.storage.record import JSON
 
 _MEMBERS = list[messages.MemberState]
 _MESSAGE = ("invalid_body", "wrong_sender", "invalid_address", "starting", "leaving")
-_RECORDS = ("bad_message", "syncing", *READS)
+_RECORDS = ("bad_message", "cut_off", "syncing", *READS)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/api/cluster/status"): Operation(
@@ -96,6 +96,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "Take records of another node",
         {200: Answer("What became of each.", {JSON: schemas.ReplicateOutcomes, MSGPACK: BINARY})},
         body=Body("The records.", {JSON: peer_json.SentRecords, MSGPACK: BINARY}),
-        problems=("bad_message", "degraded", "stopping"),
+        problems=("bad_message", "cut_off", "degraded", "stopping"),
     ),
 }
