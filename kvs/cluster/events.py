@@ -8,6 +8,7 @@ import msgspec
 from kvs.cluster.merging import Verdict
 from kvs.cluster.merkle import TreeEdit
 from kvs.errors import KvsError, PreconditionFailed
+from kvs.storage.audit import Tip
 from kvs.storage.record import JSON, Record
 
 ANY = frozenset(("*",))
@@ -39,9 +40,19 @@ Guard = Callable[[Record | None, bytes | None], None]
 answer holds for the very record that is replaced. Raises the KvsError that refuses. None lets everybody."""
 
 
+class Act(NamedTuple):
+    """Something for the audit log: `action` is one of `kvs.actions.ACTIONS`, `user` a uuid or a word of
+    `kvs.auth.principal`, `resource` what it was done to. None of them holds a control character."""
+
+    action: str
+    user: str
+    resource: str
+
+
 class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Store a value. `uuid` is the new version's; `ttl_ms` 0 is for ever; `digest` is the `value_digest` of the value,
-    empty when the plan shall make it."""
+    empty when the plan shall make it. `owner` is whoever writes. What a write of a user's key is in the audit log needs
+    no saying; `acts` are what one of KVS's own is."""
 
     entry: bytes
     uuid: bytes
@@ -53,6 +64,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ttl_ms: int = 0
     condition: Condition = UNCONDITIONAL
     guard: Guard | None = None
+    acts: tuple[Act, ...] = ()
 
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -88,11 +100,13 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Change several of KVS's own records in one step, by what is there.
 
     `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
-    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away.
+    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `acts` are what it is in
+    the audit log.
     """
 
     uuid: bytes
     decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
+    acts: tuple[Act, ...] = ()
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -130,7 +144,13 @@ class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rows: Mapping[bytes, bytes | None]
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Remember
+class Note(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Write down in the audit log what changes no record."""
+
+    acts: tuple[Act, ...]
+
+
+Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Remember | Note
 
 
 class Written(NamedTuple):
@@ -153,7 +173,7 @@ class Merged(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """The state is on the disk."""
+    """The state, or the note, is on the disk."""
 
 
 class Swept(NamedTuple):
@@ -223,8 +243,10 @@ class Submission(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree."""
+    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree, `tip` the end of the
+    audit log behind them (None: it does not grow)."""
 
     batch: dict[bytes, bytes | None]
     effects: list[Effect]
     edit: TreeEdit | None = None
+    tip: Tip | None = None

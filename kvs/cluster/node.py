@@ -30,6 +30,7 @@ from kvs.cluster.events import (
     Group,
     Merge,
     Merged,
+    Note,
     Plan,
     Put,
     Remember,
@@ -47,6 +48,7 @@ from kvs.cluster.events import (
 )
 from kvs.cluster.merging import Verdict, entombed, judge
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
+from kvs.cluster.trail import Line, Trail
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
@@ -81,11 +83,17 @@ class NodeSettings(NamedTuple):
 
 
 class Node:
-    """The state that decides: the clock, the sequence and the Merkle tree (in a cluster). All else is read through the
-    reader that is handed in."""
+    """The state that decides: the clock, the sequence, the Merkle tree (in a cluster) and the end of the audit log. All
+    else is read through the reader that is handed in."""
 
     def __init__(
-        self, settings: NodeSettings, progress: Progress, tree: Tree | None = None, *, has_metadata: bool = True
+        self,
+        settings: NodeSettings,
+        progress: Progress,
+        tree: Tree | None = None,
+        trail: Trail | None = None,
+        *,
+        has_metadata: bool = True,
     ) -> None:
         self._settings = settings
         self.has_metadata = has_metadata
@@ -94,6 +102,8 @@ class Node:
         self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
         self._seq = progress.seq
         self.tree = tree
+        self.trail = trail
+        """The audit log; None where none is kept."""
         self._edit: TreeEdit | None = None
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
@@ -114,6 +124,7 @@ class Node:
         self._edit = self.tree.edit() if self.tree is not None else None
         effects: list[Effect] = []
         changes: list[Change] = []
+        lines: list[Line] = []
         for ticket, commands, _ in submissions:
             reply = Reply(ticket, [])
             for command in commands:
@@ -129,6 +140,8 @@ class Node:
                     reply.outcomes.append(plan.outcome)
                     effects.extend(plan.reports)
                     changes.extend(plan.changes)
+                    if self.trail is not None:
+                        self.trail.note(command, plan.outcome, lines)
             effects.append(reply)
         changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
         if changed:
@@ -136,14 +149,17 @@ class Node:
         if self._edit is not None:
             view.write(self._edit.rows())
             effects.append(Committed(changes))
+        tip = self.trail.extend(lines, now_ms, view.batch) if self.trail is not None and lines else None
         if view.batch:
             view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
-        return Group(view.batch, effects, self._edit)
+        return Group(view.batch, effects, self._edit, tip)
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
         if self.tree is not None and group.edit is not None:
             self.tree.apply(group.edit)
+        if self.trail is not None and group.tip is not None:
+            self.trail.tip = group.tip
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -167,6 +183,8 @@ class Node:
                 return self._discard(command, view)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
+            case Note():
+                return Plan({}, Remembered())
 
     # --- writes ---
 
