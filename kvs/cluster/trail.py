@@ -24,7 +24,7 @@ class Trail:
 
     def __init__(self, log: str, actions: Iterable[str], reader: Reader) -> None:
         """`log` is the instance id of the data directory."""
-        self._log = log
+        self.log = log
         self.actions = frozenset(actions)
         self._holds_writes = DATA_WRITE in self.actions
         self._holds_deletes = DATA_DELETE in self.actions
@@ -32,7 +32,7 @@ class Trail:
 
     def resume(self, reader: Reader) -> None:
         """After a failed commit: what the disk really holds."""
-        self.tip = read_tip(reader, self._log)
+        self.tip = read_tip(reader, self.log)
 
     def note(self, command: Command, outcome: Outcome, lines: list[Line]) -> None:
         """Add to `lines` what a command comes to that was not refused."""

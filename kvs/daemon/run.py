@@ -140,6 +140,7 @@ class _Node:
         changed = [name for name in SETTINGS if getattr(config, name) != getattr(self._config, name)]
         logs.set_level(config.log_level)
         self._config = config
+        self._server.reloaded(config)
         log.info(
             "Configuration reloaded",
             changed=[name for name in changed if SETTINGS[name].live],

@@ -178,6 +178,19 @@ class Cluster:
         """Where this node and the members that are up are reached, this node first. Raises Unavailable."""
         return [self._started().me(self._now()).address, *(self._addresses[node] for node in sorted(self._addresses))]
 
+    def up(self) -> list[str]:
+        """The other members that are up, by id."""
+        return list(self._addresses)
+
+    def known(self) -> list[str]:
+        """All other nodes that were not removed, those that are down among them."""
+        return [] if self._membership is None else [member.id for member in self._membership.remembered()]
+
+    async def ask(self, peer: str, path: str, body: bytes, timeout_s: float) -> bytes:
+        """The answer of a member that is up to a POST in JSON. Raises PeerUnreachable, PeerRefused."""
+        address = self._addresses.get(peer, "")
+        return await self._transport.call("sync", address, "POST", path, body, content_type=JSON, timeout_s=timeout_s)
+
     async def remove(self, node_id: str) -> None:
         """An operator says that this node will not come back: nothing waits for it any more. Raises NotFound, and
         Conflict when it is up."""

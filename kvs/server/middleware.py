@@ -2,12 +2,13 @@
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 
 import structlog
 from aiohttp import web
 
-from kvs.errors import KvsError, StoreError
+from kvs.errors import Forbidden, KvsError, StoreError, Unauthorized
 from kvs.limits import SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
@@ -27,20 +28,31 @@ _PRIVATE = b"Cache-Control: no-store\r\n"
 class Dispatcher:
     """The handler of the HTTP server."""
 
-    def __init__(self, router: Router, gate: Gate) -> None:
+    def __init__(
+        self,
+        router: Router,
+        gate: Gate,
+        on_refused: Callable[[web.BaseRequest, str, KvsError], None] | None = None,
+    ) -> None:
+        """`on_refused` hears of requests that are refused for who asks: who it was, as far as that is known."""
         self._router = router
         self._gate = gate
+        self._on_refused = on_refused
 
     async def __call__(self, request: web.BaseRequest) -> Response:
         started_s = time.monotonic()
         request_id = ids.of(request)
         private = self._gate.asks
+        call: Call | None = None
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
             private = private or route.access.open
             admit = partial(self._gate.admit, request, route.access)
-            response = await route.handler(Call(request, parameters, admit(), admit))
+            call = Call(request, parameters, admit(), admit)
+            response = await route.handler(call)
         except KvsError as error:
+            if self._on_refused is not None and isinstance(error, Unauthorized | Forbidden):
+                self._on_refused(request, error.actor or ("" if call is None else call.principal.actor), error)
             response = problem(error, request_id)
             # aiohttp closes behind a body that was not read; the client is told.
             response.close = not request.content.is_eof()

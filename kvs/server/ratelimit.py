@@ -6,6 +6,7 @@ moment when the last of them has slid out. A client's first window begins with i
 """
 
 import math
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 
@@ -79,3 +80,14 @@ class SlidingWindow:
             after = 1 - (self._limit - 1) / window.used  # of the next window, when this one is the one before
             wait_ms, last_ms = self._window_ms * (1 + after) - passed_ms, window.last_ms
         return min(wait_ms, last_ms + self._window_ms - now_ms)
+
+
+def network(address: str) -> str:
+    """The client as one: an IPv6 host has a whole /64 to itself."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return parsed.exploded[:19]
+    return address

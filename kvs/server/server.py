@@ -8,23 +8,28 @@ from aiohttp import web
 
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
+from kvs.cluster.trail import Trail
 from kvs.cluster.tree_building import give_up_tree, open_tree
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
 from kvs.limits import ROOT_TOKEN_LIFE_MS, SHUTDOWN_TIMEOUT_S
+from kvs.server.auditor import Auditor
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
+from kvs.server.handlers.audit import Audit, AuditPeers
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
 from kvs.server.handlers.peers import Peers
+from kvs.server.head_keeper import HeadKeeper
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
-from kvs.server.security import build_security
+from kvs.server.security import build_audit_keys, build_security
+from kvs.server.witnesses import Witnesses
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
@@ -50,6 +55,8 @@ class Server:
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
+        self._auditor: Auditor | None = None
+        self._keeper: HeadKeeper | None = None
         self._http: web.ServerRunner | None = None
         self._passwords = Passwords()
         self.url = ""
@@ -69,10 +76,14 @@ class Server:
 
     async def stop(self) -> None:
         """The reverse: requests under way are answered, waiting writes committed, the store closed."""
+        if self._auditor is not None:
+            await self._auditor.seal()
         if self._cluster is not None:
             await self._cluster.stop()
         if self._http is not None:
             await self._http.cleanup()
+        if self._auditor is not None:
+            await self._auditor.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
         if self._runner is not None:
@@ -80,6 +91,11 @@ class Server:
         if self._store is not None:
             self._store.close()
         self._passwords.close()
+
+    def reloaded(self, config: Config) -> None:
+        """The operator had the configuration read again."""
+        if self._auditor is not None:
+            self._auditor.reconfigured(config)
 
     async def _start(self) -> None:
         config = self._config
@@ -99,21 +115,37 @@ class Server:
             give_up_tree(self._store)
             tree = None
         has_metadata = any(self._store.scan(METADATA, after(METADATA)))
-        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata)
+        trail = None
+        if config.tamper_logging_enabled:
+            trail = Trail(identity.instance_id, config.tamper_log_actions, self._store)
+        node = Node(settings, read_progress(self._store), tree, trail, has_metadata=has_metadata)
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         if config.clustering_enabled:
             self._cluster = Cluster(config, self._store, node, self._runner, unix_ms)
             self._runner.on_committed = self._cluster.committed
         self._runner.start()
+        self._start_audit(identity.instance_id, trail)
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
         context = Context(
-            config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms, self._cluster
+            config,
+            self._store,
+            self._runner,
+            compressor,
+            security.cursors,
+            self._passwords,
+            unix_ms,
+            self._cluster,
+            self._auditor,
         )
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
+        audit = Audit(context, identity.instance_id, self._keeper)
+        audit_peers = None if self._keeper is None else AuditPeers(self._keeper)
+        table = routes(context, security.token_key, members, peers, status, audit, audit_peers)
+        on_refused = None if self._auditor is None else self._auditor.refused
+        dispatcher = Dispatcher(Router(table), security.gate, on_refused)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._listen(self._http)
         if self._cluster is not None:
@@ -123,6 +155,9 @@ class Server:
             life_ms = min(ROOT_TOKEN_LIFE_MS, config.token_max_ttl)
             key = security.token_key
             self.first_account = await make_root(self._store, self._runner, key, unix_ms, token_life_ms=life_ms)
+        if self._auditor is not None:
+            self._auditor.start()
+            await self._auditor.configured(config)
         self._scheduler = Scheduler(
             self._store,
             self._runner,
@@ -131,6 +166,21 @@ class Server:
             versions_max=versions_max,
         )
         self._scheduler.start()
+
+    def _start_audit(self, log_id: str, trail: Trail | None) -> None:
+        """`log_id` is the instance id of the data directory; `trail` is None when no audit log is kept: heads of peers
+        are kept nevertheless."""
+        config, cluster = self._config, self._cluster
+        assert self._store is not None
+        assert self._runner is not None
+        if trail is None and cluster is None:
+            return
+        keys = build_audit_keys(config)
+        if cluster is not None:
+            self._keeper = HeadKeeper(self._store, self._runner, keys.trusted, cluster.known)
+        if trail is not None:
+            witnesses = None if cluster is None else Witnesses(cluster, self._store, log_id)
+            self._auditor = Auditor(self._store, self._runner, trail, keys, config.node_id, unix_ms, witnesses)
 
     async def _listen(self, http: web.ServerRunner) -> None:
         address, port = self._config.bind_address, self._config.port

@@ -10,6 +10,7 @@ from kvs.cluster.runner import Runner
 from kvs.config import Config
 from kvs.errors import CorruptRecord, ReadOnly, StoreClosed, StoreCorrupt, StoreError, Unavailable
 from kvs.limits import OFFLOAD_MIN_BYTES
+from kvs.server.auditor import Auditor
 from kvs.server.authorisation import write_guard
 from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
@@ -30,6 +31,7 @@ class Context(NamedTuple):
     passwords: Passwords
     now_ms: Callable[[], int]
     cluster: Cluster | None = None
+    auditor: Auditor | None = None
 
     @property
     def mode(self) -> str:

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address
 from uuid import UUID
 
 import msgspec
 import structlog
 from aiohttp import web
 
+from kvs.actions import TOKEN_REVOKE
 from kvs.auth.accounts import User, find_by_nickname, find_user, name_hash
+from kvs.auth.principal import Principal
 from kvs.auth.tokens import TOKEN_ID_CHARS, TOKENS, SigningKey, StoredToken, decode_token
 from kvs.durations import parse_duration
 from kvs.errors import BadRequest, NotFound, StoreCorrupt, TooManyRequests, Unauthorized
@@ -27,11 +28,11 @@ from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import documents, json_response, page, readable_documents
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.users import check_scopes
-from kvs.server.ratelimit import SlidingWindow
+from kvs.server.ratelimit import SlidingWindow, network
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.system import all_documents
-from kvs.server.token_maker import MadeToken, make_token, store_token
+from kvs.server.token_maker import MadeToken, make_token, store_token, token_act
 
 log = structlog.get_logger()
 
@@ -66,7 +67,7 @@ class Tokens:
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:
             raise BadRequest("there is no user with this uuid", field="user_uuid")
-        made = await self._make(user, scopes, self._life_ms(given.expires_in), call.principal.user)
+        made = await self._make(user, scopes, self._life_ms(given.expires_in), call.principal)
         return json_response(201, _answer(made))
 
     async def list(self, call: Call) -> Response:
@@ -91,7 +92,8 @@ class Tokens:
         digest, stored = self._find(call.parameters["token_id"])
         now_ms = self._context.now_ms()
         revoked = msgspec.structs.replace(stored, revoked_at=now_ms)
-        await self._context.runner.write(store_token(digest, revoked, now_ms))
+        act = token_act(TOKEN_REVOKE, call.principal.actor, stored)
+        await self._context.runner.write(store_token(digest, revoked, now_ms, act))
         return Response(204)
 
     async def login(self, call: Call) -> Response:
@@ -103,18 +105,21 @@ class Tokens:
         good = await self._context.passwords.check(user.password_hash if user else None, given.password)
         if user is None or not good:
             log.warning("Login refused", client=call.request.remote)
-            raise Unauthorized
-        made = await self._make(user, user.scopes, self._life_ms(None), user.uuid)
+            refusal = Unauthorized()
+            refusal.actor = "" if user is None else user.uuid
+            raise refusal
+        made = await self._make(user, user.scopes, self._life_ms(None), Principal(user=user.uuid))
         return json_response(200, {**_answer(made), "user_uuid": user.uuid})
 
-    async def _make(self, user: User, scopes: tuple[str, ...], life_ms: int, created_by: str) -> MadeToken:
+    async def _make(self, user: User, scopes: tuple[str, ...], life_ms: int, creator: Principal) -> MadeToken:
         made = make_token(
             self._key,
             user=user.uuid,
             scopes=scopes,
             now_ms=self._context.now_ms(),
             life_ms=life_ms,
-            created_by=created_by,
+            created_by=creator.user,
+            actor=creator.actor,
         )
         await self._context.runner.write(made.command)
         return made
@@ -153,7 +158,7 @@ class Tokens:
         """Raises TooManyRequests."""
         now_ms = self._context.now_ms()
         verdicts = (
-            (self._addresses.hit(_network(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
+            (self._addresses.hit(network(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
             (self._accounts.hit(name_hash(nickname), now_ms), LOGIN_PER_ACCOUNT_MAX),
         )
         refused = [(verdict.retry_after_s, limit) for verdict, limit in verdicts if not verdict.allowed]
@@ -174,14 +179,3 @@ def _user_uuid(query: Mapping[str, str]) -> str | None:
 
 def _answer(made: MadeToken) -> dict[str, object]:
     return {"token": made.token, "expires_at": made.stored.expires_at, "token_id": made.stored.token_id}
-
-
-def _network(address: str) -> str:
-    """The client as one: an IPv6 host has a whole /64 to itself."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        return parsed.exploded[:19]
-    return address
