@@ -38,6 +38,16 @@ def local_peer(config_word: str) -> tuple[str, dict[str, str]]:
     return _url(config, config_word), {"X-Cluster-Secret": config.cluster_secret, "X-Node-ID": config.node_id}
 
 
+def local_node(config_word: str) -> tuple["Config", bool]:
+    """A configuration, and whether its node runs. Raises Failed, ConfigError."""
+    from kvs.daemon.home import Home
+    from kvs.daemon.instances import inspect
+
+    config = _load(config_word)
+    assert config.path is not None
+    return config, inspect(Home.of(os.environ), config.path).running is not None
+
+
 def _load(config_word: str) -> "Config":
     from kvs.config import load
     from kvs.daemon.home import Home

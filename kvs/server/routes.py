@@ -26,7 +26,6 @@ def routes(
     members: Members | None = None,
     peers: Peers | None = None,
     status: ClusterStatus | None = None,
-    audit: Audit | None = None,
     audit_peers: AuditPeers | None = None,
 ) -> list[Route]:
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
@@ -34,11 +33,11 @@ def routes(
     None without a cluster."""
     return [
         *_data_routes(context),
+        *_audit_routes(Audit(context)),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
         *(_peer_routes(peers) if peers else ()),
         *(_status_routes(status, gives_secret=token_key is not None) if status else ()),
-        *(_audit_routes(audit) if audit else ()),
         *([Route("POST", "/audit/heads", PEER, audit_peers.heads)] if audit_peers else ()),
     ]
 

@@ -17,7 +17,7 @@ from kvs.server.auditor import Auditor
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
-from kvs.server.handlers.audit import Audit, AuditPeers
+from kvs.server.handlers.audit import AuditPeers
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
@@ -137,13 +137,14 @@ class Server:
             unix_ms,
             self._cluster,
             self._auditor,
+            self._keeper,
+            identity.instance_id,
         )
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
-        audit = Audit(context, identity.instance_id, self._keeper)
         audit_peers = None if self._keeper is None else AuditPeers(self._keeper)
-        table = routes(context, security.token_key, members, peers, status, audit, audit_peers)
+        table = routes(context, security.token_key, members, peers, status, audit_peers)
         on_refused = None if self._auditor is None else self._auditor.refused
         dispatcher = Dispatcher(Router(table), security.gate, on_refused)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)

@@ -22,11 +22,8 @@ _Shown = Mapping[str, object]
 
 
 class Audit:
-    def __init__(self, context: Context, log_id: str, keeper: HeadKeeper | None) -> None:
-        """`log_id` is the instance id of the data directory; no `keeper` on a lone node."""
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._log_id = log_id
-        self._keeper = keeper
 
     async def entries(self, call: Call) -> Response:
         """A page of entries, newest first or, with `order=asc`, oldest first."""
@@ -57,12 +54,15 @@ class Audit:
         rows = list(islice(self._context.store.scan(first, stop, backwards=backwards), limit + 1))
         next_row = rows[limit][0] if len(rows) > limit else None
         shown = [_head(row, raw) for row, raw in rows[:limit]]
-        return self._page({"node_id": self._context.config.node_id, "log": self._log_id, "heads": shown}, next_row)
+        return self._page(
+            {"node_id": self._context.config.node_id, "log": self._context.log_id, "heads": shown}, next_row
+        )
 
     async def kept(self, call: Call) -> Response:
         """The heads that are kept of other nodes, or of one."""
         query = parse.query(call.request)
-        held: Mapping[str, Sequence[Head]] = {} if self._keeper is None else self._keeper.held
+        keeper = self._context.keeper
+        held: Mapping[str, Sequence[Head]] = {} if keeper is None else keeper.held
         names = [query["node_id"]] if "node_id" in query else sorted(held)
         return Response(200, encode({"nodes": {name: held.get(name, ()) for name in names}}))
 

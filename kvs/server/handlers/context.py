@@ -14,6 +14,7 @@ from kvs.server.auditor import Auditor
 from kvs.server.authorisation import write_guard
 from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
+from kvs.server.head_keeper import HeadKeeper
 from kvs.server.passwords import Passwords
 from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid
@@ -32,6 +33,9 @@ class Context(NamedTuple):
     now_ms: Callable[[], int]
     cluster: Cluster | None = None
     auditor: Auditor | None = None
+    keeper: HeadKeeper | None = None
+    log_id: str = ""
+    """The instance id of the data directory, which names its audit log."""
 
     @property
     def mode(self) -> str:
