@@ -129,6 +129,8 @@ TIMESTAMP_MAX = 1 << 48
 
 # --- the audit log ---
 
+AUDIT_NUMBER_MAX = (1 << 53) - 1
+"""Entries and heads of a log: what every reader of JSON holds exactly."""
 AUDIT_TICK_S = 10
 """How often what is new in the log is gathered for its head, and heads go to peers that lack them."""
 AUDIT_SLICE_ENTRIES = 250

@@ -19,8 +19,8 @@ from kvs.storage.keyspace import (
     split_audit_head,
 )
 from kvs.storage.memory import MemoryStore
+from tests.nodes import LOG
 
-LOG = "0f1e2d3c-4b5a-4978-a6b5-c4d3e2f10213"
 KEY = HeadKey(b"\x07" * 32)
 START_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000

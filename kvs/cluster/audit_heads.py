@@ -25,11 +25,11 @@ from msgspec import Meta
 
 from kvs.cluster.messages import InstanceId, NodeId
 from kvs.errors import BadMessage
-from kvs.limits import AUDIT_HEADS_PER_MESSAGE_MAX, AUDIT_KEPT_HEADS_MAX
-from kvs.storage.audit import NUMBER_MAX, SIGNATURE_BYTES
+from kvs.limits import AUDIT_HEADS_PER_MESSAGE_MAX, AUDIT_KEPT_HEADS_MAX, AUDIT_NUMBER_MAX
+from kvs.storage.audit import SIGNATURE_BYTES
 
-Number = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
-Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
+Number = Annotated[int, Meta(ge=0, le=AUDIT_NUMBER_MAX)]
+Positive = Annotated[int, Meta(ge=1, le=AUDIT_NUMBER_MAX)]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 LongHash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{128}\Z")]
 Moment = Annotated[str, Meta(pattern=r"\A(?:[0-9T:.Z-]{24})?\Z")]

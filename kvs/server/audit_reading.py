@@ -8,8 +8,8 @@ from typing import NamedTuple
 from kvs.actions import ACTIONS
 from kvs.cluster.audit_heads import Head, decode_head
 from kvs.errors import BadMessage, BadRequest
-from kvs.limits import KEY_MAX_BYTES, OWNER_MAX_BYTES
-from kvs.storage.audit import NUMBER_MAX, Entry, moment
+from kvs.limits import AUDIT_NUMBER_MAX, KEY_MAX_BYTES, OWNER_MAX_BYTES
+from kvs.storage.audit import Entry, moment
 from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_HEADS, after, audit_head_row, audit_row
 from kvs.storage.store import Reader
 
@@ -90,7 +90,7 @@ def entries(
         yield from reader.scan(first, stop, backwards=backwards)
         return
     low = max(1, _number(first))
-    high = min(NUMBER_MAX - 1, _number(stop))
+    high = min(AUDIT_NUMBER_MAX - 1, _number(stop))
     for begin, end, head in _runs_down(reader, low, high) if backwards else _runs_up(reader, low, high):
         if head is not None and wanted.excludes(head):
             yield audit_row(end if backwards else begin), None
@@ -133,4 +133,8 @@ def _covering(raw: bytes, first: int, last: int) -> Head | None:
 
 def _number(row: bytes) -> int:
     """The number behind the two bytes of the prefix; that of the last entry in the row of a head."""
-    return int.from_bytes(row[2:10].ljust(8, b"\0"), "big") if row[:2] in (AUDIT_ENTRIES, AUDIT_HEADS) else NUMBER_MAX
+    return (
+        int.from_bytes(row[2:10].ljust(8, b"\0"), "big")
+        if row[:2] in (AUDIT_ENTRIES, AUDIT_HEADS)
+        else AUDIT_NUMBER_MAX
+    )

@@ -27,6 +27,7 @@ from kvs.cluster.trail import Trail
 from kvs.config import Config
 from kvs.errors import BadMessage, KvsError, StoreError, Unauthorized, Unavailable
 from kvs.limits import (
+    AUDIT_NUMBER_MAX,
     AUDIT_REFUSALS_TRACKED_MAX,
     AUDIT_REFUSALS_WINDOW_S,
     AUDIT_SEAL_TIMEOUT_S,
@@ -39,7 +40,6 @@ from kvs.server.refusals import Refusals
 from kvs.server.security import AuditKeys
 from kvs.server.witnesses import Witnesses
 from kvs.settings import SETTINGS
-from kvs.storage.audit import NUMBER_MAX
 from kvs.storage.keyspace import AUDIT_CONFIG, AUDIT_HEADS, after, audit_head_row, audit_row, split_audit
 from kvs.storage.store import Reader, Store
 
@@ -192,7 +192,7 @@ class Auditor:
         """Follow the log to its end. Raises KvsError, StoreError when a head cannot be written now."""
         if self._is_unsure:
             self._begin()
-        end = audit_row(NUMBER_MAX)
+        end = audit_row(AUDIT_NUMBER_MAX)
         while rows := list(islice(self._store.scan(self._next_row, end), AUDIT_SLICE_ENTRIES)):
             for row, raw in rows:
                 number = split_audit(row)

@@ -19,12 +19,11 @@ from functools import lru_cache
 from hashlib import sha3_512
 from typing import NamedTuple
 
+from kvs.limits import AUDIT_NUMBER_MAX
 from kvs.storage.keyspace import AUDIT_ENTRIES, audit_row, split_audit
 from kvs.storage.store import Reader
 
 SIGNATURE_BYTES = 64
-NUMBER_MAX = (1 << 53) - 1
-"""What every reader of JSON holds exactly."""
 _LATEST_MS = 253_402_300_799_999
 """The end of the year 9999, behind which RFC 3339 has no words."""
 _FIELDS = 5
@@ -71,7 +70,7 @@ def decode(raw: bytes) -> Entry:
     if len(signature) < SIGNATURE_BYTES or len(fields) != _FIELDS or not (digits.isdigit() and len(digits) <= 16):
         raise ValueError("these bytes are no entry of an audit log")
     number = int(digits)
-    if b"%d" % number != digits or not 0 < number <= NUMBER_MAX:
+    if b"%d" % number != digits or not 0 < number <= AUDIT_NUMBER_MAX:
         raise ValueError("these bytes are no entry of an audit log")
     timestamp, action, user, resource = (field.decode() for field in fields[1:])
     return Entry(number, timestamp, action, user, resource, signature)
@@ -102,7 +101,7 @@ def hour_of(timestamp: str) -> str:
 def read_tip(reader: Reader, log: str) -> Tip:
     """The end of the stored chain. What follows a row that is no entry is bound to its first bytes, so that a log that
     was damaged goes on, and is found damaged."""
-    for row, raw in reader.scan(AUDIT_ENTRIES, audit_row(NUMBER_MAX), backwards=True):
+    for row, raw in reader.scan(AUDIT_ENTRIES, audit_row(AUDIT_NUMBER_MAX), backwards=True):
         number = split_audit(row)
         if number is not None:
             return Tip(number, raw[:SIGNATURE_BYTES].ljust(SIGNATURE_BYTES, b"\0"))

@@ -31,6 +31,8 @@ is never given another meaning.
 
 from struct import Struct
 
+from kvs.limits import AUDIT_NUMBER_MAX
+
 DATA = b"d"
 SYSTEM = b"s"
 REVISIONS = b"h"
@@ -145,12 +147,17 @@ def audit_head_row(last: int, number: int) -> bytes:
 
 def split_audit(row: bytes) -> int | None:
     """The number in the key of an entry; None for a key that is none."""
-    return int.from_bytes(row[2:], "big") if len(row) == _AUDIT_ENTRY.size else None
+    return _audit_number(row[2:]) if len(row) == _AUDIT_ENTRY.size else None
 
 
 def split_audit_head(row: bytes) -> int | None:
     """The head's own number in its key; None for a key that is none."""
-    return int.from_bytes(row[10:], "big") if len(row) == _AUDIT_HEAD.size else None
+    return _audit_number(row[10:]) if len(row) == _AUDIT_HEAD.size else None
+
+
+def _audit_number(field: bytes) -> int | None:
+    number = int.from_bytes(field, "big")
+    return number if number <= AUDIT_NUMBER_MAX else None
 
 
 def audit_peer_row(node_id: str) -> bytes:
