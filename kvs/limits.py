@@ -159,7 +159,8 @@ AUDIT_TELL_TIMEOUT_S = 5.0
 AUDIT_FINDINGS_MAX = 100
 """That are named when a log is verified; the others are counted."""
 AUDIT_SEAL_TIMEOUT_S = 1.0
-"""How long a node that stops waits for peers to keep its last head."""
+"""How long a node that stops gathers what has no head yet, and how long it then waits for peers to keep the last one.
+"""
 
 # --- recovery after a failed write ---
 

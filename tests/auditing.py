@@ -55,10 +55,9 @@ def heads_of(rows: Rows, *, log: str = LOG, key: HeadKey = KEY) -> Rows:
 
     for row, raw in sorted(rows.items()):
         number = split_audit(row)
-        if row.startswith(AUDIT_ENTRIES) and number is not None:
-            if run.is_over(raw):
-                close()
-            run.take(number, raw)
+        if row.startswith(AUDIT_ENTRIES) and number is not None and not run.take(number, raw):
+            close()
+            assert run.take(number, raw)
     if run.is_open:
         close()
     return found

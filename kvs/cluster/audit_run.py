@@ -8,7 +8,7 @@ behind the last head.
 from hashlib import sha256
 
 from kvs.cluster.audit_heads import NO_HEAD, Head, HeadKey
-from kvs.storage.audit import SIGNATURE_BYTES, Entry, decode, genesis, hour_of, moment, split
+from kvs.storage.audit import SIGNATURE_BYTES, genesis, hour_of, moment, timestamp_of
 
 
 class Frontier:
@@ -50,31 +50,32 @@ class Run:
         self._hour = self._oldest = self._newest = ""
         self._is_timed = True
         self._last = 0 if newest is None else newest.last
-        self._chain = genesis(log).hex() if newest is None else newest.chain
+        self._end = genesis(log) if newest is None else bytes.fromhex(newest.chain)
 
     @property
     def position(self) -> int:
         """The last entry that was taken."""
         return self._last
 
-    def is_over(self, raw: bytes) -> bool:
-        """Whether a stored entry belongs into a later hour than those taken. A clock that is set back ends nothing."""
-        return bool(self._hour) and _hour(raw) > self._hour
-
-    def take(self, number: int, raw: bytes) -> None:
-        """The next stored entry, which may be damaged: that is for verifying to find."""
-        entry = _entry(raw)
-        timestamp = "" if entry is None else entry.timestamp
-        if not hour_of(timestamp):
+    def take(self, number: int, raw: bytes) -> bool:
+        """The next stored entry, which may be damaged: that is for verifying to find. False, and nothing is taken, when
+        it belongs into a later hour than those before it: these want their head first. A clock that is set back ends no
+        hour."""
+        timestamp = timestamp_of(raw)
+        hour = hour_of(timestamp)
+        if hour > self._hour and self._hour:
+            return False
+        if not timestamp:
             self._is_timed = False
         elif not self._frontier.size:
             self._oldest = self._newest = timestamp
         else:
             self._oldest, self._newest = min(self._oldest, timestamp), max(self._newest, timestamp)
-        self._hour = max(self._hour, hour_of(timestamp))
-        self._chain = split(raw)[0].ljust(SIGNATURE_BYTES, b"\0").hex()
+        self._hour = max(self._hour, hour)
+        self._end = raw[:SIGNATURE_BYTES]
         self._last = number
         self._frontier.append(raw)
+        return True
 
     def is_due(self, now_ms: int) -> bool:
         """Whether the hour of what was taken is over, or the newest head is not by the key of today."""
@@ -99,7 +100,7 @@ class Run:
                 first=1 if newest is None else newest.last + 1,
                 last=self._last,
                 root=self._frontier.root.hex(),
-                chain=self._chain,
+                chain=self._end.ljust(SIGNATURE_BYTES, b"\0").hex(),
                 oldest=self._oldest if self._is_timed else "",
                 newest=self._newest if self._is_timed else "",
                 written=moment(now_ms).decode(),
@@ -113,15 +114,3 @@ class Run:
         self._frontier = Frontier()
         self._hour = self._oldest = self._newest = ""
         self._is_timed = True
-
-
-def _entry(raw: bytes) -> Entry | None:
-    try:
-        return decode(raw)
-    except ValueError:
-        return None
-
-
-def _hour(raw: bytes) -> str:
-    entry = _entry(raw)
-    return "" if entry is None else hour_of(entry.timestamp)

@@ -84,7 +84,8 @@ class Auditor:
             return
         with suppress(KvsError, StoreError):
             await self._write_notes(self._refusals.rest(self._now_ms()))
-            async with self._turn:
+        with suppress(KvsError, StoreError, TimeoutError):
+            async with asyncio.timeout(AUDIT_SEAL_TIMEOUT_S), self._turn:
                 await self._gather()
                 if self._run.is_open:
                     await self._close_run()
@@ -196,9 +197,8 @@ class Auditor:
         while rows := list(islice(self._store.scan(self._next_row, end), AUDIT_SLICE_ENTRIES)):
             for row, raw in rows:
                 number = split_audit(row)
-                if number is not None:
-                    if self._run.is_over(raw):
-                        await self._close_run()
+                if number is not None and not self._run.take(number, raw):
+                    await self._close_run()
                     self._run.take(number, raw)
                 self._next_row = row + b"\0"
             await asyncio.sleep(0)
@@ -212,7 +212,7 @@ class Auditor:
         log.debug("The audit log has a new head", head=head.number, last=head.last)
 
     async def _tell(self, timeout_s: float | None) -> None:
-        if self._witnesses is not None and self._run.newest is not None:
+        if self._witnesses is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._witnesses.tell(self._run.newest)

@@ -45,16 +45,19 @@ class Witnesses:
         self._told: dict[str, int] = {}
         self._strange: set[tuple[str, str]] = set()
 
-    async def tell(self, newest: Head) -> None:
-        """Some of the peers that do not have this head yet."""
-        up = self._peers.up()
-        self._told = {peer: number for peer, number in self._told.items() if peer in up}
-        lacking = [peer for peer in up if self._told.get(peer) != newest.number]
+    async def tell(self, newest: Head | None) -> None:
+        """Some of the peers that do not have this head yet; while there is none, they are asked what they keep."""
+        up, number = self._peers.up(), 0 if newest is None else newest.number
+        self._told = {peer: told for peer, told in self._told.items() if peer in up}
+        lacking = [peer for peer in up if self._told.get(peer) != number]
         await asyncio.gather(*(self._tell(peer, newest) for peer in lacking[:AUDIT_TELL_PEERS_MAX]))
 
-    async def _tell(self, peer: str, newest: Head) -> None:
+    async def _tell(self, peer: str, newest: Head | None) -> None:
         try:
-            if await self._hand_over(peer, newest):
+            if newest is None:
+                self._compare(peer, (await self._offer(peer, HeadsOffer())).kept)
+                self._told[peer] = 0
+            elif await self._hand_over(peer, newest):
                 self._told[peer] = newest.number
         except (PeerUnreachable, PeerRefused, BadMessage, StoreError) as error:
             log.debug("A peer was not told of the audit log's head", peer=peer, reason=str(error))

@@ -27,7 +27,7 @@ SIGNATURE_BYTES = 64
 _LATEST_MS = 253_402_300_799_999
 """The end of the year 9999, behind which RFC 3339 has no words."""
 _FIELDS = 5
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 class Tip(NamedTuple):
@@ -93,9 +93,16 @@ def _second(unix_s: int) -> bytes:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
+def timestamp_of(raw: bytes) -> str:
+    """When a stored entry was written; empty where that cannot be read."""
+    fields = raw[SIGNATURE_BYTES:].split(b"\n", 2)
+    is_timed = len(fields) > 1 and _TIMESTAMP.fullmatch(fields[1])
+    return fields[1].decode() if is_timed else ""
+
+
 def hour_of(timestamp: str) -> str:
-    """The hour that a timestamp is in; empty for text that is no timestamp."""
-    return timestamp[:13] if _TIMESTAMP.fullmatch(timestamp) else ""
+    """The hour that a timestamp is in."""
+    return timestamp[:13]
 
 
 def read_tip(reader: Reader, log: str) -> Tip:

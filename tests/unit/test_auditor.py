@@ -381,6 +381,22 @@ async def test_a_log_that_was_made_anew_as_a_whole_is_found(
     assert [finding.first for finding in again.check(*other.keeper.held["node1"]).findings] == [3]
 
 
+async def test_a_log_that_is_gone_is_missed_before_there_is_a_head(
+    pair: tuple[House, House], make_house: Callable[..., House]
+) -> None:
+    one, other = pair
+    await one.note("a")
+    one.now_ms += HOUR_MS
+    await one.auditor.tick()
+    again = make_house("node1")
+    again.neighbours["node2"] = other
+    for events in (["A peer keeps a head of this node's audit log that is not in it: verify the log"], []):
+        with structlog.testing.capture_logs() as log:
+            await again.auditor.tick()
+        assert [line["event"] for line in log] == events
+    assert again.calls == 1
+
+
 async def test_heads_of_others_are_refused(pair: tuple[House, House]) -> None:
     _, other = pair
     (head,) = heads_in(make_log([START_MS]))
