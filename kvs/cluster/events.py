@@ -100,12 +100,14 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Change several of KVS's own records in one step, by what is there.
 
     `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
-    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `acts` are what it is in
-    the audit log.
+    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `check` raises StoreCorrupt
+    for a document (its entry key, its bytes) that is not what its name says: it counts as corrupt. `acts` are what it
+    is in the audit log.
     """
 
     uuid: bytes
     decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
+    check: Callable[[bytes, bytes], None] = lambda entry, document: None
     acts: tuple[Act, ...] = ()
 
 
@@ -122,10 +124,12 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Take in a record that the peer `source` sent, as far as it wins. `digest` is the `value_digest` of its value."""
+    """Take in a record that the peer `source` sent, as far as it wins. `raw` is its `encode_record`, `digest` the
+    `value_digest` of its value."""
 
     entry: bytes
     record: Record
+    raw: bytes
     digest: bytes
     source: str
 

@@ -6,6 +6,7 @@ import time
 import structlog
 from aiohttp import web
 
+from kvs.auth.documents import check_brought
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.trail import Trail
@@ -118,7 +119,14 @@ class Server:
         trail = None
         if config.tamper_logging_enabled:
             trail = Trail(identity.instance_id, config.tamper_log_actions, self._store)
-        node = Node(settings, read_progress(self._store), tree, trail, has_metadata=has_metadata)
+        node = Node(
+            settings,
+            read_progress(self._store),
+            tree,
+            trail,
+            has_metadata=has_metadata,
+            check_document=check_brought,
+        )
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         if config.clustering_enabled:
@@ -165,6 +173,7 @@ class Server:
             unix_ms,
             tombstone_limit=node.tombstone_limit,
             versions_max=versions_max,
+            is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
         )
         self._scheduler.start()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kvs.actions import ACTIONS, DATA_DELETE, DATA_WRITE, DEFAULT_ACTIONS
 from kvs.cluster.events import Act, Command, Condition, Delete, Merge, Note, Put, Remember, Restore, Sweep, Transact
 from kvs.errors import Conflict, KvsError
+from kvs.storage.codec import encode_record
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import AUDIT_ENTRIES, data_key, system_key
 from kvs.storage.record import new_uuid, value_digest
@@ -89,7 +90,13 @@ def test_what_is_refused_or_not_by_a_client_of_this_node_is_not_in_it(node: Lone
         put("a", condition=Condition(match=frozenset(("nothing",)))),
         delete("absent"),
         transact(ACT, refused=True),
-        Merge(entry=data_key(b"far"), record=merged, digest=value_digest(merged.data), source="n2"),
+        Merge(
+            entry=data_key(b"far"),
+            record=merged,
+            raw=encode_record(merged),
+            digest=value_digest(merged.data),
+            source="n2",
+        ),
         Remember(rows={b"nx": b""}),
         Sweep(rows=()),
     )
