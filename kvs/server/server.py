@@ -34,7 +34,7 @@ from kvs.server.witnesses import Witnesses
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
-from kvs.storage.state import open_state, read_progress
+from kvs.storage.state import Identity, open_state, read_progress
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -102,31 +102,8 @@ class Server:
         config = self._config
         self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")
         identity = open_state(self._store, unix_ms())
-        versions_max = config.max_revisions if config.revision_history_enabled else 1
-        settings = NodeSettings(
-            config.node_id,
-            identity.joined_timestamp,
-            versions_max,
-            config.tombstone_retention,
-            config.max_clock_drift,
-        )
-        if config.clustering_enabled:
-            tree = open_tree(self._store)
-        else:
-            give_up_tree(self._store)
-            tree = None
-        has_metadata = any(self._store.scan(METADATA, after(METADATA)))
-        trail = None
-        if config.tamper_logging_enabled:
-            trail = Trail(identity.instance_id, config.tamper_log_actions, self._store)
-        node = Node(
-            settings,
-            read_progress(self._store),
-            tree,
-            trail,
-            has_metadata=has_metadata,
-            check_document=check_brought,
-        )
+        trail = self._open_trail(identity)
+        node = self._open_node(identity, trail)
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         if config.clustering_enabled:
@@ -172,10 +149,37 @@ class Server:
             self._runner,
             unix_ms,
             tombstone_limit=node.tombstone_limit,
-            versions_max=versions_max,
+            versions_max=_versions_max(config),
             is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
         )
         self._scheduler.start()
+
+    def _open_trail(self, identity: Identity) -> Trail | None:
+        """The end of the audit log; None where none is kept."""
+        assert self._store is not None
+        config = self._config
+        if not config.tamper_logging_enabled:
+            return None
+        return Trail(identity.instance_id, config.tamper_log_actions, self._store)
+
+    def _open_node(self, identity: Identity, trail: Trail | None) -> Node:
+        config, store = self._config, self._store
+        assert store is not None
+        settings = NodeSettings(
+            config.node_id,
+            identity.joined_timestamp,
+            _versions_max(config),
+            config.tombstone_retention,
+            config.max_clock_drift,
+        )
+        if config.clustering_enabled:
+            tree = open_tree(store)
+        else:
+            give_up_tree(store)
+            tree = None
+        has_metadata = any(store.scan(METADATA, after(METADATA)))
+        progress = read_progress(store)
+        return Node(settings, progress, tree, trail, has_metadata=has_metadata, check_document=check_brought)
 
     def _start_audit(self, log_id: str, trail: Trail | None) -> None:
         """`log_id` is the instance id of the data directory; `trail` is None when no audit log is kept: heads of peers
@@ -202,3 +206,8 @@ class Server:
             raise StartError(f"cannot listen on {address}:{port}: {reason}") from error
         host = f"[{address}]" if ":" in address else address
         self.url = f"http://{host}:{http.addresses[0][1]}"
+
+
+def _versions_max(config: Config) -> int:
+    """Versions kept of a key, the current one counted."""
+    return config.max_revisions if config.revision_history_enabled else 1
