@@ -6,9 +6,10 @@
     some                  heads that do not                           nothing; the peer is told what is kept
     some                  the same, `anew`                            the newest is kept too, and the log says so
 
-An older head, or another one of the same number, goes on from none. Whoever holds the cluster's secret can sign heads,
-but cannot make a kept one go away, other than by going on from it: the first ones stay for ever, only the last place
-changes hands.
+An older head, or another one of the same number, goes on from none. Which key signed a head that goes on does not
+matter, because the link vouches for it: heads from before the secret was changed are passed on too. Whoever holds the
+cluster's secret can sign heads, but cannot make a kept one go away, other than by going on from it: the first ones stay
+for ever, only the last place changes hands.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,11 +21,13 @@ from kvs.limits import AUDIT_KEPT_HEADS_MAX, AUDIT_KEPT_NODES_MAX
 
 class Kept(NamedTuple):
     """What becomes of an offer: the answer, and what is to be kept from now on (None: as before). `forgotten` is a node
-    that makes room. `is_new_log`: the head goes on from none of those that are kept."""
+    that makes room. `goes_on`: the newest head goes on from a kept one, or is one. `is_new_log`: neither, though there
+    are some."""
 
     answer: HeadsAnswer
     heads: tuple[Head, ...] | None = None
     forgotten: str = ""
+    goes_on: bool = False
     is_new_log: bool = False
 
 
@@ -48,4 +51,5 @@ def consider(held: Mapping[str, tuple[Head, ...]], node_id: str, offer: HeadsOff
     if not is_kept and offer.anew:
         moved = (*moved[: AUDIT_KEPT_HEADS_MAX - 1], newest)
     answer = HeadsAnswer(is_kept or offer.anew, moved)
-    return Kept(answer, moved if moved != tips else None, is_new_log=offer.anew and not is_kept)
+    is_new_log = offer.anew and not is_kept
+    return Kept(answer, moved if moved != tips else None, goes_on=is_kept, is_new_log=is_new_log)

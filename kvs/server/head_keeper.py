@@ -44,9 +44,10 @@ class HeadKeeper:
             members = list(self._members())
             if offer.heads and node_id not in members:
                 raise NotFound(f"no member has the id {node_id[:64]}", code="unknown_member")
-            if not are_good(offer.heads, node_id, self._keys):
-                raise BadMessage("these heads are another node's, or not signed by this cluster")
             kept = consider(self._held, node_id, offer, members)
+            is_trusted = kept.goes_on or kept.heads is None or offer.heads[-1].key in self._keys
+            if not are_good(offer.heads, node_id) or not is_trusted:
+                raise BadMessage("these heads are another node's, or not signed by this cluster")
             if kept.heads is not None:
                 rows: dict[bytes, bytes | None] = {audit_peer_row(node_id): encode(kept.heads)}
                 if kept.forgotten:

@@ -333,6 +333,23 @@ async def test_a_peer_that_was_away_gets_all_heads_since(pair: tuple[House, Hous
     assert one.calls < 8
 
 
+async def test_a_peer_that_was_away_while_the_secret_was_changed_follows(pair: tuple[House, House]) -> None:
+    one, other = pair
+    await one.note("a")
+    one.now_ms += HOUR_MS
+    await one.auditor.tick()
+    one.neighbours.clear()
+    await one.note("b")
+    one.now_ms += HOUR_MS
+    await one.auditor.tick()
+    key = HeadKey(b"new" + bytes(29))
+    other.keeper = HeadKeeper(other.store, other.runner, [key.public], lambda: ["node1"])
+    one.neighbours["node2"] = other
+    await one.make_auditor(key).tick()
+    assert [head.key for head in one.heads] == [KEY.public, KEY.public, key.public]
+    assert other.keeper.held == {"node1": (one.heads[-1],)}
+
+
 async def test_a_log_that_was_cut_is_found_by_the_peer_and_the_node_says_so(
     pair: tuple[House, House], make_house: Callable[..., House]
 ) -> None:
