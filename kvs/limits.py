@@ -108,6 +108,11 @@ PEER_PACK_MIN_BYTES = 1_024
 PEER_CONNECT_TIMEOUT_S = 3.0
 PUSH_TIMEOUT_S = 10.0
 COMPARE_TIMEOUT_S = 60.0
+NONSENSE_MAX = 20
+NONSENSE_WINDOW_MS = 60_000
+CUT_OFF_MS = 300_000
+"""A daemon at fault repeats itself: so many messages that cannot be, within the window, and it is not answered for a
+while. Comparisons with it have their own, growing pause."""
 OUTBOX_MAX_RECORDS = 20_000
 OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 """What waits for one peer; beyond it the peer is left to a comparison."""

@@ -61,6 +61,7 @@ PURE = [
     "kvs/cluster/address.py",
     "kvs/cluster/answering.py",
     "kvs/cluster/chance.py",
+    "kvs/cluster/conduct.py",
     "kvs/cluster/checks.py",
     "kvs/cluster/detector.py",
     "kvs/cluster/gossip.py",

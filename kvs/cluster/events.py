@@ -190,7 +190,8 @@ Outcome = Written | Transacted | Merged | Remembered | Swept | KvsError
 
 
 class Change(NamedTuple):
-    """A new current record. `source` is the peer that it came from, empty for a write of this node's clients."""
+    """A new current record. `source` is the id that whoever brought it gave itself, empty for a write of this node's
+    clients."""
 
     entry: bytes
     record: Record

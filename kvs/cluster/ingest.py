@@ -53,6 +53,26 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
     return Merge(entry=entry, record=record, raw=raw, digest=value_digest(data), source=source)
 
 
+class Brought(NamedTuple):
+    """What can be taken of a peer's records, how many cannot, and why the first of those cannot."""
+
+    commands: list[Merge]
+    refused: int
+    reason: str
+
+
+def merges_of(records: Iterable[tuple[bytes, bytes]], source: str) -> Brought:
+    """As `merge_of`, for many: one that cannot be taken does not keep the others out."""
+    commands: list[Merge] = []
+    refused, reason = 0, ""
+    for entry, raw in records:
+        try:
+            commands.append(merge_of(entry, raw, source))
+        except BadMessage as error:
+            refused, reason = refused + 1, reason or error.detail
+    return Brought(commands, refused, reason)
+
+
 class Limits(NamedTuple):
     """What peers get no more, as of one moment: values that have expired (`now_ms`), tombstones below
     `tombstone_limit_ms`, which every member is proven to have. Both in Unix ms."""

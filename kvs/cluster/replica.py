@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, TakeRecent
+from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, Nonsense, TakeRecent
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Comparisons, Pace
 from kvs.cluster.events import Change, Merge, Outcome, Report
@@ -113,21 +113,30 @@ class SetAside(NamedTuple):
     before_ms: int
 
 
+class Refused(NamedTuple):
+    """Effect: so many records of this peer cannot be taken; `reason` is why the first of them cannot."""
+
+    peer: str
+    records: int
+    reason: str
+
+
 class SaveFloor(NamedTuple):
     """Effect: put the floor on the disk."""
 
 
-Effect = PeerCall | Submit | SetAside | SaveFloor | Filled | Reached | Report
+Effect = PeerCall | Submit | SetAside | Refused | SaveFloor | Filled | Reached | Report
 
 
 class Compared(NamedTuple):
-    """How a comparison ended. `at_ms` is when it began, in Unix ms; `behind`: there was more to move; `failure` is why
-    it was given up, empty if it was not."""
+    """How a comparison ended. `at_ms` is when it began, in Unix ms; `refused` counts records of the peer that cannot be
+    taken; `behind`: there was more to move; `failure` is why it was given up, empty if it was not."""
 
     at_ms: int
     fetched: int
     sent: int
     set_aside: int
+    refused: int
     questions: int
     behind: bool = False
     failure: str = ""
@@ -329,8 +338,12 @@ class Replica:
         behind = behind or bool(session.set_aside)
         self._note(session, behind=behind)
         self._session = None
-        self._comparisons.done(now.mono_ms, behind=behind)
         effects: list[Effect] = []
+        if session.refused:
+            effects.append(Refused(self._peer, session.refused, session.refusal))
+            self._comparisons.failed(now.mono_ms)
+        else:
+            self._comparisons.done(now.mono_ms, behind=behind)
         if session.fetched or session.sent or session.set_aside:
             fields = {
                 "peer": self._peer,
@@ -351,7 +364,7 @@ class Replica:
         return effects
 
     def _note(self, session: Session, *, behind: bool = False, failure: str = "") -> None:
-        moved = session.fetched, session.sent, len(session.set_aside), session.questions
+        moved = session.fetched, session.sent, len(session.set_aside), session.refused, session.questions
         self._compared[self._peer] = Compared(self._started_ms, *moved, behind, failure)
 
     def _bootstrap_effects(self, effects: list[BootstrapEffect]) -> list[Effect]:
@@ -365,6 +378,8 @@ class Replica:
                 case TakeRecent(commands):
                     self._filling_with.append(self._call)
                     found.append(Submit(self._call, commands))
+                case Nonsense(peer, refused, reason):
+                    found.append(Refused(peer, refused, reason))
                 case Filled():
                     found.append(effect)
         return found

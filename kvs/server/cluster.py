@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import SystemRandom
 
+import structlog
+
 from kvs.cluster import membership_events, messages
 from kvs.cluster.events import Change
 from kvs.cluster.membership_events import Sender
@@ -29,6 +31,8 @@ from kvs.server.cluster_tasks import Tasks
 from kvs.server.cluster_view import ClusterView, View
 from kvs.storage.state import Identity
 from kvs.storage.store import Store
+
+log = structlog.get_logger()
 
 
 class Cluster:
@@ -130,6 +134,16 @@ class Cluster:
         if not self._records.replica.may_share:
             raise Unavailable("this node rejoins after a long absence", code="syncing")
 
+    def check_conduct(self, sender: Sender) -> None:
+        """Raises Forbidden for one that sent too much that cannot be."""
+        self._records.conduct.check(sender.node_id, sender.host, self._now().mono_ms)
+
+    def blame(self, sender: Sender, count: int, reason: str) -> None:
+        """It sent so much, in one message, that cannot be."""
+        self._records.refuse(sender.node_id, count, reason)
+        if self._records.conduct.strike(sender.node_id, sender.host, self._now().mono_ms):
+            log.warning("A peer keeps sending what cannot be: it is cut off", peer=sender.node_id, client=sender.host)
+
     def check_writable(self) -> None:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
         if self.is_syncing:
@@ -151,7 +165,7 @@ class Cluster:
     def view(self, mode: str) -> ClusterView:
         """The cluster as this node sees it; `mode` is the node's. Raises Unavailable."""
         records, members = self._records, self._members
-        look = View(members.membership, records.replica, records.push, records.floor)
+        look = View(members.membership, records.replica, records.push, records.floor, records.conduct)
         return look.of(
             mode=mode,
             root=records.here().tree.root,

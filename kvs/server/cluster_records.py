@@ -17,6 +17,7 @@ from kvs.cluster import exchange, quarantine, replica
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Pace
+from kvs.cluster.conduct import Conduct
 from kvs.cluster.events import Change, Discard, Remember, Report
 from kvs.cluster.exchange import (
     DiffAnswer,
@@ -61,7 +62,7 @@ _ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnsw
 
 
 class RecordsShell:
-    """Who holds what. `replica`, `push` and `floor` are to be looked at only."""
+    """Who holds what. `replica`, `push`, `floor` and `conduct` are to be looked at only."""
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class RecordsShell:
         self._tickets = 0
         self.addresses: dict[str, str] = {}
         """Of the members that are up, by id."""
+        self.conduct = Conduct()
         has_seeds = bool(config.other_seeds)
         self.push = Push(config.push_fanout, chance)
         self.floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=has_seeds)
@@ -150,6 +152,11 @@ class RecordsShell:
     def heard(self, peer: str, digest: Digest) -> None:
         self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor))
 
+    def refuse(self, peer: str, count: int, reason: str) -> None:
+        """So much that this peer has or sends cannot be taken."""
+        self.conduct.refuse(peer, count)
+        log.warning("A peer has what cannot be taken", peer=peer, refused=count, reason=reason)
+
     def committed(self, changes: Sequence[Change]) -> None:
         """These records are on the disk."""
         self.handle(replica.Written(changes))
@@ -168,6 +175,8 @@ class RecordsShell:
                     self._tasks.spawn(self._call(effect), "push" if effect.push else "sync")
                 case replica.Submit():
                     self._tasks.spawn(self._submit(effect), "sync")
+                case replica.Refused(peer, count, reason):
+                    self.refuse(peer, count, reason)
                 case replica.SetAside():
                     self._tasks.spawn(self._set_aside(effect), "sync")
                 case replica.SaveFloor():

@@ -22,6 +22,7 @@ from kvs.server.handlers.audit import AuditPeers
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
+from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
 from kvs.server.head_keeper import HeadKeeper
 from kvs.server.middleware import Dispatcher
@@ -126,7 +127,7 @@ class Server:
             identity.instance_id,
         )
         members = None if self._cluster is None else Members(self._cluster)
-        peers = None if self._cluster is None else Peers(context, node)
+        peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
         audit_peers = None if self._keeper is None else AuditPeers(self._keeper)
         table = routes(context, security.token_key, members, peers, status, audit_peers)
