@@ -69,8 +69,16 @@ class LevelDBStore:
 
     def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         try:
-            with self._db.iterator(start=start, stop=stop, reverse=backwards, verify_checksums=True) as entries:
-                yield from entries
+            if not backwards:
+                with self._db.iterator(start=start, stop=stop, verify_checksums=True) as entries:
+                    yield from entries
+                return
+            # Without a start: plyvel 1.5 finds nothing backwards where the only entry is the one at the start.
+            with self._db.iterator(stop=stop, reverse=True, verify_checksums=True) as entries:
+                for key, value in entries:
+                    if key < start:
+                        return
+                    yield key, value
         except plyvel.CorruptionError as error:
             raise self._damaged(error) from error
         except plyvel.Error as error:
