@@ -32,7 +32,7 @@ ONLY_IN = {
     "click": ("kvs/daemon/",),
     "psutil": ("kvs/daemon/",),
     "ssl": ("kvs/tls/", "kvs/server/", "kvs/cluster/transport.py", "kvs/daemon/trust.py"),
-    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py"),
+    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py", "kvs/cluster/audit_heads.py"),
 }
 """Library to the only places that may know it."""
 
