@@ -1,10 +1,11 @@
 """Where `kvs audit verify` reads a log: from a node, page by page, or from the data directory of one that is stopped.
 And what others know of it."""
 
+import sys
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -47,7 +48,7 @@ class Source(NamedTuple):
 
     def with_damage(self, report: Report) -> Report:
         """The report, with what could not be read."""
-        more = [Finding("log", 0, 0, f"cannot be read behind entry {report.last}: {text}") for text in self.damage]
+        more = [Finding("log", 0, 0, f"damaged behind entry {report.last}: {text}") for text in self.damage]
         return report._replace(findings=[*report.findings, *more], found=report.found + len(more))
 
 
@@ -87,9 +88,12 @@ def of_directory(config: "Config") -> Iterator[Source]:
             damage.append(str(error))
 
     try:
-        store = LevelDBStore(config.data_dir, sync=True)
+        with redirect_stdout(sys.stderr):  # what it logs about damage is no data
+            store = LevelDBStore(config.data_dir, sync=True)
     except StoreError as error:
         raise Failed(str(error)) from None
+    if store.damage:
+        damage.append(f"entries of the database's own log may be lost: {store.damage}")
     try:
         identity = read_identity(store)
         if identity is None:

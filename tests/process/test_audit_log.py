@@ -181,6 +181,18 @@ def test_a_file_that_is_none_is_refused(stopped: Cli, files: Files, tmp_path: Pa
     assert strange.read_text() == "{}"
 
 
+def test_a_damaged_database_says_so_and_keeps_the_output_for_data(stopped: Cli, files: Files) -> None:
+    (journal,) = (stopped.folder / "data-node1").glob("*.log")
+    raw = bytearray(journal.read_bytes())
+    assert raw
+    raw[len(raw) // 2] ^= 1
+    journal.write_bytes(bytes(raw))
+    result = verify(stopped, "node1.yaml", "--json")
+    assert (result.code, json.loads(result.out)["sound"]) == (1, False)
+    assert "may be lost" in json.loads(result.out)["findings"][-1]["text"]
+    assert "Damaged write-ahead log" in result.err
+
+
 def test_what_cannot_be_verified_says_so(kvs: Cli) -> None:
     path = kvs.config("fresh.yaml")
     assert verify(kvs, path).code == 3
@@ -237,7 +249,9 @@ def kept_by(url: str, node_id: str) -> list[dict[str, Any]]:
 
 
 def test_a_node_that_stops_leaves_its_head_with_its_peers(pair: tuple[Cli, str, str]) -> None:
-    kvs, _, second = pair
+    kvs, first, second = pair
+    from_afar = verify(kvs, "--url", first, "--json")
+    assert (from_afar.code, json.loads(from_afar.out)["known_by"]) == (0, [second.removeprefix("http://")])
     assert kvs.run("stop", "node1").code == 0
     (head,) = kept_by(second, "node1")
     assert (head["last"], head["first"]) == (WRITES, 1)
