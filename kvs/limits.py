@@ -184,6 +184,12 @@ METADATA_MAX_BYTES = 16 * 1024
 BULK_MAX_ITEMS = 10_000
 BULK_MAX_BYTES = 32 * 1024 * 1024
 
+# --- backups ---
+
+SNAPSHOT_PORTION_ENTRIES = 250
+SNAPSHOT_PORTION_BYTES = 256 * 1024
+"""What a backup reads at one go; for so long it holds up who closes the store, and at times the event loop."""
+
 # --- background work ---
 
 SWEEP_MAX_KEYS = 500
