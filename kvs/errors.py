@@ -145,6 +145,13 @@ class CorruptRecord(KvsError):
     code = "corrupt_record"
 
 
+class BackupFailed(KvsError):
+    """A backup could not be made. Nothing is left of it, and those that were there stay."""
+
+    status = 500
+    code = "backup_failed"
+
+
 # --- the disk ---
 
 
@@ -162,6 +169,10 @@ class StoreClosed(StoreError):
 
 class StoreCorrupt(StoreError):
     """Stored bytes contradict their checksum or their format."""
+
+
+class BackupDamaged(StoreError):
+    """A file is no whole backup. Nothing of it may be used."""
 
 
 # --- at start only ---

@@ -4,6 +4,8 @@ import ipaddress
 import re
 from datetime import UTC
 
+from kvs.cron import cron_trigger
+
 
 def is_host(text: str) -> bool:
     """An IP address without brackets, or a host name."""
@@ -22,10 +24,8 @@ def is_host_port(text: str) -> bool:
 
 def is_schedule(text: str) -> bool:
     """Five cron fields."""
-    from apscheduler.triggers.cron import CronTrigger  # slow to import, and needed only for a schedule of one's own
-
     try:
-        CronTrigger.from_crontab(text, timezone=UTC)
+        cron_trigger(text, UTC)
     except ValueError:
         return False
     return True

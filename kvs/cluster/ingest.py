@@ -22,9 +22,17 @@ from kvs.storage.store import Reader
 
 def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
     """The command that takes in a record that the peer `source` sent. Raises BadMessage."""
-    _check_entry(entry)
     try:
         record = decode_record(raw)
+    except StoreCorrupt as error:
+        raise BadMessage(f"a record cannot be taken: {error}") from None
+    return merge_of_record(entry, record, source)
+
+
+def merge_of_record(entry: bytes, record: Record, source: str, *, as_of_ms: int | None = None) -> Merge:
+    """The same for a record that is taken apart. `as_of_ms` is that of `Merge`. Raises BadMessage."""
+    _check_entry(entry)
+    try:
         data = record.data
     except StoreCorrupt as error:
         raise BadMessage(f"a record cannot be taken: {error}") from None
@@ -39,7 +47,7 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
             orjson.loads(data)
         except orjson.JSONDecodeError:
             raise BadMessage("a record is said to be JSON and is not") from None
-    return Merge(entry=entry, record=record, digest=value_digest(data), source=source)
+    return Merge(entry=entry, record=record, digest=value_digest(data), source=source, as_of_ms=as_of_ms)
 
 
 class Limits(NamedTuple):

@@ -282,6 +282,10 @@ class Node:
         entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
         current = read_current(view, entry)
         held = None if current.stored is None else current.stored.record
+        if command.as_of_ms is not None and current.raw is None:
+            forgotten_ms = self.tombstone_limit(now_ms)
+            if command.as_of_ms < forgotten_ms and incoming.timestamp < forgotten_ms:
+                return Plan({}, Merged(Verdict("forgotten")))
         verdict = judge(held, incoming)
         reports = self._observe(entry, incoming, source, now_ms)
         if held is not None and verdict.conflict:

@@ -3,7 +3,8 @@
     effects = replica.handle(event, here, now)     what to send, what to write, what to tell
 
     filling       a node that was never filled copies what its peers have (kvs.cluster.bootstrap); no comparisons
-    rejoining     a node that was away for too long compares first, and sets aside what may have been deleted meanwhile
+    rejoining     a node that was away for too long compares first, and sets aside what may have been deleted meanwhile;
+                  so does one that was restored from a backup: it may not know what was revoked meanwhile
     settled       pushes what is written, compares by and by (kvs.cluster.comparisons)
 
 The shell carries out the effects, in order, and hands in what comes of them. Answers to peers' questions are made by
@@ -145,7 +146,9 @@ class Replica:
         now: Now,
         *,
         push_enabled: bool,
+        patience_ms: int | None = None,
     ) -> None:
+        """`patience_ms` is how long a restored node waits for a peer to compare with; None: it does not wait."""
         self._pace = pace
         self._pushes = push
         self._push_enabled = push_enabled
@@ -164,19 +167,27 @@ class Replica:
         self._forgotten_ms = 0
         self._silent: set[str] = set()
         self._has_met_anybody = False
+        self._living: set[str] = set()
+        self._gives_up_ms = None if patience_ms is None else now.mono_ms + patience_ms
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether this node was restored, and waits until it was equal to a peer once: before that it knows nothing of
+        what was revoked or deleted since the backup."""
+        return self._gives_up_ms is not None and self._floor.is_unproven
 
     @property
     def may_share(self) -> bool:
         """Whether peers may see what this node holds: not while it may hold what was deleted and forgotten. A node
-        that was equal to others before must hear a floor first."""
-        return not self._forgotten_ms and (self._has_met_anybody or not self._floor.has_proofs)
+        that was beside others before must hear a floor first."""
+        return not self._forgotten_ms and (self._has_met_anybody or not self._floor.has_past)
 
     @property
     def mode(self) -> str:
         """`filling`, `rejoining` or `settled`."""
         if not self._bootstrap.is_over:
             return "filling"
-        return "rejoining" if self._forgotten_ms else "settled"
+        return "rejoining" if self._forgotten_ms or self.is_unproven else "settled"
 
     @property
     def comparing_with(self) -> str | None:
@@ -194,7 +205,10 @@ class Replica:
     @property
     def wake_at_ms(self) -> int | None:
         """When the next Tick is due, by `Now.mono_ms`; None while only other events can change anything."""
-        return self._comparisons.wake_at_ms() if self._bootstrap.is_over else self._bootstrap.wake_at_ms
+        if not self._bootstrap.is_over:
+            return self._bootstrap.wake_at_ms
+        wakes_ms = [self._comparisons.wake_at_ms(), None if self._living or not self.is_unproven else self._gives_up_ms]
+        return min((wake_ms for wake_ms in wakes_ms if wake_ms is not None), default=None)
 
     def handle(self, event: Event, here: Here, now: Now) -> list[Effect]:
         effects = self._handle(event, here, now)
@@ -219,10 +233,12 @@ class Replica:
                 return self._seen(event, here, now)
             case PeerUp(peer):
                 # What it holds, and what it has forgotten, is known from its first digest on. Until then writes gather.
+                self._living.add(peer)
                 self._silent.add(peer)
                 self._pushes.add(peer)
                 return self._bootstrap_effects(self._bootstrap.up(peer, now.unix_ms))
             case PeerDown(peer):
+                self._living.discard(peer)
                 self._silent.discard(peer)
                 self._pushes.remove(peer)
                 self._comparisons.down(peer)
@@ -232,8 +248,15 @@ class Replica:
                 self._compared = {peer: self._compared[peer] for peer in peers if peer in self._compared}
             case Tick():
                 saving: list[Effect] = [SaveFloor()] if self._floor.raise_(now.unix_ms) else []
-                return saving + self._bootstrap_effects(self._bootstrap.tick(now.mono_ms))
+                return saving + self._lose_patience(now) + self._bootstrap_effects(self._bootstrap.tick(now.mono_ms))
         return []
+
+    def _lose_patience(self, now: Now) -> list[Effect]:
+        """A restored node that finds nobody goes on alone."""
+        if self._living or not self.is_unproven or self._gives_up_ms is None or now.mono_ms < self._gives_up_ms:
+            return []
+        self._gives_up_ms = None
+        return [Report("No peer answered: this node goes on with what it was restored from", {})]
 
     def _seen(self, seen: DigestSeen, here: Here, now: Now) -> list[Effect]:
         mine = here.tree.root.fingerprint.hex()

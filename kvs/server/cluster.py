@@ -48,6 +48,7 @@ from kvs.config import Config
 from kvs.errors import BadMessage, BadRequest, Conflict, KvsError, NotFound, StoreError, TooLarge, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, LEAVE_TIMEOUT_S, PUSH_TIMEOUT_S
 from kvs.server.cluster_view import ClusterView, View, median_ms
+from kvs.storage.backup import Standing
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, MEMBERS_ROW, QUARANTINE_FILE
 from kvs.storage.state import Identity as StoredIdentity
 from kvs.storage.store import Store
@@ -98,7 +99,14 @@ class Cluster:
             needed=bool(config.other_seeds) and store.get(FILLED_ROW) is None,
         )
         self._replica = Replica(
-            pace, self._push, bootstrap, self._floor, self._chance, self._now(), push_enabled=config.push_enabled
+            pace,
+            self._push,
+            bootstrap,
+            self._floor,
+            self._chance,
+            self._now(),
+            push_enabled=config.push_enabled,
+            patience_ms=round(config.bootstrap_patience * 1000) if config.other_seeds else None,
         )
 
     async def start(self, identity: StoredIdentity, address: str) -> None:
@@ -151,6 +159,15 @@ class Cluster:
         """Whether this node is being filled or rejoins after a long absence, and takes no writes until that is over."""
         return self._replica.mode != "settled"
 
+    @property
+    def is_unproven(self) -> bool:
+        """Whether this node was restored from a backup and has not heard yet what was revoked since."""
+        return self._replica.is_unproven
+
+    def standing(self) -> Standing:
+        """What a backup that begins now says of this node beside others."""
+        return Standing(self._floor.floor_ms, self._floor.as_of_ms(self._now_ms()), self._floor.had_peers)
+
     def check_shareable(self) -> None:
         """Raises Unavailable while this node may hold records that were deleted elsewhere."""
         if not self._replica.may_share:
@@ -159,7 +176,7 @@ class Cluster:
     def check_writable(self) -> None:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
         if self.is_syncing:
-            raise Unavailable("this node is still being filled by its peers", code="syncing")
+            raise Unavailable("this node still gets from its peers what it lacks", code="syncing")
         if abs(median_ms(self._offsets_ms) or 0) > self._config.max_clock_drift:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
 

@@ -2,7 +2,20 @@
 
 from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
-from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, PEER, READ, STATUS, WRITE, token
+from kvs.server.access import (
+    BACKUP,
+    BULK,
+    DELETE,
+    METADATA_READ,
+    METADATA_WRITE,
+    OPEN,
+    PEER,
+    READ,
+    STATUS,
+    WRITE,
+    token,
+)
+from kvs.server.handlers.backups import BackupRoutes
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
@@ -22,6 +35,7 @@ from kvs.server.router import Route
 def routes(
     context: Context,
     token_key: SigningKey | None,
+    backups: BackupRoutes,
     members: Members | None = None,
     peers: Peers | None = None,
     status: ClusterStatus | None = None,
@@ -31,6 +45,7 @@ def routes(
     cluster."""
     return [
         *_data_routes(context),
+        *_backup_routes(backups),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
         *(_peer_routes(peers) if peers else ()),
@@ -55,6 +70,15 @@ def _data_routes(context: Context) -> list[Route]:
         Route("GET", "/api/data/{key}/history/{n}", READ, history.get),
         Route("GET", "/health", OPEN, status.health),
         Route("GET", "/ready", OPEN, status.ready),
+    ]
+
+
+def _backup_routes(backups: BackupRoutes) -> list[Route]:
+    return [
+        Route("POST", "/api/backup", BACKUP, backups.create),
+        Route("GET", "/api/backup", BACKUP, backups.list),
+        Route("GET", "/api/backup/status", BACKUP, backups.status),
+        Route("POST", "/api/backup/restore", BACKUP, backups.restore),
     ]
 
 

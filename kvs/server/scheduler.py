@@ -1,19 +1,24 @@
-"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk.
+"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk, and backups
+are made by their schedule.
 
-Each job looks at a bounded run of index rows and hands what it found to the writer; what may really go is decided
-there, in the plan.
+Each job of the first kind looks at a bounded run of index rows and hands what it found to the writer; what may really
+go is decided there, in the plan.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from kvs.cluster.events import Command, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
+from kvs.cron import cron_trigger
 from kvs.errors import KvsError, StoreError
 from kvs.limits import (
+    BACKUP_MISSED_DELAY_S,
     EXPIRY_SWEEP_INTERVAL_S,
     REVISION_SWEEP_INTERVAL_S,
     SWEEP_MAX_KEYS,
@@ -46,9 +51,28 @@ class Scheduler:
         self._tombstone_limit = tombstone_limit
         self._versions_max = versions_max
         self._timers = AsyncIOScheduler()
+        self._backup_jobs: list[Any] = []
         self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
+
+    def schedule_backups(self, make: Callable[[], Awaitable[None]], schedule: str, since_ms: int) -> None:
+        """Call `make` by the schedule (cron, in the host's time zone). A backup that was due between `since_ms` (Unix
+        ms: the last one, or when the node began) and now was missed, and is made up for soon."""
+        trigger = cron_trigger(schedule)
+        # However late the loop is: a backup that is left out is not made up for before the next one.
+        options = {"misfire_grace_time": None, "coalesce": True}
+        self._backup_jobs.append(self._timers.add_job(make, trigger, **options))
+        now = _moment(self._now_ms())
+        due = trigger.get_next_fire_time(None, _moment(since_ms))
+        if due is not None and due <= now:
+            soon = datetime.now(UTC) + timedelta(seconds=BACKUP_MISSED_DELAY_S)
+            self._backup_jobs.append(self._timers.add_job(make, "date", run_date=soon, **options))
+
+    def next_backup_ms(self) -> int | None:
+        """When the next backup is made, Unix ms; None for never."""
+        times = (getattr(job, "next_run_time", None) for job in self._backup_jobs)
+        return min((round(time.timestamp() * 1000) for time in times if time is not None), default=None)
 
     def start(self) -> None:
         self._timers.start()
@@ -103,3 +127,7 @@ class Scheduler:
             log.debug("Background work waits", error=str(error))
             return 0
         return sum(outcome.entries for outcome in outcomes if isinstance(outcome, Swept))
+
+
+def _moment(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)

@@ -12,9 +12,11 @@ from kvs.cluster.tree_building import give_up_tree, open_tree
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
 from kvs.limits import ROOT_TOKEN_LIFE_MS, SHUTDOWN_TIMEOUT_S
+from kvs.server.backups import Backups, BackupSettings
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
+from kvs.server.handlers.backups import BackupRoutes
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
@@ -25,10 +27,11 @@ from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
 from kvs.server.security import build_security
+from kvs.storage.backup import Standing
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
-from kvs.storage.state import open_state, read_progress
+from kvs.storage.state import Identity, open_state, read_progress
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -50,6 +53,7 @@ class Server:
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
+        self._backups: Backups | None = None
         self._http: web.ServerRunner | None = None
         self._passwords = Passwords()
         self.url = ""
@@ -75,6 +79,8 @@ class Server:
             await self._http.cleanup()
         if self._scheduler is not None:
             self._scheduler.stop()
+        if self._backups is not None:
+            await self._backups.stop()
         if self._runner is not None:
             await self._runner.stop()
         if self._store is not None:
@@ -100,7 +106,7 @@ class Server:
             tree = None
         has_metadata = any(self._store.scan(METADATA, after(METADATA)))
         node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata)
-        security = build_security(config, self._store, unix_ms)
+        security = build_security(config, self._store, unix_ms, self._is_unproven)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         if config.clustering_enabled:
             self._cluster = Cluster(config, self._store, node, self._runner, unix_ms)
@@ -113,7 +119,16 @@ class Server:
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
+        self._scheduler = Scheduler(
+            self._store,
+            self._runner,
+            unix_ms,
+            tombstone_limit=node.tombstone_limit,
+            versions_max=versions_max,
+        )
+        backups = BackupRoutes(context, self._make_backups(self._runner, identity), self._scheduler.next_backup_ms)
+        table = routes(context, security.token_key, backups, members, peers, status)
+        dispatcher = Dispatcher(Router(table), security.gate)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._listen(self._http)
         if self._cluster is not None:
@@ -123,14 +138,27 @@ class Server:
             life_ms = min(ROOT_TOKEN_LIFE_MS, config.token_max_ttl)
             key = security.token_key
             self.first_account = await make_root(self._store, self._runner, key, unix_ms, token_life_ms=life_ms)
-        self._scheduler = Scheduler(
-            self._store,
-            self._runner,
-            unix_ms,
-            tombstone_limit=node.tombstone_limit,
-            versions_max=versions_max,
-        )
         self._scheduler.start()
+
+    def _make_backups(self, runner: Runner, identity: Identity) -> Backups:
+        config, store, cluster = self._config, self._store, self._cluster
+        assert store is not None
+        assert self._scheduler is not None
+
+        def standing() -> Standing:
+            alone = Standing(0, unix_ms() - config.max_clock_drift, had_peers=False)
+            return alone if cluster is None else cluster.standing()
+
+        settings = BackupSettings(config.backup_path, config.backup_retention, config.node_id, identity.instance_id)
+        self._backups = Backups(settings, store, runner, unix_ms, standing)
+        self._backups.start()
+        if config.backup_enabled:
+            since_ms = max(self._backups.last_ms, identity.joined_timestamp)
+            self._scheduler.schedule_backups(self._backups.by_schedule, config.backup_schedule, since_ms)
+        return self._backups
+
+    def _is_unproven(self) -> bool:
+        return self._cluster is not None and self._cluster.is_unproven
 
     async def _listen(self, http: web.ServerRunner) -> None:
         address, port = self._config.bind_address, self._config.port

@@ -7,6 +7,7 @@
     n members    JSON, see Persisted in kvs/cluster/messages.py
     n floor      JSON, see kvs/cluster/floor.py
     n filled     empty: the node was filled by its peers once, or never needed that
+    n backup     JSON, what came of the last backup, see kvs/server/backups.py
 
 `progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
 write that a client was told of: a node that comes back with its clock set to the past still goes on above them.
@@ -21,7 +22,7 @@ from kvs.errors import StoreCorrupt, StoreError
 from kvs.storage.codec import FORMAT
 from kvs.storage.keyspace import STATE
 from kvs.storage.record import new_uuid
-from kvs.storage.store import Store
+from kvs.storage.store import Reader, Store
 
 FORMAT_ROW = STATE + b"format"
 IDENTITY_ROW = STATE + b"identity"
@@ -30,6 +31,7 @@ TREE_ROW = STATE + b"tree"
 MEMBERS_ROW = STATE + b"members"
 FLOOR_ROW = STATE + b"floor"
 FILLED_ROW = STATE + b"filled"
+BACKUP_ROW = STATE + b"backup"
 QUARANTINE_FILE = "quarantine.ndjson"
 
 _PROGRESS = Struct(">QIQ")
@@ -54,8 +56,8 @@ def encode_progress(progress: Progress) -> bytes:
     return _PROGRESS.pack(*progress)
 
 
-def read_progress(store: Store) -> Progress:
-    raw = store.get(PROGRESS_ROW)
+def read_progress(reader: Reader) -> Progress:
+    raw = reader.get(PROGRESS_ROW)
     if raw is None:
         return Progress(0, 0, 0)
     if len(raw) != _PROGRESS.size:

@@ -80,7 +80,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 
 def test_the_table_has_every_route() -> None:
-    registered = {(route.method, route.template) for route in routes(Mock(spec=Context), SigningKey(b"", ""))}
+    registered = {(route.method, route.template) for route in routes(Mock(spec=Context), SigningKey(b"", ""), Mock())}
     assert {(row.method, row.template) for row in ROWS} == registered
     by_kind = [{(row.method, row.template, row.op) for row in ROWS if row.kind == kind} for kind in KEY_KINDS]
     assert by_kind[0] == by_kind[1] == by_kind[2]

@@ -14,7 +14,7 @@ Route = tuple[str, str]
 
 
 def test_every_route_is_tested() -> None:
-    registered = [(route.method, route.template) for route in routes(Mock(spec=Context), token_key=None)]
+    registered = [(route.method, route.template) for route in routes(Mock(spec=Context), None, Mock())]
     assert sorted(registered) == ROUTES
 
 

@@ -15,7 +15,7 @@ from tests.api.accounts import Place
 BODILESS = ("/api/data/{key}/history/{n}/restore",)
 ROUTES = [
     route
-    for route in routes(Mock(spec=Context), SigningKey(b"", ""))
+    for route in routes(Mock(spec=Context), SigningKey(b"", ""), Mock())
     if route.method not in ("GET", "DELETE") and route.template not in BODILESS
 ]
 
