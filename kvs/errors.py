@@ -145,11 +145,11 @@ class CorruptRecord(KvsError):
     code = "corrupt_record"
 
 
-class BackupFailed(KvsError):
+class BackupFailed(Unavailable):
     """A backup could not be made. Nothing is left of it, and those that were there stay."""
 
-    status = 500
-    code = "backup_failed"
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, code="backup_failed", retry_after_s=60)
 
 
 # --- the disk ---
@@ -173,6 +173,10 @@ class StoreCorrupt(StoreError):
 
 class BackupDamaged(StoreError):
     """A file is no whole backup. Nothing of it may be used."""
+
+
+class RestoreRefused(Exception):
+    """A backup cannot be restored into this folder; the message is one line for the operator."""
 
 
 # --- at start only ---

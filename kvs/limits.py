@@ -218,6 +218,10 @@ BACKUP_WAIT_MAX_MS = 600_000
 BACKUP_MERGE_STEP = 100
 """Records of a backup that a living node takes in at one go; then others have their turn."""
 
+RESTORED_SEQ_STEP = 1 << 40
+"""A restored node leaves out so many sequence numbers: those that the node gave out after the backup, and that others
+may have seen, shall not come a second time."""
+
 # --- background work ---
 
 SWEEP_MAX_KEYS = 500

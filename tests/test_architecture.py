@@ -22,12 +22,13 @@ ALLOWED = {
 ONLY_IN = {
     "plyvel": ("kvs/storage/leveldb.py",),
     "aiohttp": ("kvs/server/", "kvs/cluster/transport.py"),
-    "apscheduler": ("kvs/server/scheduler.py", "kvs/setting_checks.py"),
+    "apscheduler": ("kvs/server/scheduler.py", "kvs/cron.py"),
     "asyncio": ("kvs/cluster/runner.py", "kvs/cluster/transport.py", "kvs/server/", "kvs/daemon/"),
     "argon2": ("kvs/auth/passwords.py",),
     "jwt": ("kvs/auth/tokens.py",),
     "uvloop": ("kvs/daemon/",),
     "click": ("kvs/daemon/",),
+    "rich": ("kvs/daemon/progress.py",),
     "psutil": ("kvs/daemon/",),
 }
 """Library to the only places that may know it."""

@@ -113,6 +113,12 @@ class Summary(NamedTuple):
     counts: Counts
     size_bytes: int
 
+    def document(self) -> dict[str, object]:
+        """What people are told of it, for JSON."""
+        header = self.header
+        about = {"created_at": header.created_at, "node_id": header.node_id, "version": header.version}
+        return {"size_bytes": self.size_bytes, **about, **self.counts._asdict()}
+
 
 def entry_of_row(key: bytes) -> bytes:
     """The entry key that the checksum of a row's value covers."""

@@ -29,6 +29,11 @@ class Found(NamedTuple):
     size_bytes: int
     summary: Summary | None
 
+    def document(self) -> dict[str, object]:
+        """What people are told of it, for JSON."""
+        about = {"size_bytes": self.size_bytes} if self.summary is None else self.summary.document()
+        return {"name": self.path.name, "readable": self.summary is not None, **about}
+
 
 class Made(NamedTuple):
     """A backup that is on the disk."""

@@ -33,7 +33,15 @@ class RunningNode:
     def __init__(
         self, folder: Path, *, clock: Clock | None = None, store: Store | None = None, **settings: Any
     ) -> None:
-        given = {"node_id": "node1", "port": 0, "auth_enabled": False, "clustering_enabled": False, **settings}
+        backups = folder.with_name(f"{folder.name}-backups")
+        given = {
+            "node_id": "node1",
+            "port": 0,
+            "auth_enabled": False,
+            "clustering_enabled": False,
+            "backup_path": backups,
+            **settings,
+        }
         self._server = Server(Config(data_dir=folder, **given), store or LevelDBStore(folder, sync=False))
         self._loop = uvloop.new_event_loop()
         self._stop_asked = asyncio.Event()

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
-from aiohttp import hdrs
 
 from kvs.auth.scopes import ALL
 from kvs.cluster.events import Merge, Merged, Outcome
 from kvs.cluster.ingest import merge_of_record
-from kvs.errors import BackupFailed, BadMessage, Forbidden, StoreCorrupt, UnsupportedMedia
+from kvs.errors import BackupFailed, BadMessage, Forbidden, StoreCorrupt
 from kvs.limits import (
     BACKUP_MERGE_STEP,
     BACKUP_ROWS_MAX,
@@ -31,8 +30,8 @@ from kvs.server.handlers.accounts import json_response
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
-from kvs.storage.backup import ROWS_TYPE, decode_rows
-from kvs.storage.backup_files import Found, Made
+from kvs.storage.backup import decode_rows
+from kvs.storage.backup_files import Made
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import SYSTEM, path_of
 
@@ -62,7 +61,7 @@ class BackupRoutes:
         return json_response(201, {"state": "done", **_made(outcome)}, location=_STATUS)
 
     async def list(self, _: Call) -> Response:
-        return json_response(200, {"backups": [_found(one) for one in await self._backups.list()]})
+        return json_response(200, {"backups": [one.document() for one in await self._backups.list()]})
 
     async def status(self, _: Call) -> Response:
         noted, rows, succeeded, failed = self._backups.status
@@ -88,8 +87,6 @@ class BackupRoutes:
         query = parse.query(call.request)
         as_of_ms = parse.integer(query, "as_of", default=0, least=0, most=TIMESTAMP_MAX)
         guard_ms = None if parse.boolean(query, "forgotten") else as_of_ms
-        if call.request.headers.get(hdrs.CONTENT_TYPE) != ROWS_TYPE:
-            raise UnsupportedMedia(f"rows of a backup have the content type {ROWS_TYPE}", field=hdrs.CONTENT_TYPE)
         body = await read_body(call, BACKUP_ROWS_MAX_BYTES)
         if len(body) < OFFLOAD_MIN_BYTES:
             commands, refused = _merges(body, guard_ms)
@@ -131,16 +128,3 @@ def _merges(body: bytes, as_of_ms: int | None) -> tuple[list[Merge], int]:
 
 def _made(made: Made) -> Mapping[str, object]:
     return {"name": made.path.name, "size_bytes": made.size_bytes, **made.counts._asdict()}
-
-
-def _found(one: Found) -> Mapping[str, object]:
-    about: Mapping[str, object] = {}
-    if one.summary is not None:
-        header = one.summary.header
-        about = {
-            "created_at": header.created_at,
-            "node_id": header.node_id,
-            "version": header.version,
-            **one.summary.counts._asdict(),
-        }
-    return {"name": one.path.name, "size_bytes": one.size_bytes, "readable": one.summary is not None, **about}
