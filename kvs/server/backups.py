@@ -243,7 +243,7 @@ def _read_noted(store: Store) -> Noted:
     raw = store.get(BACKUP_ROW)
     try:
         return Noted() if raw is None else msgspec.json.decode(raw, type=Noted)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return Noted()
 
 

@@ -325,7 +325,7 @@ def _decode_header(body: bytes) -> Header:
         if number != FORMAT:
             raise BackupDamaged(f"the backup has format {number}, this version of KVS reads format {FORMAT} only")
         return msgspec.json.decode(body, type=Header)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise BackupDamaged("the file has no header of a backup") from None
 
 

@@ -43,7 +43,8 @@ CALLS = {
 
 ROUTES = sorted(CALLS)
 READS = [route for route in ROUTES if route[0] == "GET"]
-WRITES = [route for route in ROUTES if route[0] != "GET"]
+WRITES = [route for route in ROUTES if route[0] != "GET" and not route[1].startswith("/api/backup")]
+"""Those that change something under the key."""
 WITH_BODY = [route for route in ROUTES if CALLS[route].body is not None]
 
 

@@ -53,7 +53,7 @@ def _ask(client: Client, route: Route, headers: dict[str, str]) -> Reply:
 
 
 def test_every_route_of_peers_is_tested() -> None:
-    made = routes(Mock(spec=Context), None, Mock(spec=Members), Mock(spec=Peers))
+    made = routes(Mock(spec=Context), None, Mock(), Mock(spec=Members), Mock(spec=Peers))
     assert sorted((route.method, route.template) for route in made if route.access.peer) == ROUTES
 
 
