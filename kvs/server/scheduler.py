@@ -8,7 +8,6 @@ go is decided there, in the plan.
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -31,6 +30,8 @@ from kvs.storage.store import Store
 
 log = structlog.get_logger()
 
+_BY_SCHEDULE, _MISSED = "backup", "missed backup"
+
 
 class Scheduler:
     """Owns the timers. A job that is still running is not started again."""
@@ -51,7 +52,6 @@ class Scheduler:
         self._tombstone_limit = tombstone_limit
         self._versions_max = versions_max
         self._timers = AsyncIOScheduler()
-        self._backup_jobs: list[Any] = []
         self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
@@ -62,16 +62,16 @@ class Scheduler:
         trigger = cron_trigger(schedule)
         # However late the loop is: a backup that is left out is not made up for before the next one.
         options = {"misfire_grace_time": None, "coalesce": True}
-        self._backup_jobs.append(self._timers.add_job(make, trigger, **options))
+        self._timers.add_job(make, trigger, id=_BY_SCHEDULE, **options)
         now = _moment(self._now_ms())
-        due = trigger.get_next_fire_time(None, _moment(since_ms))
+        due = trigger.get_next_fire_time(None, _moment(since_ms + 1))
         if due is not None and due <= now:
             soon = datetime.now(UTC) + timedelta(seconds=BACKUP_MISSED_DELAY_S)
-            self._backup_jobs.append(self._timers.add_job(make, "date", run_date=soon, **options))
+            self._timers.add_job(make, "date", run_date=soon, id=_MISSED, **options)
 
     def next_backup_ms(self) -> int | None:
         """When the next backup is made, Unix ms; None for never."""
-        times = (getattr(job, "next_run_time", None) for job in self._backup_jobs)
+        times = (getattr(self._timers.get_job(name), "next_run_time", None) for name in (_BY_SCHEDULE, _MISSED))
         return min((round(time.timestamp() * 1000) for time in times if time is not None), default=None)
 
     def start(self) -> None:
