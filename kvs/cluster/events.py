@@ -88,11 +88,13 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Change several of KVS's own records in one step, by what is there.
 
     `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
-    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away.
+    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `check` raises StoreCorrupt
+    for a document (its entry key, its bytes) that is not what its name says: it counts as corrupt.
     """
 
     uuid: bytes
     decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
+    check: Callable[[bytes, bytes], None] = lambda entry, document: None
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -108,7 +110,8 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Take in a record that the peer `source` sent, as far as it wins. `digest` is the `value_digest` of its value.
+    """Take in a record that the peer `source` sent, as far as it wins. `raw` is its `encode_record`, `digest` the
+    `value_digest` of its value.
 
     A record from a backup has an empty `source`, and with `as_of_ms` (Unix ms) comes the moment up to which the backup
     knows of every deletion. If nothing is held under its key, and both moments are so long ago that tombstones from
@@ -117,6 +120,7 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     entry: bytes
     record: Record
+    raw: bytes
     digest: bytes
     source: str
     as_of_ms: int | None = None

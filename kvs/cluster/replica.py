@@ -11,6 +11,7 @@ The shell carries out the effects, in order, and hands in what comes of them. An
 `kvs.cluster.diff` and `kvs.cluster.ingest`; they need no state.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -156,7 +157,8 @@ class Replica:
         self._floor = floor
         self._comparisons = Comparisons(pace, chance, now.mono_ms)
         self._pushed: dict[int, str] = {}
-        self._filling = 0
+        self._asked_to_fill = 0
+        self._filling_with: deque[int] = deque()
         self._session: Session | None = None
         self._compared: dict[str, Compared] = {}
         self._started_ms = 0
@@ -293,7 +295,7 @@ class Replica:
             return self._push_effects(self._pushes.sent(peer, answer), now)
         try:
             if isinstance(answer, RecentAnswer):
-                return self._bootstrap_effects(self._bootstrap.answered(answer)) if call == self._filling else []
+                return self._bootstrap_effects(self._bootstrap.answered(answer)) if call == self._asked_to_fill else []
             if self._session is not None and call == self._waits_for:
                 return self._step(self._session.answered(answer, here), now)
         except BadMessage as error:
@@ -307,7 +309,11 @@ class Replica:
         return self._give_up(call, reason, now)
 
     def _give_up(self, call: int, reason: str, now: Now) -> list[Effect]:
-        if call == self._filling:
+        if call in self._filling_with:
+            self._filling_with.clear()
+            self._asked_to_fill = 0
+            return self._bootstrap_effects(self._bootstrap.not_taken())
+        if call == self._asked_to_fill:
             report = Report("A peer could not be copied from", {"reason": reason})
             return [report, *self._bootstrap_effects(self._bootstrap.failed(now.mono_ms))]
         if self._session is None or call != self._waits_for:
@@ -318,7 +324,8 @@ class Replica:
         return [Report("A comparison with a peer failed", {"peer": self._peer, "reason": reason})]
 
     def _submitted(self, ticket: int, outcomes: Sequence[Outcome], here: Here, now: Now) -> list[Effect]:
-        if ticket == self._filling:
+        if self._filling_with and ticket == self._filling_with[0]:
+            self._filling_with.popleft()
             return self._bootstrap_effects(self._bootstrap.taken())
         if self._session is None or ticket != self._waits_for:
             return []
@@ -360,7 +367,8 @@ class Replica:
             effects.append(SetAside(session.set_aside, session.forgotten_ms))
         if not behind:
             self._forgotten_ms = 0
-            self._floor.equal(self._peer, self._started_ms)
+            proven_ms = self._started_ms if session.withheld_ms is None else min(self._started_ms, session.withheld_ms)
+            self._floor.equal(self._peer, proven_ms)
             if self._floor.raise_(now.unix_ms):
                 effects.append(SaveFloor())
         return effects
@@ -375,10 +383,10 @@ class Replica:
             self._call += 1
             match effect:
                 case AskRecent(peer, request, delay_ms):
-                    self._filling = self._call
+                    self._asked_to_fill = self._call
                     found.append(PeerCall(self._call, peer, request, delay_ms=delay_ms))
                 case TakeRecent(commands):
-                    self._filling = self._call
+                    self._filling_with.append(self._call)
                     found.append(Submit(self._call, commands))
                 case Filled():
                     found.append(effect)

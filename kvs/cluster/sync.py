@@ -36,7 +36,7 @@ from kvs.cluster.exchange import (
     ReplicateRequest,
     Span,
 )
-from kvs.cluster.ingest import Limits, in_messages, merge_of, sendable
+from kvs.cluster.ingest import Limits, in_messages, merge_of, sendable, withheld_ms
 from kvs.cluster.merkle import EMPTY, Tree, items
 from kvs.errors import BadMessage
 from kvs.limits import (
@@ -111,6 +111,9 @@ class Session:
         self.sent = 0
         self.behind = False
         self.set_aside: list[bytes] = []
+        self.withheld_ms: int | None = None
+        """The timestamp of the earliest record that the peer did not get and should have: too young, or expired and
+        not a tombstone yet. So far, and no further, the two hold the same."""
 
     def start(self, here: Here) -> Step:
         self._spans.append(Span(b"", b"", mark_of(here.tree.root)))
@@ -248,8 +251,14 @@ class Session:
         for entry in chain(self._surplus, whole):
             record = sendable(here.reader, entry, here.limits)
             if record is None:
-                continue
-            if record.timestamp < self.forgotten_ms:
+                self._withhold(withheld_ms(here.reader, entry))
+            elif record.timestamp < self.forgotten_ms:
                 self.set_aside.append(entry)
-            elif record.timestamp <= here.limits.now_ms - LEFT_TO_PUSH_MS:
+            elif record.timestamp > here.limits.now_ms - LEFT_TO_PUSH_MS:
+                self._withhold(record.timestamp)
+            else:
                 yield entry, encode_record(record)
+
+    def _withhold(self, timestamp_ms: int | None) -> None:
+        if timestamp_ms is not None:
+            self.withheld_ms = min(self.withheld_ms or timestamp_ms, timestamp_ms)

@@ -4,15 +4,13 @@
 the floor of the tombstones waits for: their status is `remembered`.
 """
 
-from collections.abc import Mapping
-from statistics import median
-
 import msgspec
 
 from kvs.cluster.floor import Floor
 from kvs.cluster.membership import Membership
 from kvs.cluster.merkle import Sum
 from kvs.cluster.messages import MemberState, MemberView
+from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Compared, Replica
 from kvs.cluster.time_of import Now
@@ -74,14 +72,13 @@ class View:
         self._push = push
         self._floor = floor
 
-    def of(self, *, mode: str, root: Sum, offsets_ms: Mapping[str, int], has_seeds: bool, now: Now) -> ClusterView:
-        """`offsets_ms`: by how much the clocks of peers are ahead of this node's."""
+    def of(self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, now: Now) -> ClusterView:
         mine = self._membership.me(now).id
         listed, remembered = self._membership.members(now), self._membership.remembered()
         ids = {member.id for member in listed}
-        members = [self._member(member, member.status, offsets_ms, is_this=member.id == mine) for member in listed]
+        members = [self._member(member, member.status, clocks, now, is_this=member.id == mine) for member in listed]
         unlisted = sorted((state for state in remembered if state.id not in ids), key=lambda state: state.id)
-        members += [self._member(state, _REMEMBERED, offsets_ms, is_this=False) for state in unlisted]
+        members += [self._member(state, _REMEMBERED, clocks, now, is_this=False) for state in unlisted]
         return ClusterView(
             node_id=mine,
             mode=mode,
@@ -91,13 +88,13 @@ class View:
             records=root.size,
             gc_floor=self._floor.floor_ms,
             proven=self._floor.proven_ms(now.unix_ms),
-            clock_offset_ms=median_ms(offsets_ms),
+            clock_offset_ms=clocks.median_ms(now),
             comparing_with=self._replica.comparing_with,
             members=members,
         )
 
     def _member(
-        self, member: MemberView | MemberState, status: str, offsets_ms: Mapping[str, int], *, is_this: bool
+        self, member: MemberView | MemberState, status: str, clocks: PeerClocks, now: Now, *, is_this: bool
     ) -> MemberStatus:
         node_id = member.id
         shown = MemberStatus(
@@ -115,14 +112,9 @@ class View:
             last_equal=self._floor.last_equal_ms(node_id),
             proven=self._floor.told_by(node_id),
             waiting=self._push.waiting(node_id),
-            clock_offset_ms=offsets_ms.get(node_id),
+            clock_offset_ms=clocks.offset_ms(node_id, now),
             last_comparison=_comparison(self._replica.last_comparison(node_id)),
         )
-
-
-def median_ms(offsets_ms: Mapping[str, int]) -> int | None:
-    """By how much the clocks of the peers are ahead of this node's, as most of them see it; None without peers."""
-    return round(median(offsets_ms.values())) if offsets_ms else None
 
 
 def _comparison(compared: Compared | None) -> ComparisonView | None:

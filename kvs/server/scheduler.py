@@ -2,7 +2,9 @@
 are made by their schedule.
 
 Each job of the first kind looks at a bounded run of index rows and hands what it found to the writer; what may really
-go is decided there, in the plan.
+go is decided there, in the plan. While the node's clock is wrong nothing goes by it: one that is far ahead finds
+everything expired that ever expires, and the tombstones that it would put in the place of values would reach all other
+nodes.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,6 +46,7 @@ class Scheduler:
         *,
         tombstone_limit: Callable[[int], int],
         versions_max: int,
+        is_clock_right: Callable[[], bool] = lambda: True,
     ) -> None:
         """`tombstone_limit` is the node's: tombstones below it (Unix ms), as of a time, are not needed any more."""
         self._store = store
@@ -51,6 +54,7 @@ class Scheduler:
         self._now_ms = now_ms
         self._tombstone_limit = tombstone_limit
         self._versions_max = versions_max
+        self._is_clock_right = is_clock_right
         self._timers = AsyncIOScheduler()
         self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
@@ -109,13 +113,14 @@ class Scheduler:
 
     async def _sweep(self, start: bytes, stop: bytes) -> int:
         removed = 0
-        while True:
+        while self._is_clock_right():
             rows = tuple(row for row, _ in islice(self._store.scan(start, stop), SWEEP_MAX_KEYS))
             if rows:
                 removed += await self._submit([Sweep(rows=rows)])
                 start = rows[-1] + b"\0"
             if len(rows) < SWEEP_MAX_KEYS:
-                return removed
+                break
+        return removed
 
     async def _submit(self, commands: Sequence[Command]) -> int:
         """How many entries went. A node that takes no writes now sweeps another time."""

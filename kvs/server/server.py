@@ -6,6 +6,7 @@ import time
 import structlog
 from aiohttp import web
 
+from kvs.auth.documents import check_brought
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.tree_building import give_up_tree, open_tree
@@ -105,7 +106,7 @@ class Server:
             give_up_tree(self._store)
             tree = None
         has_metadata = any(self._store.scan(METADATA, after(METADATA)))
-        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata)
+        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata, check_document=check_brought)
         security = build_security(config, self._store, unix_ms, self._is_unproven)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         if config.clustering_enabled:
@@ -125,6 +126,7 @@ class Server:
             unix_ms,
             tombstone_limit=node.tombstone_limit,
             versions_max=versions_max,
+            is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
         )
         backups = BackupRoutes(context, self._make_backups(self._runner, identity), self._scheduler.next_backup_ms)
         table = routes(context, security.token_key, backups, members, peers, status)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kvs.cluster import merkle, sync
 from kvs.cluster.events import Merge, Transact
-from kvs.storage.codec import decode
+from kvs.storage.codec import decode, encode_record
 from kvs.storage.keyspace import DATA, SYSTEM, after, data_key, system_key
 from kvs.storage.record import Record, value_digest
 from kvs.storage.version import winner
@@ -34,7 +34,7 @@ contents = st.lists(st.tuples(entries, versions, st.sampled_from([b"1", b'{"a":2
 
 def merges(found: list[tuple[bytes, Record, bytes]]) -> list[Merge]:
     return [
-        Merge(entry=entry, record=record, digest=value_digest(record.data), source="x")
+        Merge(entry=entry, record=record, raw=encode_record(record), digest=value_digest(record.data), source="x")
         for entry, version, value in found
         for record in [version if version.deleted else _with(version, value)]
     ]

@@ -32,13 +32,14 @@ class Site:
         self.node = Node(settings, read_progress(self.store))
         self.runner = Runner(self.store, self.node, lambda: self.now_ms)
 
-    def scheduler(self, *, versions_max: int = 3) -> Scheduler:
+    def scheduler(self, *, versions_max: int = 3, is_clock_right: bool = True) -> Scheduler:
         return Scheduler(
             self.store,
             self.runner,
             lambda: self.now_ms,
             tombstone_limit=self.node.tombstone_limit,
             versions_max=versions_max,
+            is_clock_right=lambda: is_clock_right,
         )
 
     async def put(self, key: str, *, ttl_ms: int = 0) -> None:
@@ -84,6 +85,16 @@ async def test_tombstones_go_after_their_retention(site: Site) -> None:
     site.now_ms += 1
     assert await site.scheduler().sweep_tombstones() == 1
     assert (site.count(DATA), site.count(TOMBSTONES), site.count(REVISIONS)) == (1, 0, 0)
+
+
+async def test_nothing_goes_by_a_clock_that_is_wrong(site: Site) -> None:
+    await site.put("expired", ttl_ms=1)
+    await site.put("deleted")
+    await site.delete("deleted")
+    site.now_ms += RETENTION_MS + EXPIRY_GRACE_MS
+    wrong, right = site.scheduler(is_clock_right=False), site.scheduler()
+    assert (await wrong.sweep_expired(), await wrong.sweep_tombstones(), site.count(DATA)) == (0, 0, 2)
+    assert (await right.sweep_expired(), await right.sweep_tombstones(), site.count(DATA)) == (1, 1, 0)
 
 
 async def test_revisions_beyond_a_lowered_setting_go(site: Site) -> None:

@@ -12,8 +12,8 @@ import structlog
 
 from kvs.auth.scopes import ALL
 from kvs.cluster.events import Merge, Merged, Outcome
-from kvs.cluster.ingest import merge_of_record
-from kvs.errors import BackupFailed, BadMessage, Forbidden, StoreCorrupt
+from kvs.cluster.ingest import merge_of
+from kvs.errors import BackupFailed, BadMessage, Forbidden
 from kvs.limits import (
     BACKUP_MERGE_STEP,
     BACKUP_ROWS_MAX,
@@ -32,7 +32,7 @@ from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.storage.backup import decode_rows
 from kvs.storage.backup_files import Made
-from kvs.storage.codec import decode
+from kvs.storage.codec import is_whole, record_bytes
 from kvs.storage.keyspace import SYSTEM, path_of
 
 log = structlog.get_logger()
@@ -109,17 +109,16 @@ def _merges(body: bytes, as_of_ms: int | None) -> tuple[list[Merge], int]:
     """The commands for rows of a backup, and how many cannot be taken. Raises BadMessage for what are no such rows."""
     try:
         rows = decode_rows(body)
-        if len(rows) > BACKUP_ROWS_MAX:
-            raise BadMessage(f"there are more than {BACKUP_ROWS_MAX} rows")
-        held = [(key, decode(key, value).record) for key, value in rows]
     except (msgspec.DecodeError, RecursionError):
         raise BadMessage("the body holds no rows of a backup") from None
-    except StoreCorrupt as error:
-        raise BadMessage(f"a row is damaged: {error}") from None
+    if len(rows) > BACKUP_ROWS_MAX:
+        raise BadMessage(f"there are more than {BACKUP_ROWS_MAX} rows")
+    if not all(is_whole(key, value) for key, value in rows):
+        raise BadMessage("a row is damaged")
     commands, refused = [], 0
-    for key, record in held:
+    for key, value in rows:
         try:
-            commands.append(merge_of_record(key, record, "", as_of_ms=as_of_ms))
+            commands.append(merge_of(key, record_bytes(value), "", as_of_ms=as_of_ms))
         except BadMessage as error:
             refused += 1
             log.warning("A record of a backup cannot be taken", key=path_of(key), error=error.detail)

@@ -15,6 +15,7 @@ from kvs.cluster.events import Command, Delete, Look, Merge, Put, Transact
 from kvs.cluster.tree_building import open_tree
 from kvs.errors import BackupDamaged
 from kvs.storage.backup import verify
+from kvs.storage.codec import encode_record
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import data_key, system_key
 from kvs.storage.record import new_uuid, value_digest
@@ -44,7 +45,13 @@ def command(kind: str, subject: object, *rest: object) -> Command:
             )
         case "merge", int(ahead), bool(deleted):
             incoming = record(uuid=new_uuid(), timestamp=NOW_MS + ahead, origin="other", deleted=deleted)
-            return Merge(entry=entry, record=incoming, digest=value_digest(incoming.data), source="other")
+            return Merge(
+                entry=entry,
+                record=incoming,
+                raw=encode_record(incoming),
+                digest=value_digest(incoming.data),
+                source="other",
+            )
         case "document", bool(stays):
 
             def decide(_: Look, now_ms: int) -> dict[bytes, bytes | None]:
