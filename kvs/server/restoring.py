@@ -19,7 +19,7 @@ from typing import BinaryIO
 from kvs.cluster.floor import Stored, encode
 from kvs.errors import RestoreRefused
 from kvs.limits import RESTORED_SEQ_STEP
-from kvs.storage.backup import Header, Summary, portions, summary
+from kvs.storage.backup import Header, portions, summary
 from kvs.storage.current import index_rows
 from kvs.storage.keyspace import REVISIONS, change_row
 from kvs.storage.leveldb import LevelDBStore
@@ -45,19 +45,16 @@ def check_target(data_dir: Path) -> None:
 
 def restore(
     file: BinaryIO, data_dir: Path, now_ms: int, drift_max_ms: int, on_read: Callable[[int], None] = lambda _: None
-) -> Summary:
+) -> None:
     """Restore a backup that was verified. `drift_max_ms` is the node's max_clock_drift; `on_read` hears how many bytes
     of the file have been read. Raises RestoreRefused, BackupDamaged, StoreError, OSError; then `data_dir` is as it
     was."""
     data_dir = data_dir.resolve()
     check_target(data_dir)
-    about = summary(file)
     with _workshop(data_dir) as folder:
         store = LevelDBStore(folder, sync=False)
         try:
-            open_state(store, now_ms)
-            progress = _fill(store, file, about.header, drift_max_ms, on_read)
-            store.commit(_state(about.header, progress, now_ms))
+            fill(store, file, now_ms, drift_max_ms, on_read)
         finally:
             store.close()
         _sync_all(folder)
@@ -66,11 +63,15 @@ def restore(
         except OSError as error:
             raise RestoreRefused(f"cannot put the restored data into {data_dir}: {error.strerror}") from None
         _sync(data_dir.parent)
-    return about
 
 
-def _fill(store: Store, file: BinaryIO, header: Header, drift_max_ms: int, on_read: Callable[[int], None]) -> Progress:
-    """All rows and those of the indexes that follow from them; how far the versions go."""
+def fill(
+    store: Store, file: BinaryIO, now_ms: int, drift_max_ms: int, on_read: Callable[[int], None] = lambda _: None
+) -> None:
+    """Put what is in a backup into an empty store, with all rows that follow from it. When this raises BackupDamaged,
+    OSError or StoreError, what is in the store is good for nothing."""
+    header = summary(file).header
+    open_state(store, now_ms)
     timestamp, counter, seq = header.progress
     highest = (timestamp, counter)
     # A clock that was far ahead is not to be followed, as when a peer sends such a record.
@@ -85,7 +86,7 @@ def _fill(store: Store, file: BinaryIO, header: Header, drift_max_ms: int, on_re
                 if record.timestamp <= believed_ms:
                     highest = max(highest, (record.timestamp, record.counter))
         store.commit(batch)
-    return Progress(*highest, seq + RESTORED_SEQ_STEP)
+    store.commit(_state(header, Progress(*highest, seq + RESTORED_SEQ_STEP), now_ms))
 
 
 def _state(header: Header, progress: Progress, now_ms: int) -> dict[bytes, bytes | None]:

@@ -70,7 +70,14 @@ class Shell:
             needed=bool(settings.seeds) and parts.disk.store.get(FILLED_ROW) is None,
         )
         self.replica = Replica(
-            pace, self._push, bootstrap, self.floor, self._chance, now, push_enabled=setup.push_enabled
+            pace,
+            self._push,
+            bootstrap,
+            self.floor,
+            self._chance,
+            now,
+            push_enabled=setup.push_enabled,
+            patience_ms=setup.fill_patience_ms if settings.seeds else None,
         )
         raw = parts.disk.store.get(MEMBERS_ROW)
         stored = messages.Persisted() if raw is None else messages.decode(messages.Persisted, raw)

@@ -1,0 +1,21 @@
+"""Backups in a cluster that goes on: whatever is restored, of whichever node and however old, no deleted key returns,
+nothing that was acknowledged elsewhere is lost, and all become equal."""
+
+import pytest
+
+from tests.sim.runs import run
+from tests.sim.setup import draw
+
+FAULTS = ("restore", "restore", "kill", "restart", "stop", "partition", "heal", "wipe")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_cluster_that_forgets_what_it_deleted(seed: int) -> None:
+    """Tombstones go within seconds; backups from before that stay."""
+    result = run(seed, setup=draw(seed)._replace(faults=FAULTS, retention_ms=30_000))
+    assert result.acknowledged
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_cluster_that_remembers(seed: int) -> None:
+    run(seed, setup=draw(seed)._replace(faults=FAULTS, retention_ms=864_000_000))
