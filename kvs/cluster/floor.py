@@ -110,8 +110,8 @@ class Floor:
 
     @property
     def is_unproven(self) -> bool:
-        """Whether this node was restored and has not been equal to any other since."""
-        return bool(self._as_of_ms) and not self._equal
+        """Whether this node was restored, should have others beside it, and has not been equal to any since."""
+        return bool(self._as_of_ms) and not self._equal and (self._had_peers or self._has_seeds)
 
     def as_of_ms(self, now_ms: int) -> int:
         """Up to when this node is proven to know of every deletion: a backup says so of what is in it."""

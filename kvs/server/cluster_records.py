@@ -98,7 +98,7 @@ class RecordsShell:
             chance,
             now(),
             push_enabled=config.push_enabled,
-            patience_ms=round(config.bootstrap_patience * 1000) if has_seeds else None,
+            patience_ms=round(config.bootstrap_patience * 1000),
         )
 
     # --- what the rest of the node asks ---
@@ -117,6 +117,7 @@ class RecordsShell:
             count=root.size,
             gc_floor=self.floor.floor_ms,
             proven=self.floor.announced_ms,
+            settled=self.replica.mode == "settled",
         )
 
     async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
@@ -149,7 +150,7 @@ class RecordsShell:
         self._node.floor_ms = self.floor.collected_below_ms
 
     def heard(self, peer: str, digest: Digest) -> None:
-        self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor))
+        self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor, digest.settled))
 
     def committed(self, changes: Sequence[Change]) -> None:
         """These records are on the disk."""
