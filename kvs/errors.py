@@ -146,7 +146,7 @@ class CorruptRecord(KvsError):
 
 
 class BackupFailed(Unavailable):
-    """A backup could not be made. Nothing is left of it, and those that were there stay."""
+    """A backup could not be made, and those that were there stay; or their folder cannot be read."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, code="backup_failed", retry_after_s=60)

@@ -130,12 +130,12 @@ class Backups:
             log.info("The backup of the schedule is left out: one is being made")
 
     async def list(self) -> list[Found]:
-        """Those in the folder, oldest first, of other nodes too. Raises KvsError."""
+        """Those in the folder, oldest first, of other nodes too. Raises BackupFailed."""
         try:
             return await asyncio.to_thread(found, self._settings.folder)
         except OSError as error:
             log.error("The folder of the backups cannot be read", error=error.strerror)
-            raise KvsError("the folder of the backups cannot be read; the log says more") from None
+            raise BackupFailed("the folder of the backups cannot be read; the log says more") from None
 
     @property
     def _is_running(self) -> bool:
