@@ -148,8 +148,10 @@ class CorruptRecord(KvsError):
 class BackupFailed(Unavailable):
     """A backup could not be made, and those that were there stay; or their folder cannot be read."""
 
+    code = "backup_failed"
+
     def __init__(self, detail: str) -> None:
-        super().__init__(detail, code="backup_failed", retry_after_s=60)
+        super().__init__(detail, code=self.code, retry_after_s=60)
 
 
 # --- the disk ---

@@ -35,7 +35,7 @@ SECTIONS = (
     Section("clustering_enabled", "The cluster"),
     Section("rate_limiting_enabled", "Rate limits", "rate limits"),
     Section("tamper_logging_enabled", "Audit log", "the audit log"),
-    Section("backup_enabled", "Backups", "backups"),
+    Section("backup_enabled", "Backups"),
     Section("metrics_enabled", "Metrics", "metrics"),
     Section("tls_cert_file", "TLS", "TLS"),
 )
@@ -193,7 +193,9 @@ class Settings:
     )
 
     backup_enabled: bool = _setting(True, _FLAG, "Make backups by the schedule.")
-    backup_schedule: str = _setting("0 0 * * *", _SCHEDULE, "When, as five cron fields.")
+    backup_schedule: str = _setting(
+        "0 0 * * *", _SCHEDULE, "When, as five cron fields (minute, hour, day, month, weekday), by the host's clock."
+    )
     backup_path: Path = _setting(Path("./backups"), _FOLDER, "The folder of the backups.")
     backup_retention: int = _setting(
         7, Number(1, 36_500), "How long a backup is kept; the last good one always is.", unit="days"
