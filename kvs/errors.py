@@ -151,7 +151,7 @@ class BackupFailed(Unavailable):
     code = "backup_failed"
 
     def __init__(self, detail: str) -> None:
-        super().__init__(detail, code=self.code, retry_after_s=60)
+        super().__init__(detail, code="backup_failed", retry_after_s=60)
 
 
 # --- the disk ---

@@ -304,10 +304,10 @@ def test_tls_is_refused(file: Path, line: str) -> None:
 
 
 def test_what_has_no_effect_is_a_warning_when_asked_for(file: Path) -> None:
-    config = loaded(file, "backup_enabled: true\nmetrics_enabled: false\n", KVS_RATE_LIMITING_ENABLED="true")
+    config = loaded(file, "tamper_logging_enabled: true\nmetrics_enabled: false\n", KVS_RATE_LIMITING_ENABLED="true")
     assert config.warnings == (
         "rate_limiting_enabled: true has no effect: this version does not have rate limits yet",
-        "backup_enabled: true has no effect: this version does not have backups yet",
+        "tamper_logging_enabled: true has no effect: this version does not have the audit log yet",
     )
 
 
