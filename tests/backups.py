@@ -41,7 +41,7 @@ def backup_of(store: Store, about: Header | None = None) -> bytes:
     """A backup of all that a store holds; `about` has its progress unless it is given."""
     file = BytesIO()
     snapshot = store.snapshot()
-    write(file, about or header(progress=read_progress(snapshot)), snapshot, lambda _: None)
+    write(file, about or header(progress=read_progress(snapshot)[:3]), snapshot, lambda _: None)
     snapshot.close()
     return file.getvalue()
 

@@ -7,6 +7,7 @@ import msgspec
 
 from kvs.cluster.merging import Verdict
 from kvs.cluster.merkle import TreeEdit
+from kvs.cluster.tally import Tally
 from kvs.errors import KvsError, PreconditionFailed
 from kvs.storage.record import JSON, Record
 
@@ -134,13 +135,20 @@ class Discard(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     before_ms: int
 
 
+class Scrub(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Compare the Merkle tree with the records from the entry key `start` on, as many as one step takes, and mend it.
+    Only in a cluster."""
+
+    start: bytes
+
+
 class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write rows of the node's own state; None removes one."""
 
     rows: Mapping[bytes, bytes | None]
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Remember
+Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Scrub | Remember
 
 
 class Written(NamedTuple):
@@ -172,11 +180,22 @@ class Swept(NamedTuple):
     entries: int
 
 
-Outcome = Written | Transacted | Merged | Remembered | Swept | KvsError
+class Scrubbed(NamedTuple):
+    """Where the next step goes on (empty: that was the end), how many records were looked at, how many items and runs
+    of the tree were wrong, how many records are corrupt."""
+
+    end: bytes
+    records: int
+    drifted: int
+    corrupt: int
+
+
+Outcome = Written | Transacted | Merged | Remembered | Swept | Scrubbed | KvsError
 
 
 class Change(NamedTuple):
-    """A new current record. `source` is the peer that it came from, empty for a write of this node's clients."""
+    """A new current record. `source` is the id that whoever brought it gave itself, empty for a write of this node's
+    clients."""
 
     entry: bytes
     record: Record
@@ -197,7 +216,7 @@ class Report(NamedTuple):
 
     event: str
     fields: dict[str, Any]
-    level: Literal["info", "warning"] = "warning"
+    level: Literal["info", "warning", "error"] = "warning"
 
 
 class Changed(NamedTuple):
@@ -233,8 +252,10 @@ class Submission(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree."""
+    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree, `tally` what they
+    write, in numbers."""
 
     batch: dict[bytes, bytes | None]
     effects: list[Effect]
-    edit: TreeEdit | None = None
+    edit: TreeEdit | None
+    tally: Tally

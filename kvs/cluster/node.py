@@ -37,6 +37,8 @@ from kvs.cluster.events import (
     Reply,
     Report,
     Restore,
+    Scrub,
+    Scrubbed,
     Submission,
     Sweep,
     Swept,
@@ -48,6 +50,8 @@ from kvs.cluster.events import (
 from kvs.cluster.merging import UNOPPOSED, Verdict, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
+from kvs.cluster.scrubbing import scrub
+from kvs.cluster.tally import Tally
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import encode
@@ -98,6 +102,8 @@ class Node:
         self._check_document = check_document
         self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
         self._rows = Rows(progress.seq, tree, settings.versions_max, has_metadata=has_metadata)
+        self.tally = Tally(progress.records, progress.tombstones)
+        """What is on the disk."""
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
 
@@ -106,6 +112,7 @@ class Node:
         self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
         self._rows.seq = max(self._rows.seq, progress.seq)
         self._rows.tree = tree
+        self.tally.records, self.tally.tombstones = progress.records, progress.tombstones
 
     @property
     def tree(self) -> Tree | None:
@@ -152,13 +159,20 @@ class Node:
             view.write(edit.rows())
             effects.append(Committed(changes))
         if view.batch:
-            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._rows.seq))
-        return Group(view.batch, effects, edit)
+            view.batch[PROGRESS_ROW] = encode_progress(self._progress())
+        return Group(view.batch, effects, edit, self._rows.tally)
+
+    def _progress(self) -> Progress:
+        """How far the node will have come. No mistake in counting may keep a write out, so no number is below 0."""
+        records = self.tally.records + self._rows.tally.records
+        tombstones = self.tally.tombstones + self._rows.tally.tombstones
+        return Progress(*self._clock.last, self._rows.seq, max(0, records), max(0, tombstones))
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
         if self.tree is not None and group.edit is not None:
             self.tree.apply(group.edit)
+        self.tally.add(group.tally)
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -172,16 +186,29 @@ class Node:
                 return self._delete(command, view, now_ms)
             case Restore():
                 return self._restore(command, view, now_ms)
-            case Transact():
-                return self._transact(command, view, now_ms)
-            case Sweep():
-                return self._sweep(command, view, now_ms)
             case Trim():
                 return self._trim(command, view)
-            case Discard():
-                return self._discard(command, view)
+            case Transact() | Sweep() | Discard() | Scrub():
+                return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
+
+    def _plan_many(self, command: Transact | Sweep | Discard | Scrub, view: Reader, now_ms: int) -> Plan:
+        """Those that change several records: what one did to the tree before it failed is undone."""
+        before = None if self._rows.edit is None else self._rows.edit.copy()
+        try:
+            match command:
+                case Transact():
+                    return self._transact(command, view, now_ms)
+                case Sweep():
+                    return self._sweep(command, view, now_ms)
+                case Discard():
+                    return self._discard(command, view)
+                case Scrub(start=start):
+                    return self._scrub(start, view)
+        except (KvsError, StoreCorrupt):
+            self._rows.edit = before
+            raise
 
     # --- writes ---
 
@@ -315,13 +342,17 @@ class Node:
                 return Plan({}, _TAKEN, reports)
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
             return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
         verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
+            kept = self._rows.versions_max(entry) > 1
+            self._rows.tally.conflict(incoming_won=verdict.kind == "wins", kept=kept)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
@@ -379,11 +410,16 @@ class Node:
 
     def _discard(self, command: Discard, view: Reader) -> Plan:
         batch: dict[bytes, bytes | None] = {}
-        for entry in command.entries:
+        for entry in dict.fromkeys(command.entries):
             stored = read_current(view, entry).stored
             if stored is not None and stored.record.timestamp < command.before_ms:
                 batch |= self._rows.remove(entry, stored, view)
         return Plan(batch, Swept(len(batch)))
+
+    def _scrub(self, start: bytes, view: Reader) -> Plan:
+        if self._rows.edit is None:
+            return Plan({}, Scrubbed(b"", 0, 0, 0))
+        return Plan(*scrub(self._rows.edit, view, start))
 
     def tombstone_limit(self, now_ms: int) -> int:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""

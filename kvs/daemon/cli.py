@@ -13,6 +13,7 @@ import click
 
 from kvs import __version__
 from kvs.daemon.commands_backup import backup
+from kvs.daemon.commands_cert import cert
 from kvs.daemon.commands_cluster import cluster
 from kvs.daemon.commands_config import config
 from kvs.daemon.commands_debug import completion, debug
@@ -78,7 +79,22 @@ def cli() -> None:
     """
 
 
-for _command in (start, stop, restart, status, logs, config, cluster, backup, token, user, group, debug, completion):
+for _command in (
+    start,
+    stop,
+    restart,
+    status,
+    logs,
+    config,
+    cert,
+    cluster,
+    backup,
+    token,
+    user,
+    group,
+    debug,
+    completion,
+):
     cli.add_command(_command)
 
 

@@ -6,7 +6,7 @@ The thread reads a snapshot of the store, so a backup is what was committed at o
 Python runs one thread at a time, so requests wait for a portion that is being read; the busier the node is, the longer
 the thread rests between two.
 
-`status` is all that is known of backups; metrics are read from it.
+`status` is all that is known of backups.
 """
 
 import asyncio
@@ -77,7 +77,10 @@ class Backups:
         runner: Runner,
         now_ms: Callable[[], int],
         standing: Callable[[], Standing],
+        on_ended: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        """`on_ended` hears of each backup whether it succeeded."""
+        self._on_ended = on_ended
         self._settings = settings
         self._store = store
         self._runner = runner
@@ -150,11 +153,13 @@ class Backups:
         except Exception as error:
             failure = _failure(error)
             self._failed += 1
+            self._on_ended(False)
             await self._note(Noted(started_ms, success=False, error=failure.detail, path=self._noted.path))
             unforeseen = None if isinstance(error, OSError | StoreError | _Stopped) else error
             log.error("The backup failed", error=str(error) or failure.detail, exc_info=unforeseen)
             return failure
         self._succeeded += 1
+        self._on_ended(True)
         await self._note(Noted(started_ms, success=True, path=str(made.path)))
         if made.counts.left_out:
             log.error("Corrupt records were left out of the backup", records=made.counts.left_out)
@@ -185,7 +190,7 @@ class Backups:
                 created_at=now_ms,
                 node_id=settings.node_id,
                 instance_id=settings.instance_id,
-                progress=read_progress(snapshot),
+                progress=read_progress(snapshot)[:3],
                 had_peers=standing.had_peers,
                 floor=standing.floor_ms,
                 as_of=standing.as_of_ms,

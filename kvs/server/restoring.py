@@ -73,20 +73,22 @@ def fill(
     header = summary(file).header
     open_state(store, now_ms)
     timestamp, counter, seq = header.progress
-    highest = (timestamp, counter)
+    highest, records, tombstones = (timestamp, counter), 0, 0
     # A clock that was far ahead is not to be followed, as when a peer sends such a record.
     believed_ms = header.created_at + drift_max_ms
     for section, rows in portions(file, on_read):
         batch = {key: value for key, value, _ in rows}
         if section != REVISIONS:
+            records += len(rows)
             for key, _, (record, record_seq, _, _) in rows:
                 batch.update((row, b"") for row in index_rows(key, record))
                 batch[change_row(record_seq)] = key
                 seq = max(seq, record_seq)
+                tombstones += record.deleted
                 if record.timestamp <= believed_ms:
                     highest = max(highest, (record.timestamp, record.counter))
         store.commit(batch)
-    store.commit(_state(header, Progress(*highest, seq + RESTORED_SEQ_STEP), now_ms))
+    store.commit(_state(header, Progress(*highest, seq + RESTORED_SEQ_STEP, records, tombstones), now_ms))
 
 
 def _state(header: Header, progress: Progress, now_ms: int) -> dict[bytes, bytes | None]:

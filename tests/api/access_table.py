@@ -63,6 +63,8 @@ POST   /api/backup                             401 401 401  401  403 403 403  40
 GET    /api/backup                             401 401 401  401  403 403 403  403 403 403  200 200
 GET    /api/backup/status                      401 401 401  401  403 403 403  403 403 403  200 200
 POST   /api/backup/restore                     401 401 401  401  403 403 403  403 403 403  400 400
+GET    /metrics                                200 200 200  200  200 200 200  200 200 200  200 200
+GET    /openapi.json                           200 200 200  200  200 200 200  200 200 200  200 200
 """
 """The last one goes as far as its body, which holds no rows here."""
 

@@ -38,6 +38,8 @@ CALLS = {
     ("POST", "/api/backup/restore"): Call("/api/backup/restore", 200, b"\x90"),
     ("GET", "/health"): Call("/health", 200),
     ("GET", "/ready"): Call("/ready", 200),
+    ("GET", "/metrics"): Call("/metrics", 200),
+    ("GET", "/openapi.json"): Call("/openapi.json", 200),
 }
 """(Method, documented path) to a call that succeeds."""
 

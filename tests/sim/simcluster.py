@@ -86,7 +86,7 @@ class SimCluster:
         floor, now_ms = process.shell.floor, process.clock.wall_ms()
         about = header(
             created_at=now_ms,
-            progress=read_progress(process.disk.store),
+            progress=read_progress(process.disk.store)[:3],
             had_peers=floor.had_peers,
             floor=floor.floor_ms,
             as_of=floor.as_of_ms(now_ms),
