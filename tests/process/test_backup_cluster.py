@@ -16,10 +16,12 @@ LONG_S = 60.0
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """Three nodes that ask for tokens; the first has made the root account."""
+    """Three nodes that ask for tokens; the first has made the root account, and all know of it."""
     with ExitStack() as ends:
         made = ends.enter_context(contextmanager(three)(tmp_path, auth_enabled=True))
         seconds_until(lambda: is_ready(made), LONG_S)
+        root = root_token(made.nodes[0])
+        seconds_until(lambda: all(node.ask("GET", "/kv/any", token=root).status == 404 for node in made.nodes), LONG_S)
         yield made
 
 
