@@ -247,10 +247,11 @@ BACKUP_FREE_MIN_PARTS = 20
 room for a log of 8 MiB and the tables that it makes of it."""
 BACKUP_MISSED_DELAY_S = 60
 """From the start of a node to the backup that it missed while it did not run."""
-BACKUP_REST_PARTS = 3
+BACKUP_REST_PARTS = 8
 BACKUP_REST_MAX_MS = 200
 """Between two portions a backup rests this many times as long as other threads computed meanwhile, but no longer than
-the second: beside a busy event loop it works a quarter of the time, on an idle node all of it."""
+the second: beside a busy event loop it works a ninth of the time, on an idle node all of it. Measured: at 3 writes lost
+30 % of their rate, at 8 10 %."""
 BACKUP_WAIT_MS = 10_000
 """How long who asks for a backup waits for it to be done, if nothing else is asked."""
 BACKUP_WAIT_MAX_MS = 600_000
