@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from kvs.actions import ACTIONS, DEFAULT_ACTIONS
 from kvs.limits import DECOMPRESSED_MAX_BYTES, NODE_ID_MAX_BYTES
 from kvs.setting_checks import is_host, is_host_port, is_schedule
 from kvs.setting_kinds import Duration, FilePath, Flag, Kind, Number, Text, Texts
@@ -19,11 +20,10 @@ _T = TypeVar("_T")
 
 
 class Section(NamedTuple):
-    """Neighbouring settings. `waits_for`: what this version lacks; until it comes they are checked without effect."""
+    """Neighbouring settings, from the first one on."""
 
     first: str
     title: str
-    waits_for: str = ""
 
 
 SECTIONS = (
@@ -34,7 +34,7 @@ SECTIONS = (
     Section("auth_enabled", "Who may do what"),
     Section("clustering_enabled", "The cluster"),
     Section("rate_limiting_enabled", "Rate limits"),
-    Section("tamper_logging_enabled", "Audit log", "the audit log"),
+    Section("tamper_logging_enabled", "Audit log"),
     Section("backup_enabled", "Backups"),
     Section("metrics_enabled", "Metrics"),
     Section("tls_cert_file", "TLS"),
@@ -70,7 +70,7 @@ _NODE_ID = Text(
 _HOST = Text("an IP address or a host name, without a port", accepts=is_host)
 _ADVERTISED = Text('host:port, or "" for bind_address:port', accepts=is_host_port, optional=True)
 _SEEDS = Texts(Text("host:port", accepts=is_host_port), 'a list of host:port, such as ["10.0.0.2:8080"]')
-_ACTIONS = Texts(Text("a word", "[a-z][a-z_]{0,63}"), "a list of actions, such as [data_write, user_create]")
+_ACTIONS = Texts(_choice(*ACTIONS), "a list of actions out of " + ", ".join(ACTIONS))
 _SCHEDULE = Text('five cron fields in quotes, such as "0 0 * * *"', accepts=is_schedule)
 _SECRET = Text("text in quotes, without spaces, of at most 1024 characters", r"\S{1,1024}", optional=True)
 _FOLDER = FilePath("the path of a folder")
@@ -189,7 +189,11 @@ class Settings:
 
     tamper_logging_enabled: bool = _setting(True, _FLAG, "Keep an audit log in which later changes are found.")
     tamper_log_actions: tuple[str, ...] = _setting(
-        ("data_write", "user_create", "auth_failure"), _ACTIONS, "What the audit log holds."
+        DEFAULT_ACTIONS,
+        _ACTIONS,
+        "What it holds, out of data_write, data_delete, metadata_update, user_create, user_update, user_delete, "
+        "group_create, group_update, group_delete, token_create, token_revoke, auth_failure, permission_denied, "
+        "backup, restore, config_change.",
     )
 
     backup_enabled: bool = _setting(True, _FLAG, "Make backups by the schedule.")
@@ -225,20 +229,3 @@ class Settings:
 
 SETTINGS: dict[str, Setting] = {each.name: each.metadata["setting"] for each in fields(Settings)}
 DEFAULTS: dict[str, object] = {each.name: each.default for each in fields(Settings)}
-
-
-def waits_for(name: str) -> str:
-    """What setting `name` needs and this version does not have; empty where it works."""
-    return _WAITS_FOR[name]
-
-
-def _waits() -> dict[str, str]:
-    missing = {section.first: section.waits_for for section in SECTIONS}
-    waits, current = {}, ""
-    for name in SETTINGS:
-        current = missing.get(name, current)
-        waits[name] = current
-    return waits
-
-
-_WAITS_FOR = _waits()

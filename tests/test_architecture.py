@@ -33,7 +33,7 @@ ONLY_IN = {
     "rich": ("kvs/daemon/progress.py",),
     "psutil": ("kvs/daemon/",),
     "ssl": ("kvs/tls/", "kvs/server/", "kvs/cluster/transport.py", "kvs/daemon/trust.py"),
-    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py"),
+    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py", "kvs/cluster/audit_heads.py"),
 }
 """Library to the only places that may know it."""
 
@@ -42,9 +42,11 @@ PURE = [
     "kvs/errors.py",
     "kvs/limits.py",
     "kvs/keys.py",
+    "kvs/actions.py",
     "kvs/durations.py",
     "kvs/meter.py",
     "kvs/storage/version.py",
+    "kvs/storage/audit.py",
     "kvs/storage/keyspace.py",
     "kvs/storage/codec.py",
     "kvs/storage/current.py",
@@ -58,6 +60,11 @@ PURE = [
     "kvs/auth/principal.py",
     "kvs/auth/scopes.py",
     "kvs/auth/tokens.py",
+    "kvs/cluster/audit_check.py",
+    "kvs/cluster/audit_heads.py",
+    "kvs/cluster/audit_kept.py",
+    "kvs/cluster/audit_run.py",
+    "kvs/cluster/trail.py",
     "kvs/cluster/clock.py",
     "kvs/cluster/events.py",
     "kvs/cluster/merging.py",
@@ -84,11 +91,13 @@ PURE = [
     "kvs/cluster/tally.py",
     "kvs/cluster/time_of.py",
     "kvs/cluster/voice.py",
+    "kvs/server/audit_reading.py",
     "kvs/server/authorisation.py",
     "kvs/server/cursor.py",
     "kvs/server/meters.py",
     "kvs/server/parse.py",
     "kvs/server/ratelimit.py",
+    "kvs/server/refusals.py",
     "kvs/server/render.py",
 ]
 IMPURE = {"asyncio", "time", "random", "os", "socket", "logging", "structlog", "threading", "plyvel", "pathlib"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from kvs import __version__
+from kvs.daemon.commands_audit import audit
 from kvs.daemon.commands_backup import backup
 from kvs.daemon.commands_cert import cert
 from kvs.daemon.commands_cluster import cluster
@@ -92,6 +93,7 @@ for _command in (
     token,
     user,
     group,
+    audit,
     debug,
     completion,
 ):

@@ -3,6 +3,7 @@
 from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
 from kvs.server.access import (
+    AUDIT,
     BACKUP,
     BULK,
     DELETE,
@@ -16,6 +17,7 @@ from kvs.server.access import (
     WRITE,
     token,
 )
+from kvs.server.handlers.audit import Audit, AuditPeers
 from kvs.server.handlers.backups import BackupRoutes
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.cluster_status import ClusterStatus
@@ -43,17 +45,20 @@ def routes(
     peers: Peers | None = None,
     status: ClusterStatus | None = None,
     metrics: MetricsRoute | None = None,
+    audit_peers: AuditPeers | None = None,
 ) -> list[Route]:
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
-    authentication is switched off, and with it the account routes. `members`, `peers` and `status` are None without a
-    cluster, `metrics` when nothing is measured."""
+    authentication is switched off, and with it the account routes. `members`, `peers`, `status` and `audit_peers` are
+    None without a cluster, `metrics` when nothing is measured."""
     made = [
         *_data_routes(context),
         *_backup_routes(backups),
+        *_audit_routes(Audit(context)),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
         *(_peer_routes(peers) if peers else ()),
         *(_status_routes(status, gives_secret=token_key is not None) if status else ()),
+        *([Route("POST", "/audit/heads", PEER, audit_peers.heads)] if audit_peers else ()),
         *((Route("GET", "/metrics", MONITORING, metrics.get),) if metrics else ()),
     ]
     description = Description(context, made, asks=token_key is not None)
@@ -119,6 +124,14 @@ def _status_routes(status: ClusterStatus, *, gives_secret: bool) -> list[Route]:
     return [
         Route("GET", "/api/cluster/status", STATUS, status.status),
         *((bootstrap,) if gives_secret else ()),
+    ]
+
+
+def _audit_routes(audit: Audit) -> list[Route]:
+    return [
+        Route("GET", "/api/audit", AUDIT, audit.entries),
+        Route("GET", "/api/audit/heads", AUDIT, audit.heads),
+        Route("GET", "/api/audit/kept", AUDIT, audit.kept),
     ]
 
 

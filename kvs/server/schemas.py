@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from kvs.auth.permissions import DEFAULT_PERMISSIONS, PERMISSIONS_MAX
 from kvs.auth.scopes import ALL
+from kvs.cluster.audit_heads import Head
 from kvs.cluster.messages import Leave
 from kvs.limits import (
     GROUPS_PER_USER_MAX,
@@ -50,6 +51,13 @@ _Cursor = Annotated[str | None, Meta(description="Where the next page begins; nu
 _Uuid = Annotated[str, _shown("", format="uuid")]
 _Data = Annotated[Any, Meta(description="The value as it was sent; base64 text for a blob, null for a tombstone.")]
 _Encoding = Literal["base64"]
+_DAMAGED_ROW = {
+    "type": "object",
+    "properties": {"number": {"type": ["integer", "null"]}, "damaged": {"type": "string"}},
+    "required": ["number", "damaged"],
+}
+_HEAD_ROW = {"anyOf": [{"$ref": "#/components/schemas/Head"}, _DAMAGED_ROW]}
+"""Written out, because msgspec knows no choice between two structs."""
 
 
 # --- bodies ---
@@ -326,77 +334,39 @@ class TokenPage(msgspec.Struct, frozen=True):
     next_cursor: _Cursor
 
 
-class BackupBegun(msgspec.Struct, frozen=True):
-    """It is being made."""
+class AuditEntry(msgspec.Struct, frozen=True):
+    """An entry, or a row that is damaged: then there is its number, null where that is none, and its bytes in base64.
+    `user_uuid` may also be `local`, `node`, or empty for nobody that is known."""
 
-    state: Literal["running"]
-
-
-class BackupCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """KVS's own documents, current records, and what they replaced; how many of the first two are tombstones; entries
-    that failed their checksum; what it unpacks to."""
-
-    documents: int
-    records: int
-    revisions: int
-    tombstones: int
-    left_out: int
-    content_bytes: int
+    number: int | None
+    timestamp: Annotated[str, Meta(description="RFC 3339, in UTC.")] | UnsetType = UNSET
+    action: str | UnsetType = UNSET
+    user_uuid: str | UnsetType = UNSET
+    resource: str | UnsetType = UNSET
+    signature: Annotated[str, Meta(description="SHA3-512 in hex, of the entry and the one before.")] | UnsetType = UNSET
+    damaged: str | UnsetType = UNSET
 
 
-class BackupMade(BackupCounts, frozen=True, kw_only=True):
-    """A new backup."""
+class AuditPage(msgspec.Struct, frozen=True):
+    """Entries in the order that was asked for."""
 
-    state: Literal["done"]
-    name: str
-    size_bytes: int
-
-
-class BackupFound(msgspec.Struct, frozen=True, kw_only=True):
-    """A file in the folder of backups. One that is damaged at its ends is not readable, and has nothing but a size."""
-
-    name: str
-    readable: bool
-    size_bytes: int
-    created_at: _Moment | UnsetType = UNSET
-    node_id: str | UnsetType = UNSET
-    version: str | UnsetType = UNSET
-    documents: int | UnsetType = UNSET
-    records: int | UnsetType = UNSET
-    revisions: int | UnsetType = UNSET
-    tombstones: int | UnsetType = UNSET
-    left_out: int | UnsetType = UNSET
-    content_bytes: int | UnsetType = UNSET
+    entries: list[AuditEntry]
+    next_cursor: _Cursor
 
 
-class BackupList(msgspec.Struct, frozen=True):
-    """All of them."""
+class AuditHeadsPage(msgspec.Struct, frozen=True):
+    """Heads of the log with the id `log`, in the order that was asked for."""
 
-    backups: list[BackupFound]
-
-
-class BackupShown(msgspec.Struct, frozen=True):
-    """What is known of backups. `succeeded` and `failed` count since the node's start."""
-
-    last_backup_time: _Moment | None
-    last_backup_success: bool | None
-    last_backup_path: str | None
-    last_backup_error: str | None
-    next_backup_time: _Moment | None
-    backups_running: int
-    rows_written: int | None
-    succeeded: int
-    failed: int
+    node_id: str
+    log: str
+    heads: Annotated[list[Any], _shown("Heads; a damaged row is its number and its bytes in base64.", items=_HEAD_ROW)]
+    next_cursor: _Cursor
 
 
-class BackupMerged(msgspec.Struct, frozen=True):
-    """How many entries."""
+class AuditHeadsKept(msgspec.Struct, frozen=True):
+    """By node."""
 
-    taken: int
-    known: int
-    older: int
-    forgotten: int
-    refused: int
+    nodes: dict[str, list[Head]]
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -52,6 +52,8 @@ class LevelDBStore:
         self._uncertain: Batch = {}
         self._closing = Lock()
         """Held while the database is closed, and by snapshots while they read: LevelDB does not bear both at once."""
+        self.damage = ""
+        """What was damaged of the write-ahead log when it was opened; then entries may be lost. Empty: nothing."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             wrong = _not_ours(directory)
@@ -70,8 +72,16 @@ class LevelDBStore:
 
     def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         try:
-            with self._db.iterator(start=start, stop=stop, reverse=backwards, verify_checksums=True) as entries:
-                yield from entries
+            if not backwards:
+                with self._db.iterator(start=start, stop=stop, verify_checksums=True) as entries:
+                    yield from entries
+                return
+            # Without a start: plyvel 1.5 finds nothing backwards where the only entry is the one at the start.
+            with self._db.iterator(stop=stop, reverse=True, verify_checksums=True) as entries:
+                for key, value in entries:
+                    if key < start:
+                        return
+                    yield key, value
         except (plyvel.Error, RuntimeError, AttributeError) as error:
             raise self._unreadable(error) from error
 
@@ -126,7 +136,8 @@ class LevelDBStore:
         except plyvel.CorruptionError as error:
             # A power cut may leave the end of the log damaged; nothing acknowledged stands there. But the same error
             # can mean that older entries of the log rotted, so it is said loudly.
-            log.error("Damaged write-ahead log: entries in it may be lost", error=_one_line(error))
+            self.damage = _one_line(error)
+            log.error("Damaged write-ahead log: entries in it may be lost", error=self.damage)
         except (plyvel.Error, OSError) as error:
             raise StoreError(self._explain(error)) from None
         try:
@@ -211,9 +222,13 @@ class LevelDBSnapshot:
         # What is read once shall not drive out of the cache what is read often.
         options = {"reverse": backwards, "verify_checksums": True, "fill_cache": False}
         with self._store.reading():
-            entries = self._snapshot.iterator(start=start, stop=stop, **options)
+            # Backwards without a start, as in `LevelDBStore.scan`.
+            entries = self._snapshot.iterator(start=None if backwards else start, stop=stop, **options)
         try:
             while portion := self._portion(entries):
+                if backwards and portion[-1][0] < start:
+                    yield from (entry for entry in portion if entry[0] >= start)
+                    return
                 yield from portion
         finally:
             with self._store.reading():

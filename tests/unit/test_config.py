@@ -347,16 +347,6 @@ def test_who_does_not_verify_is_warned(file: Path) -> None:
     assert ["cluster_tls_skip_verify: peers are not verified" in warning for warning in config.warnings] == [True]
 
 
-# --- this version ----------------------------------------------------------------------------------------------------
-
-
-def test_what_has_no_effect_is_a_warning_when_asked_for(file: Path) -> None:
-    config = loaded(file, "metrics_enabled: false\n", KVS_TAMPER_LOGGING_ENABLED="true")
-    assert config.warnings == (
-        "tamper_logging_enabled: true has no effect: this version does not have the audit log yet",
-    )
-
-
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kvs.limits import BACKUP_WAIT_MS, TIMESTAMP_MAX
-from kvs.server import schemas
+from kvs.server import backup_schemas as schemas
 from kvs.server.openapi.parts import (
     BINARY,
     DURATION,
