@@ -52,8 +52,10 @@ def decode(raw: bytes | None) -> Stored:
 class Floor:
     """All times are Unix ms."""
 
-    def __init__(self, stored: Stored, margin_ms: int, *, has_seeds: bool = False) -> None:
+    def __init__(self, stored: Stored, margin_ms: int, *, retention_ms: int = 0, has_seeds: bool = False) -> None:
+        """`retention_ms`: younger tombstones are dropped by nobody, whatever the floor."""
         self._margin_ms = margin_ms
+        self._retention_ms = retention_ms
         self._has_seeds = has_seeds
         self._equal = dict(stored.equal)
         self._proofs: dict[str, int] = {}
@@ -139,11 +141,13 @@ class Floor:
 
     def is_outdated(self, floor_ms: int, now_ms: int) -> bool:
         """Whether this node may hold records that were deleted, and forgotten, while it was away: it was last equal to
-        anybody before `floor_ms`, a peer's floor. Of two that were away from each other for too long the one with the
-        higher floor is not, or each would wait for the other."""
-        if floor_ms > now_ms:
+        anybody before `floor_ms`, a peer's floor, and so long ago that tombstones from then may be gone. A floor alone
+        proves no absence: nodes that lost their disks and met each other have one, and know nothing of this node. Of
+        two that were away from each other for too long the one with the higher floor is not outdated, or each would
+        wait for the other."""
+        if floor_ms > now_ms or not self._equal:
             return False
-        return bool(self._equal) and max(self._equal.values()) < floor_ms and self.floor_ms < floor_ms
+        return max(self._equal.values()) < min(floor_ms, now_ms - self._retention_ms) and self.floor_ms < floor_ms
 
     def stored(self) -> Stored:
         return Stored(self.floor_ms, dict(self._equal))

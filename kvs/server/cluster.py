@@ -89,7 +89,10 @@ class Cluster:
         self._loop = asyncio.get_running_loop()
         pace = Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms)
         self._floor = Floor(
-            decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=bool(config.other_seeds)
+            decode_floor(store.get(FLOOR_ROW)),
+            config.max_clock_drift,
+            retention_ms=config.tombstone_retention,
+            has_seeds=bool(config.other_seeds),
         )
         bootstrap = Bootstrap(
             BootstrapSettings(

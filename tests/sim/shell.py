@@ -62,7 +62,10 @@ class Shell:
         pace = Pace(setup.sync_interval_ms, setup.catchup_interval_ms, setup.throttle_ms)
         now = parts.clock.now()
         self.floor = Floor(
-            decode_floor(parts.disk.store.get(FLOOR_ROW)), parts.clock_drift_max_ms, has_seeds=bool(settings.seeds)
+            decode_floor(parts.disk.store.get(FLOOR_ROW)),
+            parts.clock_drift_max_ms,
+            retention_ms=setup.retention_ms,
+            has_seeds=bool(settings.seeds),
         )
         bootstrap = Bootstrap(
             BootstrapSettings(setup.fill_age_ms, setup.fill_patience_ms, setup.throttle_ms),

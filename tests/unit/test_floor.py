@@ -82,6 +82,14 @@ def test_who_was_away_for_long_is_outdated() -> None:
     assert not floor().is_outdated(901, NOW_MS), "a node that never met anybody brings nothing that was deleted"
 
 
+def test_who_was_away_for_less_than_the_retention_is_not_outdated() -> None:
+    """Whatever floor it hears of: two nodes that lost their disks and found each other have one."""
+    at = Floor(Stored(0, {"b": 500, "c": 900}), 0, retention_ms=1_000)
+    assert not at.is_outdated(1_500, 1_900)
+    assert at.is_outdated(1_500, 1_901)
+    assert not at.is_outdated(900, 5_000)
+
+
 def test_of_two_that_were_away_from_each_other_one_waits_for_the_other() -> None:
     a, b = Floor(Stored(1000, {"b": 500}), 0), Floor(Stored(2000, {"a": 500}), 0)
     assert a.is_outdated(b.floor_ms, NOW_MS)
