@@ -1,0 +1,435 @@
+"""Bugs of the data part, each as a patch: such as others had, or as were made here. test_planted_data.py finds them.
+
+`python -m tests.sim.plants` prints for each how many seeds it takes, and what showed it.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+import structlog
+from msgspec.structs import replace
+
+from kvs.cluster import ingest, merging, push, sync
+from kvs.cluster import node as node_module
+from kvs.cluster.bootstrap import Bootstrap, BootstrapEffect
+from kvs.cluster.events import Change, Merged, Reply
+from kvs.cluster.exchange import RecentAnswer
+from kvs.cluster.floor import Floor, Stored
+from kvs.cluster.merging import Verdict, judge
+from kvs.cluster.merkle import Tree, TreeEdit, item_of
+from kvs.cluster.node import Node
+from kvs.cluster.peer_clocks import PeerClocks
+from kvs.cluster.push import Push
+from kvs.cluster.replica import Known, Replica
+from kvs.cluster.sync import Session
+from kvs.storage.batch import Overlay
+from kvs.storage.codec import Stored as StoredRecord
+from kvs.storage.codec import encode, encode_record
+from kvs.storage.current import index_rows
+from kvs.storage.keyspace import SYSTEM
+from kvs.storage.record import Record
+from kvs.storage.state import Progress, encode_progress
+from kvs.storage.store import Reader
+from kvs.storage.version import Precedence, precedence
+from tests.sim import runs, scenarios, shell
+from tests.sim.writer import Writer
+
+Patch = pytest.MonkeyPatch
+Plant = Callable[[Patch], None]
+Look = Callable[[int], Any]
+
+
+def brief(seed: int) -> None:
+    runs.run(seed, brief=True)
+
+
+def full(seed: int) -> None:
+    runs.run(seed)
+
+
+# --- merging ---
+
+
+def timestamps_only(patch: Patch) -> None:
+    """Two versions of one millisecond count as the same."""
+
+    def judged(held: Record | None, incoming: Record) -> Verdict:
+        same = held is not None and (held.timestamp, held.counter) == (incoming.timestamp, incoming.counter)
+        return Verdict("known") if same else judge(held, incoming)
+
+    patch.setattr(node_module, "judge", judged)
+
+
+def tie_by_arrival(patch: Patch) -> None:
+    """Of two versions of one millisecond the later one to arrive wins."""
+
+    def judged(held: Record | None, incoming: Record) -> Verdict:
+        same = held is not None and (held.timestamp, held.counter) == (incoming.timestamp, incoming.counter)
+        return Verdict("wins", "arrival") if same and held != incoming else judge(held, incoming)
+
+    patch.setattr(node_module, "judge", judged)
+
+
+def origin_order_ignored(patch: Patch) -> None:
+    """Whose node joined first does not count."""
+
+    def ranked(record: Record) -> Precedence:
+        return precedence(record)._replace(joined_rank=0)
+
+    patch.setattr(merging, "precedence", ranked)
+
+
+def loser_becomes_current(patch: Patch) -> None:
+    """A version that lost against one that it did not know is put before it, in place of behind it."""
+
+    def keep(self: Node, entry: bytes, stored: StoredRecord, loser: Record) -> dict[bytes, bytes | None]:
+        return {entry: encode(entry, stored._replace(record=loser))}
+
+    patch.setattr(Node, "_keep_loser", keep)
+
+
+def group_is_blind(patch: Patch) -> None:
+    """Writes of one group do not see each other."""
+    patch.setattr(Overlay, "get", lambda self, key: self._base.get(key))
+
+
+def conditions_are_not_checked(patch: Patch) -> None:
+    patch.setattr(node_module, "_check", lambda condition, live: None)
+
+
+# --- the clock ---
+
+
+def clock_floor_not_stored(patch: Patch) -> None:
+    """After a restart versions begin where the wall clock stands."""
+
+    def encoded(progress: Progress) -> bytes:
+        return encode_progress(progress._replace(timestamp=0, counter=0))
+
+    patch.setattr(node_module, "encode_progress", encoded)
+
+
+def clock_ignores_peers(patch: Patch) -> None:
+    """What peers write does not move the clock."""
+    patch.setattr(Node, "_observe", lambda *_: ())
+
+
+def clock_follows_the_future(patch: Patch) -> None:
+    """A peer's clock that is far ahead takes all others along."""
+    observe = Node._observe
+
+    def observed(self: Node, entry: bytes, record: Record, source: str, now_ms: int) -> Any:
+        self._clock.last = max(self._clock.last, (record.timestamp, record.counter))
+        return observe(self, entry, record, source, now_ms)
+
+    patch.setattr(Node, "_observe", observed)
+
+
+def wrong_clock_sweeps(patch: Patch) -> None:
+    """Nobody minds that this node's clock is not like the others'."""
+    patch.setattr(PeerClocks, "is_right", lambda *_: True)
+
+
+# --- the disk ---
+
+
+def answered_before_commit(patch: Patch) -> None:
+    """Clients and peers hear of a write while it is on its way to the disk."""
+    begin = Writer._begin
+
+    def begun(self: Writer) -> None:
+        was = self._under_way
+        begin(self)
+        if self._under_way is not None and self._under_way is not was:
+            for effect in self._under_way[0].effects:
+                if isinstance(effect, Reply):
+                    then, self._thens[effect.ticket] = self._thens[effect.ticket], lambda _: None
+                    then(effect.outcomes)
+
+    patch.setattr(Writer, "_begin", begun)
+
+
+def tree_outlives_a_failed_commit(patch: Patch) -> None:
+    """After a commit that failed memory goes on with what it held before."""
+    resume = Node.resume
+    patch.setattr(Node, "resume", lambda self, progress, tree=None: resume(self, progress, self.tree))
+
+
+# --- the tree and comparisons ---
+
+
+def tombstones_not_in_the_tree(patch: Patch) -> None:
+    write = Node._replace
+
+    def replaced(self: Node, entry: bytes, current: Any, record: Record, view: Reader, **more: Any) -> Any:
+        plan = write(self, entry, current, record, view, **more)
+        if record.deleted and self._edit is not None:
+            after = Overlay(view)
+            after.write(plan.batch)
+            plan.batch.update(self._edit.remove(after, entry))
+        return plan
+
+    patch.setattr(Node, "_replace", replaced)
+
+
+def system_records_not_in_the_tree(patch: Patch) -> None:
+    put = TreeEdit.put
+
+    def edited(self: TreeEdit, view: Reader, entry: bytes, item: bytes, **more: Any) -> Any:
+        return {} if entry.startswith(SYSTEM) else put(self, view, entry, item, **more)
+
+    patch.setattr(TreeEdit, "put", edited)
+
+
+def sums_count_twice(patch: Patch) -> None:
+    """The item of an older version stays in the sums."""
+    put = TreeEdit.put
+
+    def edited(self: TreeEdit, view: Reader, entry: bytes, item: bytes, **more: Any) -> Any:
+        return put(self, view, entry, item, is_new=True)
+
+    patch.setattr(TreeEdit, "put", edited)
+
+
+def value_not_in_the_item(patch: Patch) -> None:
+    """The hash of a record is that of its key."""
+    patch.setattr(node_module, "item_of", lambda entry, record, _: item_of(entry, record, b"\0" * 32))
+
+
+def edge_is_lost(patch: Patch) -> None:
+    """What lies behind the last key of the peer is not compared."""
+    compare = Session._compare_parts
+
+    def compared(self: Session, edges: list[bytes], marks: Sequence[bytes], here: sync.Here) -> None:
+        compare(self, edges[:-1], marks[:-1], here)
+
+    patch.setattr(Session, "_compare_parts", compared)
+
+
+def cut_forgets_the_front(patch: Patch) -> None:
+    """What lies before the first key of the one who is asked is in none of its parts."""
+    cut = Tree.cut
+
+    def parts(self: Tree, reader: Reader, start: bytes, stop: bytes, count: int) -> Any:
+        cuts, sums = cut(self, reader, start, stop, count)
+        return (cuts[1:], sums[:1] + sums[2:]) if len(cuts) > 1 else (cuts, sums)
+
+    patch.setattr(Tree, "cut", parts)
+
+
+def absence_deletes(patch: Patch) -> None:
+    """What an empty peer does not have is taken for deleted."""
+    compare = Session._compare_parts
+
+    def compared(self: Session, edges: list[bytes], marks: Sequence[bytes], here: sync.Here) -> None:
+        compare(self, edges, marks, here)
+        if self._surplus_ranges:
+            self.forgotten_ms = here.limits.now_ms
+
+    patch.setattr(Session, "_compare_parts", compared)
+
+
+# --- tombstones and times to live ---
+
+
+def tombstones_go_by_age(patch: Patch) -> None:
+    """They leave after the retention, whoever lacks them."""
+    patch.setattr(Node, "tombstone_limit", lambda self, now_ms: max(0, now_ms - self._settings.tombstone_retention_ms))
+
+
+def floor_of_one_peer(patch: Patch) -> None:
+    """A node's proof is the latest of all, in place of the earliest."""
+
+    def proven(self: Floor, now_ms: int) -> int:
+        return max((self._equal.get(peer, 0) for peer in self._members), default=now_ms - self._margin_ms)
+
+    patch.setattr(Floor, "proven_ms", proven)
+
+
+def floor_without_the_dead(patch: Patch) -> None:
+    """Only members that are up count."""
+
+    def tell(self: shell.Shell) -> None:
+        self._replicate(Known(sorted(self.addresses)))
+        self._parts.node.floor_ms = self.floor.collected_below_ms
+
+    patch.setattr(shell.Shell, "_tell_known", tell)
+
+
+def floor_not_stored(patch: Patch) -> None:
+    patch.setattr(shell, "decode_floor", lambda _: Stored())
+
+
+def withheld_counts_as_sent(patch: Patch) -> None:
+    """A comparison proves that the two are equal, though it kept something back."""
+    patch.setattr(Session, "_withhold", lambda *_: None)
+
+
+def seeds_are_not_awaited(patch: Patch) -> None:
+    """A node that has met nobody yet sweeps its tombstones by its own clock."""
+    patch.setattr(Floor, "collected_below_ms", property(lambda self: self._saved.floor if self.is_shared else None))
+
+
+def returned_ones_push(patch: Patch) -> None:
+    """Who was away for too long is as good as anybody."""
+    patch.setattr(Floor, "is_outdated", lambda *_: False)
+
+
+def returned_ones_share(patch: Patch) -> None:
+    """Who was away for too long gives away what it has before it has compared itself."""
+    patch.setattr(Replica, "may_share", property(lambda _: True))
+
+
+def any_floor_makes_outdated(patch: Patch) -> None:
+    """Two nodes that lost their disks and met each other make all others set their records aside."""
+    outdated = Floor.is_outdated
+
+    def judged(self: Floor, floor_ms: int, now_ms: int) -> bool:
+        self._retention_ms = 0
+        return outdated(self, floor_ms, now_ms)
+
+    patch.setattr(Floor, "is_outdated", judged)
+
+
+def set_aside_whatever_came_since(patch: Patch) -> None:
+    """A record leaves the disk though a newer version has come since it was put into the file."""
+    discard = Node._discard
+    patch.setattr(
+        Node, "_discard", lambda self, command, view: discard(self, command._replace(before_ms=1 << 62), view)
+    )
+
+
+def expired_values_vanish(patch: Patch) -> None:
+    """No tombstone takes the place of a value that is over."""
+    for module in (node_module, ingest):
+        patch.setattr(module, "must_stay_as_tombstone", lambda _: False)
+
+
+def time_to_live_is_lost(patch: Patch) -> None:
+    """It does not travel with the record."""
+    for module in (ingest, push, sync):
+        patch.setattr(module, "encode_record", lambda record: encode_record(replace(record, expires_at=0)))
+
+
+def sweep_believes_its_rows(patch: Patch) -> None:
+    """An old index row counts, though the key was written again."""
+    patch.setattr(node_module, "may_go", lambda *_, **__: True)
+
+    class Anything(list[bytes]):
+        def __contains__(self, _: object) -> bool:
+            return True
+
+    patch.setattr(node_module, "index_rows", lambda entry, record: Anything(index_rows(entry, record)))
+
+
+# --- pushing and filling ---
+
+
+def drop_is_not_remembered(patch: Patch) -> None:
+    """What a push could not deliver is forgotten."""
+
+    def behind_nobody(effects: Iterable[push.PushEffect]) -> list[push.PushEffect]:
+        return [effect for effect in effects if not isinstance(effect, push.Behind)]
+
+    for name in ("committed", "failed"):
+        do = getattr(Push, name)
+        patch.setattr(Push, name, lambda self, what, do=do: behind_nobody(do(self, what)))
+
+
+def filling_ends_early(patch: Patch) -> None:
+    """The first answer is taken for all there is."""
+    answered = Bootstrap.answered
+
+    def once(self: Bootstrap, answer: RecentAnswer) -> list[BootstrapEffect]:
+        return answered(self, replace(answer, before=b""))
+
+    patch.setattr(Bootstrap, "answered", once)
+
+
+def forwarded_for_ever(patch: Patch) -> None:
+    """Every node passes a record on, also one that it knew."""
+    merge = Node._merge
+
+    def merged(self: Node, command: Any, view: Reader, now_ms: int) -> Any:
+        plan = merge(self, command, view, now_ms)
+        if isinstance(plan.outcome, Merged) and plan.outcome.verdict.kind == "known":
+            return plan._replace(changes=(Change(command.entry, command.record, command.source),))
+        return plan
+
+    patch.setattr(Node, "_merge", merged)
+
+
+class Planted(NamedTuple):
+    """`seed` is the first one that finds it, as far as that is known."""
+
+    plant: Plant
+    look: Look
+    seed: int = 0
+
+
+PLANTED = [
+    Planted(timestamps_only, brief),
+    Planted(tie_by_arrival, brief),
+    Planted(origin_order_ignored, brief),
+    Planted(loser_becomes_current, brief),
+    Planted(group_is_blind, brief),
+    Planted(conditions_are_not_checked, brief),
+    Planted(clock_floor_not_stored, brief),
+    Planted(clock_ignores_peers, brief),
+    Planted(clock_follows_the_future, brief),
+    Planted(wrong_clock_sweeps, scenarios.leapt),
+    Planted(answered_before_commit, brief),
+    Planted(tree_outlives_a_failed_commit, brief),
+    Planted(tombstones_not_in_the_tree, brief),
+    Planted(system_records_not_in_the_tree, brief),
+    Planted(sums_count_twice, brief),
+    Planted(value_not_in_the_item, brief),
+    Planted(edge_is_lost, brief),
+    Planted(cut_forgets_the_front, brief),
+    Planted(absence_deletes, brief),
+    Planted(tombstones_go_by_age, brief),
+    Planted(floor_of_one_peer, brief),
+    Planted(floor_without_the_dead, brief),
+    Planted(floor_not_stored, scenarios.returned),
+    Planted(withheld_counts_as_sent, full),
+    Planted(seeds_are_not_awaited, full),
+    Planted(returned_ones_push, scenarios.returned),
+    Planted(returned_ones_share, scenarios.returned),
+    Planted(any_floor_makes_outdated, full),
+    Planted(set_aside_whatever_came_since, full),
+    Planted(expired_values_vanish, brief),
+    Planted(time_to_live_is_lost, brief),
+    Planted(sweep_believes_its_rows, brief),
+    Planted(drop_is_not_remembered, scenarios.steady),
+    Planted(filling_ends_early, scenarios.filled),
+    Planted(forwarded_for_ever, brief),
+]
+
+
+def found_by(planted: Planted, seeds: Iterable[int]) -> tuple[int, str] | None:
+    """The first of the seeds that finds it, and what it says; None if none does."""
+    with pytest.MonkeyPatch.context() as patch:
+        planted.plant(patch)
+        for seed in seeds:
+            try:
+                planted.look(seed)
+            except AssertionError as failure:
+                return seed, str(failure)
+    return None
+
+
+def main(arguments: Sequence[str]) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    seeds_max = int(arguments[0]) if arguments else 1_000
+    wanted: Mapping[str, Planted] = {planted.plant.__name__: planted for planted in PLANTED}
+    for name in arguments[1:] or wanted:
+        found = found_by(wanted[name], range(seeds_max))
+        seeds, said = (f"{found[0] + 1}", found[1].splitlines()[0]) if found else (f"none of {seeds_max}", "")
+        print(f"{name:34} {wanted[name].look.__name__:9} {seeds:>14}  {said[:160]}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
