@@ -172,9 +172,8 @@ class _Measuring:
         late.start()
         cluster.world.run(_IDLE_MS)
         sent = cluster.network.bytes - before
-        asked = [
-            process.shell.replica.last_comparison(peer) for process, peer in zip(cluster.processes(), ("n1", "n0"))
-        ]
+        first, second = (process.shell.replica for process in cluster.processes())
+        asked = (first.last_comparison("n1"), second.last_comparison("n0"))
         questions = max(compared.questions for compared in asked if compared is not None)
         return questions, sum(sent[kind] for kind in DATA_QUESTIONS)
 

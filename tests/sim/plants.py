@@ -12,14 +12,14 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from kvs.cluster import ingest, merging, push, sync
+from kvs.cluster import exchange, ingest, merging, push, sync
 from kvs.cluster import node as node_module
 from kvs.cluster.bootstrap import Bootstrap, BootstrapEffect
 from kvs.cluster.events import Change, Merged, Reply
 from kvs.cluster.exchange import RecentAnswer
 from kvs.cluster.floor import Floor, Stored
 from kvs.cluster.merging import Verdict, judge
-from kvs.cluster.merkle import Tree, TreeEdit, item_of
+from kvs.cluster.merkle import TreeEdit, item_of
 from kvs.cluster.node import Node
 from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
@@ -209,27 +209,16 @@ def edge_is_lost(patch: Patch) -> None:
     patch.setattr(Session, "_compare_parts", compared)
 
 
-def cut_forgets_the_front(patch: Patch) -> None:
-    """What lies before the first key of the one who is asked is in none of its parts."""
-    cut = Tree.cut
-
-    def parts(self: Tree, reader: Reader, start: bytes, stop: bytes, count: int) -> Any:
-        cuts, sums = cut(self, reader, start, stop, count)
-        return (cuts[1:], sums[:1] + sums[2:]) if len(cuts) > 1 else (cuts, sums)
-
-    patch.setattr(Tree, "cut", parts)
-
-
 def absence_deletes(patch: Patch) -> None:
     """What an empty peer does not have is taken for deleted."""
-    compare = Session._compare_parts
+    compare = Session._compare_items
 
-    def compared(self: Session, edges: list[bytes], marks: Sequence[bytes], here: sync.Here) -> None:
-        compare(self, edges, marks, here)
-        if self._surplus_ranges:
+    def compared(self: Session, span: exchange.Span, theirs: dict[bytes, bytes], here: sync.Here) -> None:
+        compare(self, span, theirs, here)
+        if not theirs:
             self.forgotten_ms = here.limits.now_ms
 
-    patch.setattr(Session, "_compare_parts", compared)
+    patch.setattr(Session, "_compare_items", compared)
 
 
 # --- tombstones and times to live ---
@@ -388,7 +377,6 @@ PLANTED = [
     Planted(sums_count_twice, brief),
     Planted(value_not_in_the_item, brief),
     Planted(edge_is_lost, brief),
-    Planted(cut_forgets_the_front, brief),
     Planted(absence_deletes, brief),
     Planted(tombstones_go_by_age, brief),
     Planted(floor_of_one_peer, brief),
