@@ -230,12 +230,14 @@ def tombstones_go_by_age(patch: Patch) -> None:
 
 
 def floor_of_one_peer(patch: Patch) -> None:
-    """A node's proof is the latest of all, in place of the earliest."""
+    """That one peer is equal is enough."""
+    raise_ = Floor.raise_
 
-    def proven(self: Floor, now_ms: int) -> int:
-        return max((self._equal.get(peer, 0) for peer in self._members), default=now_ms - self._margin_ms)
+    def raised(self: Floor, now_ms: int) -> bool:
+        self.floor_ms = max([self.floor_ms, *self._equal.values()])
+        return raise_(self, now_ms)
 
-    patch.setattr(Floor, "proven_ms", proven)
+    patch.setattr(Floor, "raise_", raised)
 
 
 def floor_without_the_dead(patch: Patch) -> None:
@@ -379,8 +381,8 @@ PLANTED = [
     Planted(edge_is_lost, brief),
     Planted(absence_deletes, brief),
     Planted(tombstones_go_by_age, brief),
-    Planted(floor_of_one_peer, brief),
-    Planted(floor_without_the_dead, brief),
+    Planted(floor_of_one_peer, scenarios.waited),
+    Planted(floor_without_the_dead, scenarios.waited),
     Planted(floor_not_stored, scenarios.returned),
     Planted(withheld_counts_as_sent, full),
     Planted(seeds_are_not_awaited, full),

@@ -1,16 +1,17 @@
-"""Four questions that a run of chaos does not ask, each in a cluster that is made for it. All raise Violation.
+"""Questions that a run of chaos does not ask, each in a cluster that is made for it. All raise Violation.
 
 steady      while clients write without a pause, what a push could not deliver arrives soon nevertheless
 filled      a new node takes writes when it has everything, and not before
 leapt       a clock that leaps ahead for a while takes nobody's values away
+waited      deletions wait for a member that is cut off, and it loses nothing of what it wrote meanwhile
 returned    who was away for so long that deletions were forgotten brings nothing back
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from kvs.storage.version import precedence
-from tests.sim.checkers import check_rows, differences
+from tests.sim.checkers import check_acknowledged, check_rows, differences
 from tests.sim.clients import Clients
 from tests.sim.history import LOWEST, contents
 from tests.sim.network import Link
@@ -24,6 +25,9 @@ _LATE_MS = 8_000
 _EQUAL_WITHIN_MS = 90_000
 _KEYS = 60
 _DAY_MS = 86_400_000
+_RETENTION_MS = 2_000
+_SHORT_MEMORY = {"REMEMBER_MIN_MS": 1_000, "FLOOR_SAVE_STEP_MS": 100}
+"""Limits with which a node that is silent for the retention is forgotten, and the floor moves on, within seconds."""
 
 
 def _peaceful(seed: int, limits: Mapping[str, int | float]) -> Setup:
@@ -116,17 +120,34 @@ def leapt(seed: int) -> None:
                 raise Violation(f"{process.host.name} lost {len(gone)} values to a clock that was ahead")
 
 
+def waited(seed: int) -> None:
+    """The member stays in the list, so that it does not count as away, whatever the retention is."""
+    setup = _peaceful(seed, _SHORT_MEMORY)._replace(retention_ms=_RETENTION_MS, member_timeout_ms=_DAY_MS)
+    with _cluster(seed, setup) as (cluster, clients):
+        cut_off = cluster.hosts[-1]
+        _share_all_keys(cluster, clients)
+        cluster.history.may_set_aside = False
+        cluster.network.groups = {cut_off.name: 1}
+        gone, written = clients.keys[: _KEYS // 2], clients.keys[_KEYS // 2 :]
+        cluster.world.run(3_000)
+        there, alone = cluster.processes()[0], cut_off.process
+        assert alone is not None
+        for entry in gone:
+            clients.delete(there, entry)
+        for entry in written:
+            clients.put(alone, entry)
+        cluster.world.run(20 * _RETENTION_MS)
+        cluster.network.heal()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        _check_gone(cluster, gone)
+        check_acknowledged(cluster)
+
+
 def returned(seed: int) -> None:
-    setup = _peaceful(seed, {"REMEMBER_MIN_MS": 1_000, "FLOOR_SAVE_STEP_MS": 100})
-    with _cluster(seed, setup._replace(retention_ms=2_000)) as (cluster, clients):
+    with _cluster(seed, _peaceful(seed, _SHORT_MEMORY)._replace(retention_ms=_RETENTION_MS)) as (cluster, clients):
         late = cluster.hosts[-1]
-        late.start()
-        _wait_until_equal(cluster)
-        for entry in clients.keys:
-            clients.put(cluster.processes()[0], entry)
-        cluster.world.run(1_000)
-        _wait_until_equal(cluster)
-        cluster.world.run(5_000)  # until each has proven that they are equal
+        _share_all_keys(cluster, clients)
         late.kill()
         for entry in clients.keys:
             clients.delete(cluster.processes()[0], entry)
@@ -136,7 +157,22 @@ def returned(seed: int) -> None:
         late.start()
         cluster.world.run(10_000)
         _wait_until_equal(cluster)
-        for process in cluster.processes():
-            back = [entry for entry in clients.keys if process.read(entry)[1]]
-            if back:
-                raise Violation(f"{len(back)} deleted keys are back at {process.host.name}")
+        _check_gone(cluster, clients.keys)
+
+
+def _share_all_keys(cluster: SimCluster, clients: Clients) -> None:
+    """All hosts are on, hold a value for each key, and have proven to each other that they are equal."""
+    cluster.hosts[-1].start()
+    _wait_until_equal(cluster)
+    for entry in clients.keys:
+        clients.put(cluster.processes()[0], entry)
+    cluster.world.run(1_000)
+    _wait_until_equal(cluster)
+    cluster.world.run(5_000)
+
+
+def _check_gone(cluster: SimCluster, entries: Sequence[bytes]) -> None:
+    for process in cluster.processes():
+        back = [entry for entry in entries if process.read(entry)[1]]
+        if back:
+            raise Violation(f"{len(back)} deleted keys are back at {process.host.name}")
