@@ -17,7 +17,8 @@ Of a clock that is wrong nothing is believed: neither a floor nor a proof from t
 proven while its clock was ahead is forgotten once that is mended.
 
 A node that comes back whose own proof is below the others' floor may hold what was deleted and forgotten: see
-`is_outdated`.
+`is_outdated`. Two halves of a cluster that were cut off from each other for so long that each has forgotten the other
+are both as good: see `apart`.
 
     n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}}
 """
@@ -129,6 +130,12 @@ class Floor:
         """This is on the disk."""
         self._saved = stored
         self.announced_ms = min((stored.equal.get(peer, 0) for peer in self._members), default=self.proven_ms(now_ms))
+
+    def apart(self, now_ms: int) -> Mapping[str, int]:
+        """The nodes that were away while tombstones went here which they never saw, and up to when each was equal to
+        this node. What one of them holds from before and is not here any more was deleted here."""
+        dropped_ms = min(self._saved.floor, now_ms - self._retention_ms)
+        return {peer: proven_ms for peer, proven_ms in self._equal.items() if proven_ms < dropped_ms}
 
     def last_equal_ms(self, peer: str) -> int | None:
         """The last moment as of which this node and the peer were seen to hold the same; None for never."""

@@ -11,7 +11,7 @@ the commit fails, the group is thrown away and `resume` takes up what the disk r
 numbers that were given out in vain are simply skipped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -97,6 +97,9 @@ class Node:
         self._edit: TreeEdit | None = None
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
+        self.apart: Mapping[str, int] = {}
+        """Peers that do not know of all that was deleted and forgotten here: they were equal to this node up to then
+        (Unix ms), and not since."""
 
     def resume(self, progress: Progress, tree: Tree | None = None) -> None:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
@@ -290,11 +293,34 @@ class Node:
         if verdict.kind == "wins":
             if held is None and self._is_over(incoming, now_ms):
                 return Plan({}, outcome, reports)
+            if current.raw is None and not incoming.deleted and incoming.timestamp < self.apart.get(source, 0):
+                return self._delete_again(command, current, view, now_ms)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest)
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
+
+    def _delete_again(self, command: Merge, current: Current, view: Reader, now_ms: int) -> Plan:
+        """This node held the record, and has forgotten that it was deleted; the peer has not heard of that. The new
+        tombstone is as old as may be, so that it takes no place of a version that somebody writes now; and not so old
+        that others might forget it before they have it."""
+        entry, old = command.entry, command.record
+        timestamp = now_ms - self._settings.clock_drift_max_ms
+        record = Record(
+            uuid=derived_uuid(old.uuid, b"%d %b %b" % (timestamp, self._settings.node_id.encode(), entry)),
+            timestamp=timestamp,
+            counter=0,
+            origin=self._settings.node_id,
+            origin_joined=self._settings.joined_timestamp,
+            base=(old.timestamp, old.counter),
+            owner=old.owner,
+            deleted=True,
+        )
+        plan = self._replace(entry, current, record, view, created=False)
+        fields = {"key": path_of(entry), "timestamp": old.timestamp, "peer": command.source}
+        report = Report("A peer brought back what was deleted here: it was deleted again", fields)
+        return Plan(plan.batch, Merged(Verdict("wins")), (report,), plan.changes)
 
     def _is_over(self, record: Record, now_ms: int) -> bool:
         """Whether a record that is not here would leave the disk at once: it has no place in the tree either."""

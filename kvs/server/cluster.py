@@ -289,7 +289,11 @@ class Cluster:
     def _tell_known(self) -> None:
         assert self._membership is not None
         self._replicate(replica.Known([member.id for member in self._membership.remembered()]))
+        self._tell_floor()
+
+    def _tell_floor(self) -> None:
         self._node.floor_ms = self._floor.collected_below_ms
+        self._node.apart = self._floor.apart(self._now_ms())
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
@@ -383,7 +387,7 @@ class Cluster:
         stored = self._floor.stored()
         await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
         self._floor.saved(stored, self._now_ms())
-        self._node.floor_ms = self._floor.collected_below_ms
+        self._tell_floor()
 
     async def _note_filled(self, filled: Filled) -> None:
         await self._runner.submit([Remember(rows={FILLED_ROW: b""})])

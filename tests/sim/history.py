@@ -20,7 +20,7 @@ from typing import NamedTuple
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import DATA, SYSTEM, after
 from kvs.storage.memory import MemoryStore
-from kvs.storage.record import Record
+from kvs.storage.record import Record, derived_uuid
 from kvs.storage.store import Batch
 from kvs.storage.version import Precedence, precedence
 from tests.sim.clocks import EPOCH_MS
@@ -70,6 +70,8 @@ class History:
         """The record is on some disk."""
         known = self.landed.setdefault(entry, {})
         sent = self.sent.get(record.uuid)
+        if sent is None and self._is_deletion_again(entry, record):
+            sent = self.sent[record.uuid] = Sent(entry, None, 0)
         if sent is None or sent.entry != entry:
             raise Violation(f"{entry!r}: nobody sent {record}")
         first = known.setdefault(record.uuid, record)
@@ -81,6 +83,13 @@ class History:
                 raise Violation(f"{entry!r}: {record} is not what was sent")
         elif precedence(record) != precedence(first):
             raise Violation(f"{entry!r}: {first} became {record} on its way")
+
+    def _is_deletion_again(self, entry: bytes, record: Record) -> bool:
+        """Whether a node deletes once more, by itself, what came back from a peer that was away for too long: a version
+        that somebody had deleted, or written over with one that is deleted or over."""
+        name = b"%d %b %b" % (record.timestamp, record.origin.encode(), entry)
+        back = [known for known in self.landed[entry].values() if derived_uuid(known.uuid, name) == record.uuid]
+        return bool(back) and record.deleted and self.may_be_gone(entry, back[0])
 
     def known(self, entry: bytes, rank: Precedence) -> Record | Precedence:
         """The record that has this rank, for a message."""

@@ -245,7 +245,7 @@ def floor_without_the_dead(patch: Patch) -> None:
 
     def tell(self: shell.Shell) -> None:
         self._replicate(Known(sorted(self.addresses)))
-        self._parts.node.floor_ms = self.floor.collected_below_ms
+        self._tell_floor()
 
     patch.setattr(shell.Shell, "_tell_known", tell)
 
@@ -272,6 +272,11 @@ def returned_ones_push(patch: Patch) -> None:
 def returned_ones_share(patch: Patch) -> None:
     """Who was away for too long gives away what it has before it has compared itself."""
     patch.setattr(Replica, "may_share", property(lambda _: True))
+
+
+def halves_forget_each_other(patch: Patch) -> None:
+    """What a node has deleted and forgotten, it takes back from one that it had lost sight of."""
+    patch.setattr(Floor, "apart", lambda *_: {})
 
 
 def any_floor_makes_outdated(patch: Patch) -> None:
@@ -388,6 +393,7 @@ PLANTED = [
     Planted(seeds_are_not_awaited, full),
     Planted(returned_ones_push, scenarios.returned),
     Planted(returned_ones_share, scenarios.returned),
+    Planted(halves_forget_each_other, scenarios.parted),
     Planted(any_floor_makes_outdated, full),
     Planted(set_aside_whatever_came_since, full),
     Planted(expired_values_vanish, brief),

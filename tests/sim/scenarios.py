@@ -5,6 +5,7 @@ filled      a new node takes writes when it has everything, and not before
 leapt       a clock that leaps ahead for a while takes nobody's values away
 waited      deletions wait for a member that is cut off, and it loses nothing of what it wrote meanwhile
 returned    who was away for so long that deletions were forgotten brings nothing back
+parted      nor do the halves of a cluster that were cut off from each other for so long
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,6 +159,39 @@ def returned(seed: int) -> None:
         cluster.world.run(10_000)
         _wait_until_equal(cluster)
         _check_gone(cluster, clients.keys)
+
+
+def parted(seed: int) -> None:
+    """Each half deletes some keys, forgets that, and writes others; nothing of all that may be undone."""
+    setup = _peaceful(seed, _SHORT_MEMORY)._replace(nodes=3 + seed % 2, retention_ms=_RETENTION_MS)
+    with _cluster(seed, setup) as (cluster, clients):
+        _share_all_keys(cluster, clients)
+        cluster.history.may_set_aside = True
+        hosts = cluster.hosts
+        cluster.network.groups = {host.name: 1 for host in hosts[len(hosts) // 2 :]}
+        cluster.world.run(3_000)
+        third = _KEYS // 3
+        parts = [clients.keys[:third], clients.keys[third : 2 * third], clients.keys[2 * third :]]
+        for host, part in ((hosts[0], parts[0]), (hosts[-1], parts[1])):
+            assert host.process is not None
+            for entry in part:
+                clients.delete(host.process, entry)
+        cluster.world.run(1_000)
+        gone = parts[0] + parts[1]
+        if cluster.world.run_until(lambda: not _tombstones(cluster), 120_000) is None:
+            raise Violation("the tombstones stay, though who lacks them was silent for the retention")
+        cluster.network.heal()
+        cluster.world.run(3_000)
+        for entry in parts[2]:
+            clients.put(cluster.processes()[0], entry)
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        _check_gone(cluster, gone)
+        check_acknowledged(cluster)
+
+
+def _tombstones(cluster: SimCluster) -> int:
+    return sum(record.deleted for one in cluster.processes() for record in contents(one.disk.store).values())
 
 
 def _share_all_keys(cluster: SimCluster, clients: Clients) -> None:

@@ -200,7 +200,11 @@ class Shell:
 
     def _tell_known(self) -> None:
         self._replicate(replica.Known([member.id for member in self.membership.remembered()]))
+        self._tell_floor()
+
+    def _tell_floor(self) -> None:
         self._parts.node.floor_ms = self.floor.collected_below_ms
+        self._parts.node.apart = self.floor.apart(self._parts.clock.wall_ms())
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
@@ -301,7 +305,7 @@ class Shell:
         def saved(outcomes: Outcomes) -> None:
             if not isinstance(outcomes, KvsError):
                 self.floor.saved(stored, self._parts.clock.wall_ms())
-                self._parts.node.floor_ms = self.floor.collected_below_ms
+                self._tell_floor()
 
         self._parts.writer.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})], saved)
 

@@ -90,6 +90,20 @@ def test_who_was_away_for_less_than_the_retention_is_not_outdated() -> None:
     assert not at.is_outdated(900, 5_000)
 
 
+def test_who_was_away_while_tombstones_went_is_apart() -> None:
+    at = Floor(Stored(0, {"b": 500, "c": 900}), 0, retention_ms=1_000)
+    assert at.apart(NOW_MS) == {}, "nothing has gone yet"
+    at.members(["c"])
+    at.heard("c", 900, 0, NOW_MS)
+    at.raise_(NOW_MS)
+    assert at.apart(NOW_MS) == {}, "nor now: the floor is not on the disk"
+    at.saved(at.stored(), NOW_MS)
+    assert at.apart(NOW_MS) == {"b": 500}
+    assert at.apart(1_400) == {}, "tombstones as old as that are younger than the retention"
+    at.equal("b", 901)
+    assert at.apart(NOW_MS) == {}
+
+
 def test_of_two_that_were_away_from_each_other_one_waits_for_the_other() -> None:
     a, b = Floor(Stored(1000, {"b": 500}), 0), Floor(Stored(2000, {"a": 500}), 0)
     assert a.is_outdated(b.floor_ms, NOW_MS)
