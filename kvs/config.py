@@ -146,6 +146,12 @@ class _Loading:
                     f"cluster_secret: a cluster with seed_nodes needs one of at least {SECRET_MIN_BYTES} bytes, the "
                     "same on every node; `kvs config init` makes one",
                 )
+            if 0 < len(self.values["cluster_secret_previous"].encode()) < SECRET_MIN_BYTES:
+                self._wrong(
+                    "cluster_secret_previous",
+                    f"cluster_secret_previous: a former secret still opens the cluster and has at least "
+                    f"{SECRET_MIN_BYTES} bytes too",
+                )
             if self.values["bind_address"] in ("0.0.0.0", "::") and not self.values["advertise_address"]:  # noqa: S104
                 self._wrong(
                     "advertise_address",

@@ -42,6 +42,8 @@ PASSWORD_MAX_BYTES = 1024
 PASSWORD_CHECKS_MAX = 2
 """Under way at one time; each holds 64 MiB."""
 GROUPS_PER_USER_MAX = 256
+SCOPES_MAX = 64
+"""Of a user or a token that another node brings; there are fewer."""
 MEMBERS_PER_GROUP_MAX = 10_000
 ACCOUNT_BODY_MAX_BYTES = 1024 * 1024
 TOKEN_CACHE_MAX_ENTRIES = 10_000
@@ -106,12 +108,19 @@ PEER_PACK_MIN_BYTES = 1_024
 PEER_CONNECT_TIMEOUT_S = 3.0
 PUSH_TIMEOUT_S = 10.0
 COMPARE_TIMEOUT_S = 60.0
+NONSENSE_MAX = 20
+NONSENSE_WINDOW_MS = 60_000
+CUT_OFF_MS = 300_000
+"""A daemon at fault repeats itself: so many messages that cannot be, within the window, and it is not answered for a
+while. Comparisons with it have their own, growing pause."""
 OUTBOX_MAX_RECORDS = 20_000
 OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 """What waits for one peer; beyond it the peer is left to a comparison."""
 PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
 COMPARE_SOON_MS = 500
+BOOTSTRAP_RETRY_MS = 1_000
+"""Until a node that is being filled asks again for what its disk did not take."""
 COMPARE_RETRY_MIN_MS = 1_000
 COPIES_TIMEOUT_MS = 5_000
 COPIES_TIMEOUT_MAX_MS = 60_000

@@ -88,11 +88,13 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Change several of KVS's own records in one step, by what is there.
 
     `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
-    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away.
+    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `check` raises StoreCorrupt
+    for a document (its entry key, its bytes) that is not what its name says: it counts as corrupt.
     """
 
     uuid: bytes
     decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
+    check: Callable[[bytes, bytes], None] = lambda entry, document: None
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -108,10 +110,12 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Take in a record that the peer `source` sent, as far as it wins. `digest` is the `value_digest` of its value."""
+    """Take in a record that the peer `source` sent, as far as it wins. `raw` is its `encode_record`, `digest` the
+    `value_digest` of its value."""
 
     entry: bytes
     record: Record
+    raw: bytes
     digest: bytes
     source: str
 
@@ -166,7 +170,8 @@ Outcome = Written | Transacted | Merged | Remembered | Swept | KvsError
 
 
 class Change(NamedTuple):
-    """A new current record. `source` is the peer that it came from, empty for a write of this node's clients."""
+    """A new current record. `source` is the id that whoever brought it gave itself, empty for a write of this node's
+    clients."""
 
     entry: bytes
     record: Record

@@ -114,17 +114,19 @@ class Tree:
 
     def apply(self, edit: "TreeEdit") -> None:
         """Take over what a committed group changed."""
+        size, total = self.root
         for start, run in edit.changed.items():
             old = self._runs.pop(start, None)
             if old is not None:
-                self.root = self.root.minus(old)
+                size, total = size - old.size, total - old.total
             if run is not None:
                 self._runs[start] = run
-                self.root = self.root.plus(run)
+                size, total = size + run.size, total + run.total
             if old is None and run is not None:
                 insort(self._starts, start)
             elif old is not None and run is None:
                 del self._starts[bisect_left(self._starts, start)]
+        self.root = Sum(size, total % _MODULUS)
         if edit.changed:
             self._before = None
 
@@ -212,9 +214,11 @@ class TreeEdit:
         self.changed: dict[bytes, Sum | None] = {}
         self._made: list[bytes] = []
 
-    def put(self, view: Reader, entry: bytes, item: bytes, *, is_new: bool = False) -> dict[bytes, bytes | None]:
-        """The record under `entry` becomes `item`; returns the rows to write with it. `view` does not hold them yet.
-        `is_new` says that nothing stands under `entry`, which saves looking for its old item."""
+    def put(
+        self, batch: dict[bytes, bytes | None], view: Reader, entry: bytes, item: bytes, *, is_new: bool = False
+    ) -> None:
+        """The record under `entry` becomes `item`; its row goes into the batch. `view` does not hold that yet. `is_new`
+        says that nothing stands under `entry`, which saves looking for its old item."""
         row = ITEMS + entry
         old = None if is_new else view.get(row)
         start = self._run_start(entry)
@@ -229,8 +233,9 @@ class TreeEdit:
                 keys = [key for key, _ in items(view, start, self._next_start(start))]
                 self._cut(view, start, keys[len(keys) // 2], EMPTY)
                 start = self._run_start(entry)
-            self.changed[start] = self._run(start).plus(_sum(item))
-        return {row: item}
+                run = self._run(start)
+            self.changed[start] = Sum(run.size + 1, (run.total + int.from_bytes(item, "big")) % _MODULUS)
+        batch[row] = item
 
     def remove(self, view: Reader, entry: bytes) -> dict[bytes, bytes | None]:
         """The record under `entry` goes; returns the rows to write with that."""

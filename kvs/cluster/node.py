@@ -11,7 +11,7 @@ the commit fails, the group is thrown away and `resume` takes up what the disk r
 numbers that were given out in vain are simply skipped.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -45,29 +45,27 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
-from kvs.cluster.merging import Verdict, entombed, judge
-from kvs.cluster.merkle import Tree, TreeEdit, item_of
+from kvs.cluster.merging import UNOPPOSED, Verdict, judge
+from kvs.cluster.merkle import Tree
+from kvs.cluster.rows import Rows
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
-from kvs.storage.codec import Stored, encode
-from kvs.storage.current import Current, history, index_rows, read_current, removal
+from kvs.storage.codec import encode
+from kvs.storage.current import NOTHING, Current, history, index_rows, read_current
 from kvs.storage.keyspace import (
-    DATA,
-    METADATA,
     SYSTEM,
-    change_row,
     metadata_key,
     path_of,
     revision_range,
-    revision_row,
     split_moment,
     split_revision,
 )
-from kvs.storage.record import Record, derived_uuid, uuid_text, value_digest
+from kvs.storage.record import Record, derived_uuid, uuid_text
 from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
-from kvs.storage.revisions import dropped, kept_after
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
 from kvs.storage.store import Reader
+
+_TAKEN = Merged(UNOPPOSED)
 
 
 class NodeSettings(NamedTuple):
@@ -85,16 +83,20 @@ class Node:
     reader that is handed in."""
 
     def __init__(
-        self, settings: NodeSettings, progress: Progress, tree: Tree | None = None, *, has_metadata: bool = True
+        self,
+        settings: NodeSettings,
+        progress: Progress,
+        tree: Tree | None = None,
+        *,
+        has_metadata: bool = True,
+        check_document: Callable[[bytes, bytes | None], None] = lambda name, document: None,
     ) -> None:
+        """`check_document` raises BadMessage for one of KVS's own records (its name, and its document or None for a
+        tombstone) that is not to be taken from another node."""
         self._settings = settings
-        self.has_metadata = has_metadata
-        """Whether any key may have metadata. While none has, nobody needs to look for them: that costs each read and
-        each write of a user 3 %."""
+        self._check_document = check_document
         self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
-        self._seq = progress.seq
-        self.tree = tree
-        self._edit: TreeEdit | None = None
+        self._rows = Rows(progress.seq, tree, settings.versions_max, has_metadata=has_metadata)
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
         self.apart: Mapping[str, int] = {}
@@ -104,8 +106,19 @@ class Node:
     def resume(self, progress: Progress, tree: Tree | None = None) -> None:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
         self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
-        self._seq = max(self._seq, progress.seq)
-        self.tree = tree
+        self._rows.seq = max(self._rows.seq, progress.seq)
+        self._rows.tree = tree
+
+    @property
+    def tree(self) -> Tree | None:
+        """The Merkle tree of what is on the disk; None outside a cluster."""
+        return self._rows.tree
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether any key may have metadata. While none has, nobody needs to look for them: that costs each read and
+        each write of a user 3 %."""
+        return self._rows.has_metadata
 
     def now_ms(self, wall_ms: int) -> int:
         """The time by the hybrid clock: not before any version that was made or seen here."""
@@ -114,7 +127,7 @@ class Node:
     def plan_group(self, submissions: Iterable[Submission], reader: Reader, now_ms: int) -> Group:
         """Plan the submissions in order; each sees what those before it will have written."""
         view = Overlay(reader)
-        self._edit = self.tree.edit() if self.tree is not None else None
+        self._rows.begin()
         effects: list[Effect] = []
         changes: list[Change] = []
         for ticket, commands, _ in submissions:
@@ -136,12 +149,13 @@ class Node:
         changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
         if changed:
             effects.insert(0, Changed(changed))
-        if self._edit is not None:
-            view.write(self._edit.rows())
+        edit = self._rows.edit
+        if edit is not None:
+            view.write(edit.rows())
             effects.append(Committed(changes))
         if view.batch:
-            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
-        return Group(view.batch, effects, self._edit)
+            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._rows.seq))
+        return Group(view.batch, effects, edit)
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
@@ -154,6 +168,8 @@ class Node:
         match command:
             case Put():
                 return self._put(command, view, now_ms)
+            case Merge():
+                return self._merge(command, view, now_ms)
             case Delete():
                 return self._delete(command, view, now_ms)
             case Restore():
@@ -164,8 +180,6 @@ class Node:
                 return self._sweep(command, view, now_ms)
             case Trim():
                 return self._trim(command, view)
-            case Merge():
-                return self._merge(command, view, now_ms)
             case Discard():
                 return self._discard(command, view)
             case Remember(rows=rows):
@@ -242,11 +256,17 @@ class Node:
 
         def look(entry: bytes) -> Record | None:
             current = read_current(view, entry)
-            if current.is_corrupt:
-                error = f"{entry[1:].decode(errors='replace')} fails its checksum"
-                reports.append(Report("Corrupt record found", {"error": error}))
-                raise StoreCorrupt(error)
-            return current.live(now_ms)
+            live = current.live(now_ms)
+            try:
+                if current.is_corrupt:
+                    raise StoreCorrupt("fails its checksum")
+                if live is not None:
+                    command.check(entry, live.data)
+            except StoreCorrupt as error:
+                what = f"{entry[1:].decode(errors='replace')}: {error}"
+                reports.append(Report("Corrupt record found", {"error": what}))
+                raise StoreCorrupt(what) from None
+            return live
 
         values = command.decide(look, now_ms)
         written = Overlay(view)
@@ -283,25 +303,31 @@ class Node:
 
     def _merge(self, command: Merge, view: Reader, now_ms: int) -> Plan:
         entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
+        if entry.startswith(SYSTEM):
+            self._check_document(entry[1:], None if incoming.deleted else incoming.data)
         current = read_current(view, entry)
         held = None if current.stored is None else current.stored.record
-        verdict = judge(held, incoming)
         reports = self._observe(entry, incoming, source, now_ms)
+        if current is NOTHING:
+            if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
+                return Plan({}, _TAKEN, reports)
+            if self.apart and not incoming.deleted and incoming.timestamp < self.apart.get(source, 0):
+                return self._delete_again(command, view, now_ms)
+            batch: dict[bytes, bytes | None] = {}
+            self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
+            return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
+        verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
-            if held is None and self._is_over(incoming, now_ms):
-                return Plan({}, outcome, reports)
-            if current.raw is None and not incoming.deleted and incoming.timestamp < self.apart.get(source, 0):
-                return self._delete_again(command, current, view, now_ms)
-            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest)
+            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
-            return Plan(self._keep_loser(entry, current.stored, incoming), outcome, reports)
+            return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
 
-    def _delete_again(self, command: Merge, current: Current, view: Reader, now_ms: int) -> Plan:
+    def _delete_again(self, command: Merge, view: Reader, now_ms: int) -> Plan:
         """This node held the record, and has forgotten that it was deleted; the peer has not heard of that. The new
         tombstone is as old as may be, so that it takes no place of a version that somebody writes now; and not so old
         that others might forget it before they have it."""
@@ -317,10 +343,11 @@ class Node:
             owner=old.owner,
             deleted=True,
         )
-        plan = self._replace(entry, current, record, view, created=False)
+        batch: dict[bytes, bytes | None] = {}
+        self._rows.add(batch, entry, record, view)
         fields = {"key": path_of(entry), "timestamp": old.timestamp, "peer": command.source}
         report = Report("A peer brought back what was deleted here: it was deleted again", fields)
-        return Plan(plan.batch, Merged(Verdict("wins")), (report,), plan.changes)
+        return Plan(batch, _TAKEN, (report,), (Change(entry, record),))
 
     def _is_over(self, record: Record, now_ms: int) -> bool:
         """Whether a record that is not here would leave the disk at once: it has no place in the tree either."""
@@ -341,51 +368,20 @@ class Node:
             ),
         )
 
-    def _keep_loser(self, entry: bytes, stored: Stored, loser: Record) -> dict[bytes, bytes | None]:
-        """The batch that puts a discarded concurrent version into the history, as the one before the current record."""
-        kept = kept_after(stored.kept, self._versions_max(entry))
-        if not kept:
-            return {}
-        batch: dict[bytes, bytes | None] = {
-            revision_row(entry, gone): None for gone in dropped(stored.generation, stored.kept, kept)
-        }
-        batch[revision_row(entry, stored.generation)] = encode(entry, Stored(loser, stored.seq, stored.generation, 0))
-        batch[entry] = encode(entry, stored._replace(generation=stored.generation + 1, kept=kept))
-        return batch
-
     def _replace(
-        self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool, digest: bytes = b""
+        self,
+        entry: bytes,
+        current: Current,
+        record: Record,
+        view: Reader,
+        *,
+        created: bool,
+        digest: bytes = b"",
+        raw: bytes = b"",
     ) -> Plan:
-        """The batch that makes `record` the current one: record, indexes, revision, change log, Merkle item."""
-        batch: dict[bytes, bytes | None] = {}
-        generation, kept = 1, 0
-        reports: tuple[Report, ...] = ()
-        if current.stored is not None:
-            old, seq, generation_old, kept_old = current.stored
-            batch = dict.fromkeys(index_rows(entry, old))
-            batch[change_row(seq)] = None
-            generation = generation_old + 1
-            kept = kept_after(kept_old, self._versions_max(entry))
-            for gone in dropped(generation_old, kept_old, kept):
-                batch[revision_row(entry, gone)] = None
-            if kept:
-                batch[revision_row(entry, generation_old)] = current.raw
-        elif current.raw is not None:
-            # What the record was cannot be known: its history goes, its index rows are found stale by later sweeps.
-            batch = dict.fromkeys(row for row, _ in view.scan(*revision_range(entry)))
-            reports = (Report("Corrupt record replaced", {"entry": entry}),)
-        self.has_metadata = self.has_metadata or entry.startswith(METADATA)
-        self._seq += 1
-        batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
-        batch.update((row, b"") for row in index_rows(entry, record))
-        batch[change_row(self._seq)] = entry
-        if self._edit is not None:
-            item = item_of(entry, record, digest or value_digest(record.data))
-            batch.update(self._edit.put(view, entry, item, is_new=current.raw is None))
+        batch = self._rows.replace(entry, current, record, view, digest=digest, raw=raw)
+        reports = (Report("Corrupt record replaced", {"entry": entry}),) if current.is_corrupt else ()
         return Plan(batch, Written(record, created), reports, (Change(entry, record),))
-
-    def _versions_max(self, entry: bytes) -> int:
-        return self._settings.versions_max if entry.startswith(DATA) else 1
 
     # --- background work ---
 
@@ -399,31 +395,16 @@ class Node:
             if current.stored is None or row not in index_rows(entry, current.stored.record):
                 batch[row] = None
             elif may_go(current.stored.record, expiry_limit_ms=expiry_limit_ms, tombstone_limit_ms=tombstone_limit_ms):
-                batch.update(self._remove(entry, current.stored, view))
+                batch |= self._rows.expire(entry, current.stored, view)
                 removed += 1
         return Plan(batch, Swept(removed))
-
-    def _remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
-        """The batch that takes a record off the disk, or leaves a tombstone in its place."""
-        batch = removal(entry, stored)
-        if self._edit is None:
-            return batch
-        if not must_stay_as_tombstone(stored.record):
-            return batch | self._edit.remove(view, entry)
-        tombstone = entombed(stored.record)
-        batch[entry] = encode(entry, Stored(tombstone, stored.seq, stored.generation, kept=0))
-        batch[change_row(stored.seq)] = entry
-        batch.update((row, b"") for row in index_rows(entry, tombstone))
-        return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
 
     def _discard(self, command: Discard, view: Reader) -> Plan:
         batch: dict[bytes, bytes | None] = {}
         for entry in command.entries:
             stored = read_current(view, entry).stored
             if stored is not None and stored.record.timestamp < command.before_ms:
-                batch.update(removal(entry, stored))
-                if self._edit is not None:
-                    batch.update(self._edit.remove(view, entry))
+                batch |= self._rows.remove(entry, stored, view)
         return Plan(batch, Swept(len(batch)))
 
     def tombstone_limit(self, now_ms: int) -> int:
@@ -434,7 +415,7 @@ class Node:
     def _trim(self, command: Trim, view: Reader) -> Plan:
         entry = command.entry
         stored = read_current(view, entry).stored
-        kept = 0 if stored is None else min(stored.kept, self._versions_max(entry) - 1)
+        kept = 0 if stored is None else min(stored.kept, self._rows.versions_max(entry) - 1)
         oldest = 0 if stored is None else stored.generation - kept
         batch: dict[bytes, bytes | None] = {
             row: None

@@ -126,12 +126,13 @@ class Push:
     # --- records ---
 
     def committed(self, changes: Sequence[Change]) -> list[PushEffect]:
-        """These records are on this node's disk. Those that came from a peer are sent on in large clusters only."""
+        """These records are on this node's disk. Those that came from a peer are sent on in large clusters only; who
+        has the secret and is no peer that is up has sent them to nobody else."""
         peers = list(self._outboxes)
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
         for entry, record, source in changes:
-            if source and to_all:
+            if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)
             for peer in peers if to_all else self._chosen([peer for peer in peers if peer != source]):

@@ -54,7 +54,7 @@ def _build(store: Store) -> None:
                     item = item_of(entry, record, value_digest(record.data))
                 except StoreCorrupt:
                     continue  # it is no item until it is replaced, so that peers send theirs
-                view.write(edit.put(view, entry, item))
+                edit.put(view.batch, view, entry, item)
             view.write(edit.rows())
             store.commit(view.batch)
             tree.apply(edit)

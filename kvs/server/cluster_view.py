@@ -6,6 +6,7 @@ the floor of the tombstones waits for: their status is `remembered`.
 
 import msgspec
 
+from kvs.cluster.conduct import Conduct
 from kvs.cluster.floor import Floor
 from kvs.cluster.membership import Membership
 from kvs.cluster.merkle import Sum
@@ -19,12 +20,14 @@ _REMEMBERED = "remembered"
 
 
 class ComparisonView(msgspec.Struct, frozen=True):
-    """The last comparison that this node began with a peer. `at` is Unix ms, `failure` why it was given up."""
+    """The last comparison that this node began with a peer. `at` is Unix ms, `refused` counts records of the peer that
+    cannot be taken, `failure` is why it was given up."""
 
     at: int
     fetched: int
     sent: int
     set_aside: int
+    refused: int
     questions: int
     behind: bool
     failure: str | None
@@ -42,6 +45,8 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_equal: int | None = None
     proven: int | None = None
     waiting: int = 0
+    refused: int = 0
+    cut_off: bool = False
     clock_offset_ms: int | None = None
     last_comparison: ComparisonView | None = None
 
@@ -66,11 +71,12 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
 class View:
     """Looks at the cores. It changes nothing."""
 
-    def __init__(self, membership: Membership, replica: Replica, push: Push, floor: Floor) -> None:
+    def __init__(self, membership: Membership, replica: Replica, push: Push, floor: Floor, conduct: Conduct) -> None:
         self._membership = membership
         self._replica = replica
         self._push = push
         self._floor = floor
+        self._conduct = conduct
 
     def of(self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, now: Now) -> ClusterView:
         mine = self._membership.me(now).id
@@ -112,6 +118,8 @@ class View:
             last_equal=self._floor.last_equal_ms(node_id),
             proven=self._floor.told_by(node_id),
             waiting=self._push.waiting(node_id),
+            refused=self._conduct.refused(node_id),
+            cut_off=self._conduct.is_cut_off(node_id, now.mono_ms),
             clock_offset_ms=clocks.offset_ms(node_id, now),
             last_comparison=_comparison(self._replica.last_comparison(node_id)),
         )

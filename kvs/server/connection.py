@@ -28,6 +28,7 @@ from kvs.limits import (
     RESPONSE_STALL_TIMEOUT_S,
 )
 from kvs.server import request_id
+from kvs.server.eager import EagerHandler
 from kvs.server.problems import problem
 
 log = structlog.get_logger()
@@ -36,7 +37,7 @@ _RESET = struct.pack("ii", 1, 0)
 """Linger for 0 s (socket(7)): what is unsent is dropped, the other side is told."""
 
 
-class Connection(web.RequestHandler):
+class Connection(EagerHandler):
     """One client's connection."""
 
     __slots__ = ("_header_deadline", "_input_ended", "_stall_deadline", "_stream", "_unsent_bytes")
@@ -65,10 +66,11 @@ class Connection(web.RequestHandler):
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
+        requests = self._request_count
         super().data_received(data)
         if self._messages and self._current_request is not None:
             self._tell_of_broken_body(self._current_request)
-        if self._messages or self._request_in_progress:
+        if self._messages or self._request_in_progress or self._request_count != requests:
             if self._header_deadline is not None:
                 self._header_deadline.cancel()
                 self._header_deadline = None

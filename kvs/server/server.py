@@ -6,6 +6,7 @@ import time
 import structlog
 from aiohttp import web
 
+from kvs.auth.documents import check_brought
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.tree_building import give_up_tree, open_tree
@@ -18,6 +19,7 @@ from kvs.server.first_start import make_root
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
+from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
@@ -99,7 +101,7 @@ class Server:
             give_up_tree(self._store)
             tree = None
         has_metadata = any(self._store.scan(METADATA, after(METADATA)))
-        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata)
+        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata, check_document=check_brought)
         security = build_security(config, self._store, unix_ms)
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
         if config.clustering_enabled:
@@ -111,7 +113,7 @@ class Server:
             config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms, self._cluster
         )
         members = None if self._cluster is None else Members(self._cluster)
-        peers = None if self._cluster is None else Peers(context, node)
+        peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
         dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
         self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)

@@ -93,6 +93,8 @@ def test_a_node_that_has_met_nobody(peer: Peer) -> None:
                 "last_equal": None,
                 "proven": None,
                 "waiting": 0,
+                "refused": 0,
+                "cut_off": False,
                 "clock_offset_ms": None,
                 "last_comparison": None,
             }
@@ -126,6 +128,7 @@ def test_a_comparison_that_fails_is_shown_with_its_reason(peer: Peer) -> None:
         "fetched": 0,
         "sent": 0,
         "set_aside": 0,
+        "refused": 0,
         "questions": 1,
         "behind": False,
         "failure": "",

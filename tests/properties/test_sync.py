@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kvs.cluster import merkle, sync
 from kvs.cluster.events import Merge, Transact
-from kvs.storage.codec import decode
+from kvs.storage.codec import decode, encode_record
 from kvs.storage.keyspace import DATA, SYSTEM, after, data_key, system_key
 from kvs.storage.record import Record, value_digest
 from kvs.storage.version import winner
@@ -34,7 +34,7 @@ contents = st.lists(st.tuples(entries, versions, st.sampled_from([b"1", b'{"a":2
 
 def merges(found: list[tuple[bytes, Record, bytes]]) -> list[Merge]:
     return [
-        Merge(entry=entry, record=record, digest=value_digest(record.data), source="x")
+        Merge(entry=entry, record=record, raw=encode_record(record), digest=value_digest(record.data), source="x")
         for entry, version, value in found
         for record in [version if version.deleted else _with(version, value)]
     ]
@@ -118,3 +118,18 @@ def test_ranges_of_which_nothing_may_be_sent_do_not_end_a_comparison() -> None:
         assert data_key(b"lasts") in held(asker)
     assert data_key(b"other") in held(b)
     assert not any(entry.startswith(data_key(b"over")) for entry in held(a))
+
+
+def test_what_cannot_be_taken_keeps_nothing_else_out() -> None:
+    """A key that no client could have written, whether it is asked for by its name or comes with a whole range."""
+    a, b = (node(name) for name in "ab")
+    version = Record(uuid=b"\x01" * 16, timestamp=1, counter=0, origin="b", origin_joined=1)
+    bad = [(data_key(b"_%d" % n), version, b"1") for n in range(3)]
+    good = [(data_key(b"k%d" % n), version, b"1") for n in range(500)]
+    b.do(NOW_MS, *merges(bad + good))
+    a.do(NOW_MS, *merges([*good[:250], (data_key(b"mine"), version, b"2")]))
+    for asker in (a, node("c")):
+        found = compare(asker, b, NOW_MS)
+        assert (found.refused, found.behind) == (3, False)
+        assert set(held(asker)) == set(held(b)) - {entry for entry, _, _ in bad}
+    assert data_key(b"mine") in held(b)

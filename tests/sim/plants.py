@@ -12,7 +12,7 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from kvs.cluster import exchange, ingest, merging, push, sync
+from kvs.cluster import exchange, ingest, merging, push, rows, sync
 from kvs.cluster import node as node_module
 from kvs.cluster.bootstrap import Bootstrap, BootstrapEffect
 from kvs.cluster.events import Change, Merged, Reply
@@ -24,6 +24,7 @@ from kvs.cluster.node import Node
 from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Known, Replica
+from kvs.cluster.rows import Rows
 from kvs.cluster.sync import Session
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored as StoredRecord
@@ -38,6 +39,7 @@ from tests.sim import runs, scenarios, shell
 from tests.sim.writer import Writer
 
 Patch = pytest.MonkeyPatch
+Batch = dict[bytes, bytes | None]
 Plant = Callable[[Patch], None]
 Look = Callable[[int], Any]
 
@@ -85,10 +87,10 @@ def origin_order_ignored(patch: Patch) -> None:
 def loser_becomes_current(patch: Patch) -> None:
     """A version that lost against one that it did not know is put before it, in place of behind it."""
 
-    def keep(self: Node, entry: bytes, stored: StoredRecord, loser: Record) -> dict[bytes, bytes | None]:
+    def keep(self: Rows, entry: bytes, stored: StoredRecord, loser: Record) -> dict[bytes, bytes | None]:
         return {entry: encode(entry, stored._replace(record=loser))}
 
-    patch.setattr(Node, "_keep_loser", keep)
+    patch.setattr(Rows, "keep_loser", keep)
 
 
 def group_is_blind(patch: Patch) -> None:
@@ -162,24 +164,24 @@ def tree_outlives_a_failed_commit(patch: Patch) -> None:
 
 
 def tombstones_not_in_the_tree(patch: Patch) -> None:
-    write = Node._replace
+    add = Rows.add
 
-    def replaced(self: Node, entry: bytes, current: Any, record: Record, view: Reader, **more: Any) -> Any:
-        plan = write(self, entry, current, record, view, **more)
-        if record.deleted and self._edit is not None:
+    def added(self: Rows, batch: Batch, entry: bytes, record: Record, view: Reader, *place: Any, **more: Any) -> None:
+        add(self, batch, entry, record, view, *place, **more)
+        if record.deleted and self.edit is not None:
             after = Overlay(view)
-            after.write(plan.batch)
-            plan.batch.update(self._edit.remove(after, entry))
-        return plan
+            after.write(batch)
+            batch.update(self.edit.remove(after, entry))
 
-    patch.setattr(Node, "_replace", replaced)
+    patch.setattr(Rows, "add", added)
 
 
 def system_records_not_in_the_tree(patch: Patch) -> None:
     put = TreeEdit.put
 
-    def edited(self: TreeEdit, view: Reader, entry: bytes, item: bytes, **more: Any) -> Any:
-        return {} if entry.startswith(SYSTEM) else put(self, view, entry, item, **more)
+    def edited(self: TreeEdit, batch: Batch, view: Reader, entry: bytes, item: bytes, *, is_new: bool = False) -> None:
+        if not entry.startswith(SYSTEM):
+            put(self, batch, view, entry, item, is_new=is_new)
 
     patch.setattr(TreeEdit, "put", edited)
 
@@ -188,15 +190,15 @@ def sums_count_twice(patch: Patch) -> None:
     """The item of an older version stays in the sums."""
     put = TreeEdit.put
 
-    def edited(self: TreeEdit, view: Reader, entry: bytes, item: bytes, **more: Any) -> Any:
-        return put(self, view, entry, item, is_new=True)
+    def edited(self: TreeEdit, batch: Batch, view: Reader, entry: bytes, item: bytes, *, is_new: bool = False) -> None:
+        put(self, batch, view, entry, item, is_new=True)
 
     patch.setattr(TreeEdit, "put", edited)
 
 
 def value_not_in_the_item(patch: Patch) -> None:
     """The hash of a record is that of its key."""
-    patch.setattr(node_module, "item_of", lambda entry, record, _: item_of(entry, record, b"\0" * 32))
+    patch.setattr(rows, "item_of", lambda entry, record, _: item_of(entry, record, b"\0" * 32))
 
 
 def edge_is_lost(patch: Patch) -> None:
@@ -300,13 +302,13 @@ def set_aside_whatever_came_since(patch: Patch) -> None:
 
 def expired_values_vanish(patch: Patch) -> None:
     """No tombstone takes the place of a value that is over."""
-    for module in (node_module, ingest):
+    for module in (node_module, rows, ingest):
         patch.setattr(module, "must_stay_as_tombstone", lambda _: False)
 
 
 def time_to_live_is_lost(patch: Patch) -> None:
     """It does not travel with the record."""
-    for module in (ingest, push, sync):
+    for module in (push, sync):
         patch.setattr(module, "encode_record", lambda record: encode_record(replace(record, expires_at=0)))
 
 

@@ -1,4 +1,4 @@
-"""Joins the cores of the cluster to a node in virtual time: what kvs/server/cluster.py does.
+"""Joins the cores of the cluster to a node in virtual time: what the shells of kvs/server/cluster.py do.
 
 membership   who lives            Call → the network, Save → the writer, MemberUp and MemberDown → replica
 replica      who holds what       PeerCall → the network, Submit, SaveFloor, Filled and SetAside → the writer

@@ -3,6 +3,7 @@
 import msgspec
 
 from kvs.cluster.events import Delete, Merge, Put, Sweep
+from kvs.storage.codec import encode_record
 from kvs.storage.compression import RAW
 from kvs.storage.current import read_current
 from kvs.storage.keyspace import TOMBSTONES, data_key
@@ -32,7 +33,7 @@ def stored(node: LoneNode) -> Record:
 
 
 def merge(value: Record, source: str = "peer") -> Merge:
-    return Merge(entry=KEY, record=value, digest=value_digest(value.data), source=source)
+    return Merge(entry=KEY, record=value, raw=encode_record(value), digest=value_digest(value.data), source=source)
 
 
 def test_what_a_peer_brings_back_is_deleted_again() -> None:

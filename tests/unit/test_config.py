@@ -276,6 +276,16 @@ def test_seeds_need_a_secret_that_is_long_enough(file: Path) -> None:
     assert load(file, {"KVS_CLUSTERING_ENABLED": "false"}).cluster_secret == "fifteen-bytes-i"
 
 
+def test_the_former_secret_opens_the_same_doors_and_is_as_long(file: Path) -> None:
+    file.write_text(f'{SEEDS}cluster_secret: {ENOUGH}\ncluster_secret_previous: "fifteen-bytes-i"\n')
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"node.yaml:3: cluster_secret_previous: .* at least 16 bytes"):
+        load(file, {})
+    assert load(file, {"KVS_CLUSTER_SECRET_PREVIOUS": ENOUGH}).cluster_secret_previous == ENOUGH
+    assert load(file, {"KVS_CLUSTER_SECRET_PREVIOUS": ""}).cluster_secret_previous == ""
+    assert load(file, {"KVS_CLUSTERING_ENABLED": "false"}).cluster_secret_previous == "fifteen-bytes-i"
+
+
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])
 def test_who_listens_everywhere_says_where_peers_reach_it(file: Path, everywhere: str) -> None:
     file.write_text(f'{SEEDS}cluster_secret: {ENOUGH}\nbind_address: "{everywhere}"\n')

@@ -20,11 +20,13 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
+from kvs.cluster.node import Node
 from kvs.errors import Conflict, CorruptRecord, Forbidden, NotFound, PreconditionFailed, StoreCorrupt
 from kvs.limits import EXPIRY_GRACE_MS
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, expiry_row, metadata_key
 from kvs.storage.record import Record, new_uuid, uuid_text
+from kvs.storage.state import read_progress
 from tests.nodes import LoneNode
 
 KEY = b"dsite/a"
@@ -376,7 +378,7 @@ def test_a_transaction_tells_of_the_corrupt_records_that_it_met(node: LoneNode) 
 def test_metadata_are_looked_for_from_the_first_on() -> None:
     """Within the very group that brings them, too."""
     lone = LoneNode()
-    lone.node.has_metadata = False
+    lone.node = Node(lone.settings, read_progress(lone.store), has_metadata=False)
     seen: list[bytes | None] = []
     guarded = Put(entry=KEY, uuid=new_uuid(), codec=RAW, payload=b"1", guard=lambda _, document: seen.append(document))
     lone.do(NOW, guarded)

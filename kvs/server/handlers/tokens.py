@@ -126,7 +126,11 @@ class Tokens:
             for name, raw in all_documents(self._context.store, prefix, prefix, now_ms):
                 if raw is None:
                     continue
-                stored = self._lost(token_id, now_ms) if isinstance(raw, StoreCorrupt) else decode_token(raw)
+                if isinstance(raw, StoreCorrupt):
+                    log.error("A corrupt record stands for a token", key=name, error=str(raw))
+                    stored = self._lost(token_id, now_ms)
+                else:
+                    stored = decode_token(raw)
                 if stored.revoked_at is None:
                     return name.removeprefix(TOKENS), stored
         raise NotFound("there is no such token")
