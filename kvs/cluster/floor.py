@@ -87,11 +87,18 @@ class Floor:
 
     @property
     def collected_below_ms(self) -> int | None:
-        """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went.
+        """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went; but none
+        of this node's that the nodes which it has met since have not seen, whatever their floor is.
 
         None while there is no other node to wait for.
         """
-        return self._saved.floor if self.is_shared or self._has_seeds else None
+        if not (self.is_shared or self._has_seeds):
+            return None
+        if not self._members:
+            return self._saved.floor
+        return min(
+            self._saved.floor, min((self._equal[peer] for peer in self._members & self._equal.keys()), default=0)
+        )
 
     @property
     def has_proofs(self) -> bool:

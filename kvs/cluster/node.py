@@ -312,7 +312,7 @@ class Node:
             if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
                 return Plan({}, _TAKEN, reports)
             if self.apart and not incoming.deleted and incoming.timestamp < self.apart.get(source, 0):
-                return self._delete_again(command, view, now_ms)
+                return self._delete_again(command, current, view, now_ms)
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
             return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
@@ -321,16 +321,27 @@ class Node:
             reports += (_conflict(entry, held, incoming, verdict, source),)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
+            if held is not None and self._comes_late(incoming, held, now_ms):
+                return self._delete_again(command, current, view, now_ms)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
 
-    def _delete_again(self, command: Merge, view: Reader, now_ms: int) -> Plan:
-        """This node held the record, and has forgotten that it was deleted; the peer has not heard of that. The new
-        tombstone is as old as may be, so that it takes no place of a version that somebody writes now; and not so old
-        that others might forget it before they have it."""
+    def _comes_late(self, tombstone: Record, held: Record, now_ms: int) -> bool:
+        """Whether a tombstone that others may forget at once deletes a value that all nodes have."""
+        return (
+            tombstone.deleted
+            and tombstone.timestamp < self.tombstone_limit(now_ms)
+            and (held.timestamp, held.counter) != (tombstone.timestamp, tombstone.counter)
+        )
+
+    def _delete_again(self, command: Merge, current: Current, view: Reader, now_ms: int) -> Plan:
+        """The record that a peer brings was deleted, and not all nodes know of that: this node held it once and has
+        forgotten that it was deleted, or the peer's own tombstone is older than those that may be forgotten. The new
+        one is as old as may be, so that it takes no place of a version that somebody writes now; and not so old that
+        any node might forget it before all have it."""
         entry, old = command.entry, command.record
         timestamp = now_ms - self._settings.clock_drift_max_ms
         record = Record(
@@ -343,11 +354,10 @@ class Node:
             owner=old.owner,
             deleted=True,
         )
-        batch: dict[bytes, bytes | None] = {}
-        self._rows.add(batch, entry, record, view)
+        plan = self._replace(entry, current, record, view, created=False)
         fields = {"key": path_of(entry), "timestamp": old.timestamp, "peer": command.source}
-        report = Report("A peer brought back what was deleted here: it was deleted again", fields)
-        return Plan(batch, _TAKEN, (report,), (Change(entry, record),))
+        report = Report("What was deleted long ago is deleted again", fields)
+        return Plan(plan.batch, _TAKEN, (*plan.reports, report), plan.changes)
 
     def _is_over(self, record: Record, now_ms: int) -> bool:
         """Whether a record that is not here would leave the disk at once: it has no place in the tree either."""

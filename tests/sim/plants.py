@@ -37,6 +37,7 @@ from kvs.storage.store import Reader
 from kvs.storage.version import Precedence, precedence
 from tests.sim import runs, scenarios, shell
 from tests.sim.writer import Writer
+from tests.unit import test_discard
 
 Patch = pytest.MonkeyPatch
 Batch = dict[bytes, bytes | None]
@@ -48,8 +49,9 @@ def brief(seed: int) -> None:
     runs.run(seed, brief=True)
 
 
-def full(seed: int) -> None:
-    runs.run(seed)
+def unit_test(_: int) -> None:
+    """No run sees it: the moment is too short."""
+    test_discard.test_only_versions_from_before_the_moment_leave()
 
 
 # --- merging ---
@@ -391,13 +393,13 @@ PLANTED = [
     Planted(floor_of_one_peer, scenarios.waited),
     Planted(floor_without_the_dead, scenarios.waited),
     Planted(floor_not_stored, scenarios.returned),
-    Planted(withheld_counts_as_sent, full),
-    Planted(seeds_are_not_awaited, full),
+    Planted(withheld_counts_as_sent, scenarios.kept_back),
+    Planted(seeds_are_not_awaited, scenarios.stranger),
     Planted(returned_ones_push, scenarios.returned),
     Planted(returned_ones_share, scenarios.returned),
     Planted(halves_forget_each_other, scenarios.parted),
-    Planted(any_floor_makes_outdated, full),
-    Planted(set_aside_whatever_came_since, full),
+    Planted(any_floor_makes_outdated, scenarios.bereft),
+    Planted(set_aside_whatever_came_since, unit_test),
     Planted(expired_values_vanish, brief),
     Planted(time_to_live_is_lost, brief),
     Planted(sweep_believes_its_rows, brief),

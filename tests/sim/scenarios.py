@@ -3,7 +3,10 @@
 steady      while clients write without a pause, what a push could not deliver arrives soon nevertheless
 filled      a new node takes writes when it has everything, and not before
 leapt       a clock that leaps ahead for a while takes nobody's values away
+bereft      nodes that lost their disks, and meet each other first, take nothing from the one that has everything
 waited      deletions wait for a member that is cut off, and it loses nothing of what it wrote meanwhile
+stranger    what a node deleted before it met anybody stays deleted
+kept_back   a value that expired while its node was cut off does not give way to the one before it
 returned    who was away for so long that deletions were forgotten brings nothing back
 parted      nor do the halves of a cluster that were cut off from each other for so long
 """
@@ -145,6 +148,63 @@ def waited(seed: int) -> None:
         check_acknowledged(cluster)
 
 
+def bereft(seed: int) -> None:
+    with _cluster(seed, _peaceful(seed, _SHORT_MEMORY)) as (cluster, clients):
+        _share_all_keys(cluster, clients)
+        *bereft, keeper = cluster.hosts
+        keeper.kill()
+        for host in bereft:
+            cluster.wipe(host)
+            host.start()
+        _wait_until_equal(cluster)
+        cluster.world.run(10_000)
+        keeper.start()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        check_acknowledged(cluster)
+
+
+def stranger(seed: int) -> None:
+    """The others hold older versions of the same keys."""
+    setup = _peaceful(seed, _SHORT_MEMORY)._replace(retention_ms=_RETENTION_MS, fill_patience_ms=1_000)
+    with _cluster(seed, setup) as (cluster, clients):
+        for entry in clients.keys:
+            clients.put(cluster.processes()[0], entry)
+        newcomer = cluster.hosts[-1]
+        cluster.network.groups = {newcomer.name: 1}
+        newcomer.start()
+        process = newcomer.process
+        assert process is not None
+        cluster.world.run(3_000)
+        for write in (clients.put, clients.delete):
+            for entry in clients.keys:
+                write(process, entry)
+            cluster.world.run(1_000)
+        cluster.world.run(5 * _RETENTION_MS)
+        cluster.network.heal()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        _check_gone(cluster, clients.keys)
+
+
+def kept_back(seed: int) -> None:
+    """Its node compares itself with the others between the expiry and the grace."""
+    limits = {**_SHORT_MEMORY, "EXPIRY_GRACE_MS": 4_000, "COMPARE_TIMEOUT_S": 0.5, "PUSH_TIMEOUT_S": 0.5}
+    setup = _peaceful(seed, limits)._replace(retention_ms=_RETENTION_MS, sync_interval_ms=1_000)
+    with _cluster(seed, setup) as (cluster, clients):
+        _share_all_keys(cluster, clients)
+        cut_off = cluster.hosts[-1]
+        cluster.network.groups = {cut_off.name: 1}
+        assert cut_off.process is not None
+        for entry in clients.keys:
+            clients.put(cut_off.process, entry, ttl_ms=500)
+        cluster.world.run(1_000)
+        cluster.network.heal()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        _check_gone(cluster, clients.keys)
+
+
 def returned(seed: int) -> None:
     with _cluster(seed, _peaceful(seed, _SHORT_MEMORY)._replace(retention_ms=_RETENTION_MS)) as (cluster, clients):
         late = cluster.hosts[-1]
@@ -210,3 +270,6 @@ def _check_gone(cluster: SimCluster, entries: Sequence[bytes]) -> None:
         back = [entry for entry in entries if process.read(entry)[1]]
         if back:
             raise Violation(f"{len(back)} deleted keys are back at {process.host.name}")
+
+
+ALL = (steady, filled, leapt, bereft, waited, stranger, kept_back, returned, parted)

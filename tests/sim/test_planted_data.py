@@ -18,10 +18,6 @@ def test_a_planted_bug_is_found(planted: Planted) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize(
-    "look",
-    [scenarios.steady, scenarios.filled, scenarios.leapt, scenarios.waited, scenarios.returned, scenarios.parted],
-    ids=lambda look: look.__name__,
-)
+@pytest.mark.parametrize("look", scenarios.ALL, ids=lambda look: look.__name__)
 def test_without_a_bug_nothing_is_found(look: Callable[[int], None], seed: int) -> None:
     look(seed)

@@ -1,4 +1,5 @@
-"""What was deleted and forgotten does not come back from a peer that was cut off for longer than that takes."""
+"""What was deleted and forgotten does not come back from a peer that was cut off for longer than that takes, and a
+deletion that only such a peer knows of is not forgotten at once."""
 
 import msgspec
 
@@ -45,6 +46,7 @@ def test_what_a_peer_brings_back_is_deleted_again() -> None:
     assert again.timestamp == NOW_MS - 60_000, "above what may be forgotten, below what is written now"
     node.check_rows()
     other = LoneNode(node_id="peer", in_cluster=True)
+    other.node.floor_ms = BEGAN_MS
     other.do(BEGAN_MS, merge(value, source="x"))
     other.do(NOW_MS, merge(again, source="node1"))
     assert stored(other) == again
@@ -72,3 +74,34 @@ def test_what_is_here_is_compared_as_always() -> None:
     newer = msgspec.structs.replace(value, uuid=new_uuid(), timestamp=NOW_MS + 1)
     node.do(NOW_MS, merge(value), merge(newer))
     assert stored(node) == newer
+
+
+def test_a_tombstone_below_the_floor_deletes_with_a_new_one() -> None:
+    """Its node had met nobody when it was made; as it is, every node might drop it before all have seen it."""
+    node = LoneNode(in_cluster=True)
+    node.do(BEGAN_MS, Put(entry=KEY, uuid=new_uuid(), codec=RAW, payload=b"1"))
+    held = stored(node)
+    late = msgspec.structs.replace(held, uuid=new_uuid(), timestamp=BEGAN_MS + 5, deleted=True, payload=b"")
+    node.node.floor_ms = BEGAN_MS + 6
+    node.do(NOW_MS, merge(late))
+    assert (stored(node).deleted, stored(node).timestamp) == (True, NOW_MS - 60_000)
+    assert stored(node).base == (late.timestamp, late.counter)
+    node.check_rows()
+
+
+def test_a_tombstone_above_the_floor_is_taken_as_it_is() -> None:
+    node = LoneNode(in_cluster=True)
+    node.do(BEGAN_MS, Put(entry=KEY, uuid=new_uuid(), codec=RAW, payload=b"1"))
+    late = msgspec.structs.replace(stored(node), uuid=new_uuid(), timestamp=BEGAN_MS + 5, deleted=True, payload=b"")
+    node.node.floor_ms = BEGAN_MS + 5
+    node.do(NOW_MS, merge(late))
+    assert stored(node) == late
+
+
+def test_the_tombstone_of_a_value_that_is_over_is_taken_as_it_is() -> None:
+    node = LoneNode(in_cluster=True)
+    node.do(BEGAN_MS, Put(entry=KEY, uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1))
+    over = msgspec.structs.replace(stored(node), expires_at=0, deleted=True, payload=b"")
+    node.node.floor_ms = BEGAN_MS + 6
+    node.do(NOW_MS, merge(over))
+    assert stored(node) == over

@@ -164,6 +164,19 @@ def test_a_node_with_seeds_keeps_its_tombstones_until_it_has_met_somebody() -> N
     assert (at.floor_ms, at.collected_below_ms) == (0, 0)
 
 
+def test_a_floor_of_others_says_nothing_of_what_this_node_brought_along() -> None:
+    """Its tombstones stay until it was equal to those that it has met."""
+    at = Floor(Stored(), 0, has_seeds=True)
+    at.members(["b", "dead"])
+    at.heard("b", 0, 900, NOW_MS)
+    at.saved(at.stored(), NOW_MS)
+    assert (at.floor_ms, at.collected_below_ms) == (900, 0)
+    at.equal("b", 700)
+    assert at.collected_below_ms == 700
+    at.equal("b", 1_000)
+    assert at.collected_below_ms == 900
+
+
 def test_nothing_from_the_future_is_believed() -> None:
     at = floor(b=800)
     at.heard("b", NOW_MS + 1, NOW_MS + 1, NOW_MS)
