@@ -298,7 +298,7 @@ def set_aside_whatever_came_since(patch: Patch) -> None:
     """A record leaves the disk though a newer version has come since it was put into the file."""
     discard = Node._discard
     patch.setattr(
-        Node, "_discard", lambda self, command, view: discard(self, command._replace(before_ms=1 << 62), view)
+        Node, "_discard", lambda self, command, view: discard(self, replace(command, before_ms=1 << 62), view)
     )
 
 
@@ -427,7 +427,11 @@ def main(arguments: Sequence[str]) -> None:
     wanted: Mapping[str, Planted] = {planted.plant.__name__: planted for planted in PLANTED}
     for name in arguments[1:] or wanted:
         found = found_by(wanted[name], range(seeds_max))
-        seeds, said = (f"{found[0] + 1}", found[1].splitlines()[0]) if found else (f"none of {seeds_max}", "")
+        seeds, said = (
+            (f"{found[0] + 1}", (found[1].splitlines() or ["a test fails"])[0])
+            if found
+            else (f"none of {seeds_max}", "")
+        )
         print(f"{name:34} {wanted[name].look.__name__:9} {seeds:>14}  {said[:160]}", flush=True)
 
 
