@@ -23,7 +23,7 @@ from kvs.cluster.floor import Floor
 from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
 from kvs.cluster.time_of import Now
-from kvs.errors import BadMessage
+from kvs.errors import BadMessage, StoreError
 
 
 class PeerUp(NamedTuple):
@@ -142,6 +142,22 @@ class Compared(NamedTuple):
     failure: str = ""
 
 
+class SyncTotals:
+    """All comparisons that this node began since its start, by how they ended, and what they did."""
+
+    def __init__(self) -> None:
+        self.done = self.behind = self.failed = 0
+        self.rounds = self.compared = self.fetched = self.sent = self.set_aside = self.refused = 0
+
+    def ended(self, session: Session) -> None:
+        self.rounds += session.rounds
+        self.compared += session.compared
+        self.fetched += session.fetched
+        self.sent += session.sent
+        self.set_aside += len(session.set_aside)
+        self.refused += session.refused
+
+
 class Replica:
     """The state behind filling, pushes, comparisons and the floor."""
 
@@ -167,6 +183,7 @@ class Replica:
         self._filling_with: deque[int] = deque()
         self._session: Session | None = None
         self._compared: dict[str, Compared] = {}
+        self.totals = SyncTotals()
         self._started_ms = 0
         self._peer = ""
         self._call = 0
@@ -237,7 +254,7 @@ class Replica:
                 self._silent.discard(peer)
                 self._pushes.remove(peer)
                 self._comparisons.down(peer)
-                self._bootstrap.down(peer)
+                self._bootstrap.down(peer, now.mono_ms)
             case Known(peers):
                 self._floor.members(peers)
                 self._compared = {peer: self._compared[peer] for peer in peers if peer in self._compared}
@@ -268,6 +285,8 @@ class Replica:
             return []
         self._forgotten_ms = floor_ms
         if self._session is not None:
+            self.totals.failed += 1
+            self.totals.ended(self._session)
             self._session = None
             self._comparisons.failed(now.mono_ms)
         return [Report("This node was away for too long: it compares first", {"floor_ms": floor_ms})]
@@ -284,8 +303,8 @@ class Replica:
                 return self._bootstrap_effects(self._bootstrap.answered(answer)) if call == self._asked_to_fill else []
             if self._session is not None and call == self._waits_for:
                 return self._step(self._session.answered(answer, here), now)
-        except BadMessage as error:
-            return self._give_up(call, error.detail, now)
+        except (BadMessage, StoreError) as error:
+            return self._give_up(call, str(error), now)
         return []
 
     def _failed(self, call: int, reason: str, now: Now) -> list[Effect]:
@@ -304,6 +323,7 @@ class Replica:
             return [report, *self._bootstrap_effects(self._bootstrap.failed(now.mono_ms))]
         if self._session is None or call != self._waits_for:
             return []
+        self.totals.failed += 1
         self._note(self._session, failure=reason)
         self._session = None
         self._comparisons.failed(now.mono_ms)
@@ -315,7 +335,10 @@ class Replica:
             return self._bootstrap_effects(self._bootstrap.taken())
         if self._session is None or ticket != self._waits_for:
             return []
-        return self._step(self._session.taken(self._taking, outcomes, here), now)
+        try:
+            return self._step(self._session.taken(self._taking, outcomes, here), now)
+        except StoreError as error:
+            return self._give_up(ticket, str(error), now)
 
     # --- steps ---
 
@@ -336,6 +359,8 @@ class Replica:
     def _done(self, session: Session, now: Now, *, behind: bool) -> list[Effect]:
         # What was set aside is still in the store: only a comparison that finds nothing of it ends the absence.
         behind = behind or bool(session.set_aside)
+        self.totals.behind += behind
+        self.totals.done += not behind
         self._note(session, behind=behind)
         self._session = None
         effects: list[Effect] = []
@@ -347,6 +372,7 @@ class Replica:
         if session.fetched or session.sent or session.set_aside:
             fields = {
                 "peer": self._peer,
+                "compared": session.compared,
                 "fetched": session.fetched,
                 "sent": session.sent,
                 "set_aside": len(session.set_aside),
@@ -364,6 +390,7 @@ class Replica:
         return effects
 
     def _note(self, session: Session, *, behind: bool = False, failure: str = "") -> None:
+        self.totals.ended(session)
         moved = session.fetched, session.sent, len(session.set_aside), session.refused, session.questions
         self._compared[self._peer] = Compared(self._started_ms, *moved, behind, failure)
 

@@ -36,7 +36,7 @@ from kvs.cluster.exchange import (
     ReplicateRequest,
     Span,
 )
-from kvs.cluster.ingest import Limits, in_messages, merges_of, sendable, withheld_ms
+from kvs.cluster.ingest import Limits, in_messages, merges_of, sendable
 from kvs.cluster.merkle import EMPTY, Tree, items
 from kvs.errors import BadMessage
 from kvs.limits import (
@@ -107,6 +107,8 @@ class Session:
         self._keys = 0
         self.rounds = 0
         self.questions = 0
+        self.compared = 0
+        """Records that were compared one by one."""
         self.fetched = 0
         self.sent = 0
         self.behind = False
@@ -116,8 +118,8 @@ class Session:
         self.refusal = ""
         """Why the first of these cannot."""
         self.withheld_ms: int | None = None
-        """The timestamp of the earliest record that the peer did not get and should have: too young, or expired and
-        not a tombstone yet. So far, and no further, the two hold the same."""
+        """The timestamp of the earliest record that the peer did not get because it is too young. So far, and no
+        further, the two hold the same."""
 
     def start(self, here: Here) -> Step:
         self._spans.append(Span(b"", b"", mark_of(here.tree.root)))
@@ -185,6 +187,7 @@ class Session:
         surplus = [key for key in mine if key not in theirs]
         self._surplus += surplus
         self._keys += len(surplus)
+        self.compared += len(theirs) + len(surplus)
 
     def _want(self, key: bytes, here: Here) -> None:
         record = sendable(here.reader, key, here.limits)
@@ -265,14 +268,10 @@ class Session:
         for entry in chain(self._surplus, whole):
             record = sendable(here.reader, entry, here.limits)
             if record is None:
-                self._withhold(withheld_ms(here.reader, entry))
-            elif record.timestamp < self.forgotten_ms:
+                continue
+            if record.timestamp < self.forgotten_ms:
                 self.set_aside.append(entry)
             elif record.timestamp > here.limits.now_ms - LEFT_TO_PUSH_MS:
-                self._withhold(record.timestamp)
+                self.withheld_ms = min(self.withheld_ms or record.timestamp, record.timestamp)
             else:
                 yield entry, encode_record(record)
-
-    def _withhold(self, timestamp_ms: int | None) -> None:
-        if timestamp_ms is not None:
-            self.withheld_ms = min(self.withheld_ms or timestamp_ms, timestamp_ms)

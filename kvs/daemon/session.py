@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -79,30 +80,64 @@ def in_open_session(command: Callable[..., int]) -> Callable[..., int]:
     return _in_session(command, may_be_open=True)
 
 
+def in_remote_session(command: Callable[..., int]) -> Callable[..., int]:
+    """As `in_open_session`, for what has its own way to a node of this host."""
+
+    @_url
+    @_token
+    @_ca_file
+    @_json
+    @functools.wraps(command)
+    def with_session(url: str, token: str, ca_file: Path | None, as_json: bool, **arguments: Any) -> int:
+        from kvs.daemon.api import Api
+        from kvs.daemon.trust import Trust
+
+        api = Api(url, f"Bearer {token}" if token else "", trust=Trust(ca_file))
+        return command(Session(api, as_json=as_json), **arguments)
+
+    return with_session
+
+
+_url = click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
+_token = click.option(
+    "--token",
+    envvar="KVS_TOKEN",
+    default="",
+    help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
+)
+_ca_file = click.option(
+    "--ca-file",
+    envvar="KVS_CA_FILE",
+    type=click.Path(path_type=Path),
+    help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[..., int]:
-    @click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
-    @click.option(
-        "--token",
-        envvar="KVS_TOKEN",
-        default="",
-        help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
-    )
+    @_url
+    @_token
     @click.option(
         "--local", metavar="CONFIG", help="Ask the node of CONFIG on this host, by the key in its data directory."
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @_ca_file
+    @_json
     @functools.wraps(command)
-    def with_session(url: str, token: str, local: str | None, as_json: bool, **arguments: Any) -> int:
+    def with_session(
+        url: str, token: str, local: str | None, ca_file: Path | None, as_json: bool, **arguments: Any
+    ) -> int:
         from kvs.daemon.api import Api
         from kvs.daemon.local import local_credential
+        from kvs.daemon.trust import Trust
 
+        trust = Trust(ca_file)
         if local is not None:
-            url, authorization = local_credential(local, may_be_open=may_be_open)
+            url, authorization, trust = local_credential(local, may_be_open=may_be_open)
         elif token or may_be_open:
             authorization = f"Bearer {token}" if token else ""
         else:
             raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
-        return command(Session(Api(url, authorization), as_json=as_json), **arguments)
+        return command(Session(Api(url, authorization, trust=trust), as_json=as_json), **arguments)
 
     return with_session
 

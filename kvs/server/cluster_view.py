@@ -14,6 +14,7 @@ from kvs.cluster.messages import MemberState, MemberView
 from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Compared, Replica
+from kvs.cluster.scrubbing import ScrubView
 from kvs.cluster.time_of import Now
 
 _REMEMBERED = "remembered"
@@ -51,6 +52,16 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_comparison: ComparisonView | None = None
 
 
+class ScrubStatus(msgspec.Struct, frozen=True):
+    """How the Merkle tree was compared with the records since the start; `last_pass` is Unix ms."""
+
+    records: int
+    drifted: int
+    corrupt: int
+    passes: int
+    last_pass: int | None
+
+
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `phase` is `filling`, `rejoining` or `settled`; `isolated`: no other node is up, though this
     one has seeds or knows others."""
@@ -65,6 +76,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     proven: int
     clock_offset_ms: int | None
     comparing_with: str | None
+    scrub: ScrubStatus
     members: list[MemberStatus]
 
 
@@ -78,7 +90,9 @@ class View:
         self._floor = floor
         self._conduct = conduct
 
-    def of(self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, now: Now) -> ClusterView:
+    def of(
+        self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, scrub: ScrubView, now: Now
+    ) -> ClusterView:
         mine = self._membership.me(now).id
         listed, remembered = self._membership.members(now), self._membership.remembered()
         ids = {member.id for member in listed}
@@ -96,6 +110,7 @@ class View:
             proven=self._floor.proven_ms(now.unix_ms),
             clock_offset_ms=clocks.median_ms(now),
             comparing_with=self._replica.comparing_with,
+            scrub=ScrubStatus(*scrub[:-1], scrub.last_pass or None),
             members=members,
         )
 

@@ -47,10 +47,15 @@ class LevelDBStore:
         self._failed = False
         self._acknowledged: Batch = {}
         self._uncertain: Batch = {}
+        self.damage = ""
+        """What was damaged of the write-ahead log when it was opened; then entries may be lost. Empty: nothing."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            wrong = _not_ours(directory)
         except OSError as error:
-            raise StoreError(f"cannot use the data directory {directory}: {error.strerror}") from None
+            wrong = error.strerror or str(error)
+        if wrong:
+            raise StoreError(f"cannot use the data directory {directory}: {wrong}")
         self._db: Any = self._open()
 
     def get(self, key: bytes) -> bytes | None:
@@ -66,8 +71,16 @@ class LevelDBStore:
 
     def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         try:
-            with self._db.iterator(start=start, stop=stop, reverse=backwards, verify_checksums=True) as entries:
-                yield from entries
+            if not backwards:
+                with self._db.iterator(start=start, stop=stop, verify_checksums=True) as entries:
+                    yield from entries
+                return
+            # Without a start: plyvel 1.5 finds nothing backwards where the only entry is the one at the start.
+            with self._db.iterator(stop=stop, reverse=True, verify_checksums=True) as entries:
+                for key, value in entries:
+                    if key < start:
+                        return
+                    yield key, value
         except plyvel.CorruptionError as error:
             raise self._damaged(error) from error
         except plyvel.Error as error:
@@ -113,7 +126,8 @@ class LevelDBStore:
         except plyvel.CorruptionError as error:
             # A power cut may leave the end of the log damaged; nothing acknowledged stands there. But the same error
             # can mean that older entries of the log rotted, so it is said loudly.
-            log.error("Damaged write-ahead log: entries in it may be lost", error=_one_line(error))
+            self.damage = _one_line(error)
+            log.error("Damaged write-ahead log: entries in it may be lost", error=self.damage)
         except (plyvel.Error, OSError) as error:
             raise StoreError(self._explain(error)) from None
         try:
@@ -183,3 +197,13 @@ def _one_line(error: Exception) -> str:
     """LevelDB's own words; plyvel hands them on as bytes."""
     text = error.args[0] if error.args else ""
     return " ".join((text.decode(errors="replace") if isinstance(text, bytes) else str(error)).split())
+
+
+def _not_ours(directory: Path) -> str:
+    """Why others could lead LevelDB, which follows links and opens files by known names, to files elsewhere."""
+    status = directory.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
+    if status.st_mode & 0o022:
+        return "others may write in it; chmod it to 0700"
+    return ""

@@ -28,6 +28,7 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaries]:
         _broken_requests(made)
         _bugs(made)
         _reload(made)
+        assert made.ask("GET", "/metrics").status == 200
         yield made
     finally:
         kvs.kill_all()

@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import islice
+from typing import TypeGuard
 
 import orjson
 
@@ -19,6 +20,7 @@ from kvs.server.handlers.context import Context
 from kvs.server.render import key_json, pair_json
 from kvs.server.response import Response
 from kvs.storage.keyspace import DATA, path_of, split_time, time_row
+from kvs.storage.record import Record
 
 _WORDS = {TAKEN: "taken", KNOWN: "known", OLDER: "older", REFUSED: "refused"}
 
@@ -76,7 +78,13 @@ class PeerTools:
         return found
 
     async def take(self, commands: list[Merge]) -> list[Outcome]:
-        return await self._context.runner.submit(commands) if commands else []
+        outcomes = await self._context.runner.submit(commands) if commands else []
+        if self._context.meters is not None:
+            lag, now_ms = self._context.meters.replication_lag, self._context.now_ms()
+            for command, outcome in zip(commands, outcomes, strict=True):
+                if outcome_code(outcome) == TAKEN:
+                    lag.add(max(0, now_ms - command.record.timestamp) / 1000)
+        return outcomes
 
     # --- parts ---
 
@@ -92,7 +100,7 @@ class PeerTools:
         if kind == ITEMS:
             limits = self.limits()
             held = ((entry, sendable(self.store, entry, limits)) for entry in cuts)
-            return {"keys": [peer_json.version_json(entry, record) for entry, record in held if record is not None]}
+            return {"keys": [peer_json.version_json(*each) for each in held if _is_shown(each, limits)]}
         edges = [span.start, *cuts, span.stop]
         sums = self._tree.sums(self.store, edges)
         parts = zip(edges, edges[1:], sums, strict=False)
@@ -108,7 +116,7 @@ class PeerTools:
             looked = [entry for entry, _ in islice(items(self.store, start, stop), FETCH_KEYS_MAX)]
             for entry in looked:
                 record = sendable(self.store, entry, limits)
-                if record is None or record.deleted:
+                if record is None or not record.is_live(limits.now_ms):
                     continue
                 if len(pairs) == most or size_bytes > SEND_MAX_BYTES:
                     return pairs, entry
@@ -129,7 +137,7 @@ class PeerTools:
             rows = [row for row, _ in islice(self.store.scan(start, stop, backwards=True), FETCH_KEYS_MAX)]
             for _, entry in map(split_time, rows):
                 record = sendable(self.store, entry, limits) if entry.startswith(prefix) else None
-                if record is not None and not record.deleted:
+                if record is not None and record.is_live(limits.now_ms):
                     found.append(peer_json.version_json(entry, record))
                     if len(found) == asked.limit:
                         return found
@@ -138,6 +146,12 @@ class PeerTools:
             stop = rows[-1]
             await asyncio.sleep(0)
         return found
+
+
+def _is_shown(held: tuple[bytes, Record | None], limits: Limits) -> TypeGuard[tuple[bytes, Record]]:
+    """Tools see tombstones, and nothing that has expired."""
+    _, record = held
+    return record is not None and (record.deleted or record.is_live(limits.now_ms))
 
 
 def outcome_code(outcome: Outcome) -> int:
