@@ -1,5 +1,6 @@
 """The Server object: builds the parts of a node, starts and stops them in order. It holds no behaviour of its own."""
 
+import asyncio
 import errno
 import time
 
@@ -68,6 +69,13 @@ class Server:
         except BaseException:
             await self.stop()
             raise
+
+    async def failed(self) -> str:
+        """Returns when the node must stop of itself, with the reason; that is not, for most."""
+        if self._cluster is not None:
+            return await asyncio.shield(self._cluster.refused)
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def stop(self) -> None:
         """The reverse: requests under way are answered, waiting writes committed, the store closed."""
