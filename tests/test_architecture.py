@@ -14,8 +14,9 @@ ALLOWED = {
     "storage": {""},
     "cluster": {"", "storage"},
     "auth": {""},
-    "server": {"", "auth", "storage", "cluster"},
-    "daemon": {"", "auth", "storage", "cluster", "server"},
+    "tls": {""},
+    "server": {"", "auth", "storage", "cluster", "tls"},
+    "daemon": {"", "auth", "storage", "cluster", "server", "tls"},
 }
 """Package to the packages it may import besides itself; "" is the root modules."""
 
@@ -25,10 +26,13 @@ ONLY_IN = {
     "apscheduler": ("kvs/server/scheduler.py", "kvs/setting_checks.py"),
     "asyncio": ("kvs/cluster/runner.py", "kvs/cluster/transport.py", "kvs/server/", "kvs/daemon/"),
     "argon2": ("kvs/auth/passwords.py",),
+    "prometheus_client": ("kvs/server/exposition.py",),
     "jwt": ("kvs/auth/tokens.py",),
     "uvloop": ("kvs/daemon/",),
     "click": ("kvs/daemon/",),
     "psutil": ("kvs/daemon/",),
+    "ssl": ("kvs/tls/", "kvs/server/", "kvs/cluster/transport.py", "kvs/daemon/trust.py"),
+    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py"),
 }
 """Library to the only places that may know it."""
 
@@ -38,6 +42,7 @@ PURE = [
     "kvs/limits.py",
     "kvs/keys.py",
     "kvs/durations.py",
+    "kvs/meter.py",
     "kvs/storage/version.py",
     "kvs/storage/keyspace.py",
     "kvs/storage/codec.py",
@@ -75,10 +80,12 @@ PURE = [
     "kvs/cluster/replies.py",
     "kvs/cluster/roster.py",
     "kvs/cluster/suspicion.py",
+    "kvs/cluster/tally.py",
     "kvs/cluster/time_of.py",
     "kvs/cluster/voice.py",
     "kvs/server/authorisation.py",
     "kvs/server/cursor.py",
+    "kvs/server/meters.py",
     "kvs/server/parse.py",
     "kvs/server/ratelimit.py",
     "kvs/server/render.py",

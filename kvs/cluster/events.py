@@ -7,6 +7,7 @@ import msgspec
 
 from kvs.cluster.merging import Verdict
 from kvs.cluster.merkle import TreeEdit
+from kvs.cluster.tally import Tally
 from kvs.errors import KvsError, PreconditionFailed
 from kvs.storage.record import JSON, Record
 
@@ -245,8 +246,10 @@ class Submission(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree."""
+    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree, `tally` what they
+    write, in numbers."""
 
     batch: dict[bytes, bytes | None]
     effects: list[Effect]
-    edit: TreeEdit | None = None
+    edit: TreeEdit | None
+    tally: Tally

@@ -51,6 +51,7 @@ from kvs.cluster.merging import UNOPPOSED, Verdict, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
 from kvs.cluster.scrubbing import scrub
+from kvs.cluster.tally import Tally
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import encode
@@ -100,6 +101,8 @@ class Node:
         self._check_document = check_document
         self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
         self._rows = Rows(progress.seq, tree, settings.versions_max, has_metadata=has_metadata)
+        self.tally = Tally(progress.records, progress.tombstones)
+        """What is on the disk."""
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
 
@@ -108,6 +111,7 @@ class Node:
         self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
         self._rows.seq = max(self._rows.seq, progress.seq)
         self._rows.tree = tree
+        self.tally.records, self.tally.tombstones = progress.records, progress.tombstones
 
     @property
     def tree(self) -> Tree | None:
@@ -154,13 +158,20 @@ class Node:
             view.write(edit.rows())
             effects.append(Committed(changes))
         if view.batch:
-            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._rows.seq))
-        return Group(view.batch, effects, edit)
+            view.batch[PROGRESS_ROW] = encode_progress(self._progress())
+        return Group(view.batch, effects, edit, self._rows.tally)
+
+    def _progress(self) -> Progress:
+        """How far the node will have come. No mistake in counting may keep a write out, so no number is below 0."""
+        records = self.tally.records + self._rows.tally.records
+        tombstones = self.tally.tombstones + self._rows.tally.tombstones
+        return Progress(*self._clock.last, self._rows.seq, max(0, records), max(0, tombstones))
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
         if self.tree is not None and group.edit is not None:
             self.tree.apply(group.edit)
+        self.tally.add(group.tally)
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -326,13 +337,17 @@ class Node:
                 return Plan({}, _TAKEN, reports)
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
             return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
         verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
+            kept = self._rows.versions_max(entry) > 1
+            self._rows.tally.conflict(incoming_won=verdict.kind == "wins", kept=kept)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)

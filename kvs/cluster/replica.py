@@ -142,6 +142,22 @@ class Compared(NamedTuple):
     failure: str = ""
 
 
+class SyncTotals:
+    """All comparisons that this node began since its start, by how they ended, and what they did."""
+
+    def __init__(self) -> None:
+        self.done = self.behind = self.failed = 0
+        self.rounds = self.compared = self.fetched = self.sent = self.set_aside = self.refused = 0
+
+    def ended(self, session: Session) -> None:
+        self.rounds += session.rounds
+        self.compared += session.compared
+        self.fetched += session.fetched
+        self.sent += session.sent
+        self.set_aside += len(session.set_aside)
+        self.refused += session.refused
+
+
 class Replica:
     """The state behind filling, pushes, comparisons and the floor."""
 
@@ -167,6 +183,7 @@ class Replica:
         self._filling_with: deque[int] = deque()
         self._session: Session | None = None
         self._compared: dict[str, Compared] = {}
+        self.totals = SyncTotals()
         self._started_ms = 0
         self._peer = ""
         self._call = 0
@@ -268,6 +285,8 @@ class Replica:
             return []
         self._forgotten_ms = floor_ms
         if self._session is not None:
+            self.totals.failed += 1
+            self.totals.ended(self._session)
             self._session = None
             self._comparisons.failed(now.mono_ms)
         return [Report("This node was away for too long: it compares first", {"floor_ms": floor_ms})]
@@ -304,6 +323,7 @@ class Replica:
             return [report, *self._bootstrap_effects(self._bootstrap.failed(now.mono_ms))]
         if self._session is None or call != self._waits_for:
             return []
+        self.totals.failed += 1
         self._note(self._session, failure=reason)
         self._session = None
         self._comparisons.failed(now.mono_ms)
@@ -339,6 +359,8 @@ class Replica:
     def _done(self, session: Session, now: Now, *, behind: bool) -> list[Effect]:
         # What was set aside is still in the store: only a comparison that finds nothing of it ends the absence.
         behind = behind or bool(session.set_aside)
+        self.totals.behind += behind
+        self.totals.done += not behind
         self._note(session, behind=behind)
         self._session = None
         effects: list[Effect] = []
@@ -350,6 +372,7 @@ class Replica:
         if session.fetched or session.sent or session.set_aside:
             fields = {
                 "peer": self._peer,
+                "compared": session.compared,
                 "fetched": session.fetched,
                 "sent": session.sent,
                 "set_aside": len(session.set_aside),
@@ -367,6 +390,7 @@ class Replica:
         return effects
 
     def _note(self, session: Session, *, behind: bool = False, failure: str = "") -> None:
+        self.totals.ended(session)
         moved = session.fetched, session.sent, len(session.set_aside), session.refused, session.questions
         self._compared[self._peer] = Compared(self._started_ms, *moved, behind, failure)
 

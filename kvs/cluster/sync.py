@@ -107,6 +107,8 @@ class Session:
         self._keys = 0
         self.rounds = 0
         self.questions = 0
+        self.compared = 0
+        """Records that were compared one by one."""
         self.fetched = 0
         self.sent = 0
         self.behind = False
@@ -185,6 +187,7 @@ class Session:
         surplus = [key for key in mine if key not in theirs]
         self._surplus += surplus
         self._keys += len(surplus)
+        self.compared += len(theirs) + len(surplus)
 
     def _want(self, key: bytes, here: Here) -> None:
         record = sendable(here.reader, key, here.limits)

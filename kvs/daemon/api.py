@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from kvs.daemon.failure import CONDITION, FAILED, LIMITED, NOT_FOUND, REFUSED, UNREACHABLE, Failed
+from kvs.daemon.trust import Trust
 
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_HOST_TRUST = Trust()
 _TIMEOUT_S = 30
 _EXIT_CODES = {401: REFUSED, 403: REFUSED, 404: NOT_FOUND, 409: CONDITION, 412: CONDITION, 429: LIMITED}
 
@@ -19,11 +20,19 @@ _EXIT_CODES = {401: REFUSED, 403: REFUSED, 404: NOT_FOUND, 409: CONDITION, 412: 
 class Api:
     """One node, asked with one credential."""
 
-    def __init__(self, url: str, authorization: str, headers: Mapping[str, str] = MappingProxyType({})) -> None:
-        """`authorization` is the whole field, empty for none. Raises Failed for a URL that is none."""
+    def __init__(
+        self,
+        url: str,
+        authorization: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        trust: Trust = _HOST_TRUST,
+    ) -> None:
+        """`authorization` is the whole field, empty for none. Raises Failed for a URL that is none, and for files that
+        `trust` names and that cannot be used."""
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise Failed(f"not a URL of a node: {url!r}; write it like http://127.0.0.1:8080")
         self._url = url.rstrip("/")
+        self._opener = trust.opener(url)
         self._headers = {**headers, **({"Authorization": authorization} if authorization else {})}
 
     def call(self, method: str, path: str, body: object = None, *, if_match: str = "") -> Any:
@@ -39,7 +48,7 @@ class Api:
         headers = {**self._headers, **more, **({"Content-Type": "application/json"} if data is not None else {})}
         request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - checked above
         try:
-            with _DIRECT.open(request, timeout=_TIMEOUT_S) as response:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
                 answer, tag = response.read(), response.headers.get("ETag", "")
         except urllib.error.HTTPError as error:
             with error:

@@ -44,8 +44,8 @@ def cluster_remove(node_id: str, local: str, as_json: bool) -> int:
     from kvs.daemon.api import Api
     from kvs.daemon.local import local_peer
 
-    url, headers = local_peer(local)
-    session = Session(Api(url, "", headers), as_json=as_json)
+    url, headers, trust = local_peer(local)
+    session = Session(Api(url, "", headers, trust), as_json=as_json)
     session.api.call("DELETE", "/members/leave", {"id": node_id, "remove": True})
     return session.done({"removed": node_id})
 

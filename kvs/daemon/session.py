@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -90,19 +91,29 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
     @click.option(
         "--local", metavar="CONFIG", help="Ask the node of CONFIG on this host, by the key in its data directory."
     )
+    @click.option(
+        "--ca-file",
+        envvar="KVS_CA_FILE",
+        type=click.Path(path_type=Path),
+        help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(command)
-    def with_session(url: str, token: str, local: str | None, as_json: bool, **arguments: Any) -> int:
+    def with_session(
+        url: str, token: str, local: str | None, ca_file: Path | None, as_json: bool, **arguments: Any
+    ) -> int:
         from kvs.daemon.api import Api
         from kvs.daemon.local import local_credential
+        from kvs.daemon.trust import Trust
 
+        trust = Trust(ca_file)
         if local is not None:
-            url, authorization = local_credential(local, may_be_open=may_be_open)
+            url, authorization, trust = local_credential(local, may_be_open=may_be_open)
         elif token or may_be_open:
             authorization = f"Bearer {token}" if token else ""
         else:
             raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
-        return command(Session(Api(url, authorization), as_json=as_json), **arguments)
+        return command(Session(Api(url, authorization, trust=trust), as_json=as_json), **arguments)
 
     return with_session
 

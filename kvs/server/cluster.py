@@ -8,6 +8,7 @@ core ever waits; what waits are the tasks of the shells.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import SystemRandom
@@ -19,6 +20,7 @@ from kvs.cluster.events import Change, Scrub
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.messages import MemberView, Status
 from kvs.cluster.node import Node
+from kvs.cluster.replica import SyncTotals
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
 from kvs.cluster.time_of import Now
@@ -30,6 +32,7 @@ from kvs.server.cluster_members import MembersShell
 from kvs.server.cluster_records import RecordsShell
 from kvs.server.cluster_tasks import Tasks
 from kvs.server.cluster_view import ClusterView, View
+from kvs.server.meters import Meters
 from kvs.storage.state import Identity
 from kvs.storage.store import Store
 
@@ -39,11 +42,21 @@ log = structlog.get_logger()
 class Cluster:
     """Everything runs on one event loop."""
 
-    def __init__(self, config: Config, store: Store, node: Node, runner: Runner, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        node: Node,
+        runner: Runner,
+        now_ms: Callable[[], int],
+        tls: Callable[[], ssl.SSLContext | None],
+        meters: Meters | None = None,
+    ) -> None:
+        """`tls`: what peers are asked with at the moment; None asks them by HTTP."""
         self._config = config
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
-        self._transport = Transport(config.node_id, config.cluster_secret)
+        self._transport = Transport(config.node_id, config.cluster_secret, tls)
         self._tasks = Tasks()
         self._is_stopping = False
         self._is_fetching_again = False
@@ -51,7 +64,9 @@ class Cluster:
         self.scrubber = Scrubber()
         """How far the Merkle tree was compared with the records."""
         chance = SystemRandom()
-        self._records = RecordsShell(config, store, node, runner, self._transport, self._tasks, chance, self._now)
+        self._records = RecordsShell(
+            config, store, node, runner, self._transport, self._tasks, chance, self._now, meters
+        )
         self._members = MembersShell(
             config, store, runner, self._transport, self._tasks, self._records, chance, self._now
         )
@@ -157,6 +172,16 @@ class Cluster:
     async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
         """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
         return await self._records.wait_for(entry, version, nodes, timeout_s)
+
+    @property
+    def sync_totals(self) -> SyncTotals:
+        """What comparisons did since the start."""
+        return self._records.replica.totals
+
+    @property
+    def push_dropped(self) -> int:
+        """Records that left the outboxes of peers without an acknowledgement."""
+        return self._records.push.dropped
 
     def fetch_again(self, entry: bytes) -> None:
         """The record under this entry key is corrupt: without its item in the tree it is missed by the next comparison,

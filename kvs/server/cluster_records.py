@@ -47,18 +47,20 @@ from kvs.config import Config
 from kvs.errors import BadMessage, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S
 from kvs.server.cluster_tasks import Tasks, Timer
+from kvs.server.meters import Meters
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, QUARANTINE_FILE
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
 
-_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer]]] = {
-    RecentRequest: ("/members/pairs_by_time", RecentAnswer),
-    DiffRequest: ("/merkle_tree/diff", DiffAnswer),
-    FetchRequest: ("/kv_range", FetchAnswer),
-    RangeRequest: ("/kv_range", RangeAnswer),
-    ReplicateRequest: ("/replicate", ReplicateAnswer),
+_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer], str]] = {
+    RecentRequest: ("/members/pairs_by_time", RecentAnswer, "fill"),
+    DiffRequest: ("/merkle_tree/diff", DiffAnswer, "compare"),
+    FetchRequest: ("/kv_range", FetchAnswer, "fetch"),
+    RangeRequest: ("/kv_range", RangeAnswer, "fetch"),
+    ReplicateRequest: ("/replicate", ReplicateAnswer, "send"),
 }
+"""Request to path, answer, and what its bytes count as when it is no push."""
 
 
 class RecordsShell:
@@ -74,7 +76,9 @@ class RecordsShell:
         tasks: Tasks,
         chance: Chance,
         now: Callable[[], Now],
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters
         self._config = config
         self._store = store
         self._node = node
@@ -195,20 +199,23 @@ class RecordsShell:
     # --- carrying out ---
 
     async def _call(self, call: replica.PeerCall) -> None:
-        path, kind = _ROUTES[type(call.request)]
+        path, kind, step = _ROUTES[type(call.request)]
         event: replica.Event
         if call.delay_ms:
             await asyncio.sleep(call.delay_ms / 1000)
+        sent = pack(exchange.encode(call.request))
         try:
             body = await self._transport.call(
                 "push" if call.push else "sync",
                 self.addresses.get(call.peer, ""),
                 "POST",
                 path,
-                pack(exchange.encode(call.request)),
+                sent,
                 content_type=MSGPACK,
                 timeout_s=PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S,
             )
+            if self._meters is not None and not call.push:
+                self._meters.sync_bytes[step] += len(sent) + len(body)
             event = replica.Answered(call.call, exchange.decode(unpack(body), kind))
         except (PeerRefused, PeerUnreachable, BadMessage) as failure:
             event = replica.Failed(call.call, str(failure))

@@ -61,6 +61,9 @@ class Scheduler:
         if scrubber is not None:
             self._timers.add_job(self.scrub_tree, "interval", seconds=SCRUB_INTERVAL_S)
 
+    def every(self, interval_s: int, job: Callable[[], None]) -> None:
+        self._timers.add_job(job, "interval", seconds=interval_s)
+
     def start(self) -> None:
         self._timers.start()
 

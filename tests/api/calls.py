@@ -34,6 +34,8 @@ CALLS = {
     ("GET", "/api/data/{key}/history/{n}"): Call("/api/data/{key}/history/2", 200),
     ("GET", "/health"): Call("/health", 200),
     ("GET", "/ready"): Call("/ready", 200),
+    ("GET", "/metrics"): Call("/metrics", 200),
+    ("GET", "/openapi.json"): Call("/openapi.json", 200),
 }
 """(Method, documented path) to a call that succeeds."""
 

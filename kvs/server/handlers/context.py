@@ -13,10 +13,13 @@ from kvs.limits import OFFLOAD_MIN_BYTES
 from kvs.server.authorisation import write_guard
 from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
+from kvs.server.meters import Meters
 from kvs.server.passwords import Passwords
 from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Store
+
+MODES = ("normal", "read-only", "degraded", "syncing")
 
 
 class Context(NamedTuple):
@@ -30,6 +33,7 @@ class Context(NamedTuple):
     passwords: Passwords
     now_ms: Callable[[], int]
     cluster: Cluster | None = None
+    meters: Meters | None = None
 
     @property
     def mode(self) -> str:

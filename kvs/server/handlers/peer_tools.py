@@ -78,7 +78,13 @@ class PeerTools:
         return found
 
     async def take(self, commands: list[Merge]) -> list[Outcome]:
-        return await self._context.runner.submit(commands) if commands else []
+        outcomes = await self._context.runner.submit(commands) if commands else []
+        if self._context.meters is not None:
+            lag, now_ms = self._context.meters.replication_lag, self._context.now_ms()
+            for command, outcome in zip(commands, outcomes, strict=True):
+                if outcome_code(outcome) == TAKEN:
+                    lag.add(max(0, now_ms - command.record.timestamp) / 1000)
+        return outcomes
 
     # --- parts ---
 

@@ -15,6 +15,7 @@ from kvs.server.handlers.context import Context
 from kvs.server.render import value_json, version_fields, version_json
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import TtlForm
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import JSON, is_media_type, new_uuid, uuid_text
@@ -23,14 +24,7 @@ _AS_JSON = ("", JSON, "application/x-www-form-urlencoded")
 """curl sends the last one with `-d` unless told otherwise."""
 
 
-class _TtlForm(msgspec.Struct):
-    """The body form of a time to live."""
-
-    data: msgspec.Raw
-    ttl: str
-
-
-_ttl_form = msgspec.json.Decoder(_TtlForm)
+_ttl_form = msgspec.json.Decoder(TtlForm)
 
 
 class Values:
