@@ -37,7 +37,7 @@ from kvs.storage.store import Reader
 from kvs.storage.version import Precedence, precedence
 from tests.sim import runs, scenarios, shell
 from tests.sim.writer import Writer
-from tests.unit import test_discard
+from tests.unit import test_discard, test_replica
 
 Patch = pytest.MonkeyPatch
 Batch = dict[bytes, bytes | None]
@@ -49,9 +49,14 @@ def brief(seed: int) -> None:
     runs.run(seed, brief=True)
 
 
-def unit_test(_: int) -> None:
+def discard_test(_: int) -> None:
     """No run sees it: the moment is too short."""
     test_discard.test_only_versions_from_before_the_moment_leave()
+
+
+def proof_test(_: int) -> None:
+    """No run sees it: before the floor moves on, the other side compares too, and fetches what was kept back."""
+    test_replica.test_what_is_left_to_the_push_is_no_proof()
 
 
 # --- merging ---
@@ -260,7 +265,18 @@ def floor_not_stored(patch: Patch) -> None:
 
 def withheld_counts_as_sent(patch: Patch) -> None:
     """A comparison proves that the two are equal, though it kept something back."""
-    patch.setattr(Session, "_withhold", lambda *_: None)
+    patch.setattr(Session, "withheld_ms", property(lambda _: None, lambda *_: None), raising=False)
+
+
+def expired_are_not_sent(patch: Patch) -> None:
+    """A comparison counts as proof though it left out values that are over, which hold off older ones."""
+    sendable = ingest._sendable
+
+    def sent(reader: Reader, entry: bytes, limits: ingest.Limits) -> tuple[Record, bytes] | None:
+        found = sendable(reader, entry, limits)
+        return None if found is not None and found[0].expires_at and not found[0].is_live(limits.now_ms) else found
+
+    patch.setattr(ingest, "_sendable", sent)
 
 
 def seeds_are_not_awaited(patch: Patch) -> None:
@@ -304,7 +320,7 @@ def set_aside_whatever_came_since(patch: Patch) -> None:
 
 def expired_values_vanish(patch: Patch) -> None:
     """No tombstone takes the place of a value that is over."""
-    for module in (node_module, rows, ingest):
+    for module in (node_module, rows):
         patch.setattr(module, "must_stay_as_tombstone", lambda _: False)
 
 
@@ -392,20 +408,21 @@ PLANTED = [
     Planted(tombstones_go_by_age, brief, 6),
     Planted(floor_of_one_peer, scenarios.waited),
     Planted(floor_without_the_dead, scenarios.waited, 2),
-    Planted(floor_not_stored, scenarios.returned),
-    Planted(withheld_counts_as_sent, scenarios.kept_back),
+    Planted(floor_not_stored, scenarios.replaced),
+    Planted(withheld_counts_as_sent, proof_test),
+    Planted(expired_are_not_sent, scenarios.kept_back),
     Planted(seeds_are_not_awaited, scenarios.stranger),
-    Planted(returned_ones_push, scenarios.returned),
-    Planted(returned_ones_share, scenarios.returned, 1),
+    Planted(returned_ones_push, scenarios.replaced),
+    Planted(returned_ones_share, scenarios.replaced),
     Planted(halves_forget_each_other, scenarios.parted),
     Planted(any_floor_makes_outdated, scenarios.bereft),
-    Planted(set_aside_whatever_came_since, unit_test),
+    Planted(set_aside_whatever_came_since, discard_test),
     Planted(expired_values_vanish, brief, 1),
     Planted(time_to_live_is_lost, brief),
     Planted(sweep_believes_its_rows, brief),
     Planted(drop_is_not_remembered, scenarios.steady, 1),
     Planted(filling_ends_early, scenarios.filled),
-    Planted(forwarded_for_ever, brief, 4),
+    Planted(forwarded_for_ever, scenarios.spread),
 ]
 
 

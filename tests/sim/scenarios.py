@@ -1,6 +1,7 @@
 """Questions that a run of chaos does not ask, each in a cluster that is made for it. All raise Violation.
 
 steady      while clients write without a pause, what a push could not deliver arrives soon nevertheless
+spread      where nodes send on what is new to them, that ends when all have it
 filled      a new node takes writes when it has everything, and not before
 leapt       a clock that leaps ahead for a while takes nobody's values away
 bereft      nodes that lost their disks, and meet each other first, take nothing from the one that has everything
@@ -8,6 +9,7 @@ waited      deletions wait for a member that is cut off, and it loses nothing of
 stranger    what a node deleted before it met anybody stays deleted
 kept_back   a value that expired while its node was cut off does not give way to the one before it
 returned    who was away for so long that deletions were forgotten brings nothing back
+replaced    nor does it where all others were replaced meanwhile, one by one, and never heard of it
 parted      nor do the halves of a cluster that were cut off from each other for so long
 """
 
@@ -85,6 +87,19 @@ def steady(seed: int) -> None:
                 for entry, rank in due.items():
                     if process.disk.witness.high.get(entry, LOWEST) < rank:
                         raise Violation(f"{process.host.name} still lacks {cluster.history.known(entry, rank)}")
+
+
+def spread(seed: int) -> None:
+    with _cluster(seed, _peaceful(seed, {"PUSH_TO_ALL_MAX": 1})) as (cluster, clients):
+        cluster.hosts[-1].start()
+        _wait_until_equal(cluster)
+        clients.put(cluster.processes()[0], clients.keys[0])
+        cluster.world.run(1_000)
+        _wait_until_equal(cluster)
+        pushed = cluster.counts["pushed"]
+        cluster.world.run(500)
+        if cluster.counts["pushed"] != pushed:
+            raise Violation(f"{cluster.counts['pushed'] - pushed} records were pushed to nodes that have them")
 
 
 def filled(seed: int) -> None:
@@ -189,7 +204,8 @@ def stranger(seed: int) -> None:
 
 def kept_back(seed: int) -> None:
     """Its node compares itself with the others between the expiry and the grace."""
-    limits = {**_SHORT_MEMORY, "EXPIRY_GRACE_MS": 4_000, "COMPARE_TIMEOUT_S": 0.5, "PUSH_TIMEOUT_S": 0.5}
+    impatient = {"COMPARE_TIMEOUT_S": 0.5, "PUSH_TIMEOUT_S": 0.5}
+    limits = {**_SHORT_MEMORY, **impatient, "EXPIRY_GRACE_MS": 4_000, "EXPIRY_STEP_MS": 100}
     setup = _peaceful(seed, limits)._replace(retention_ms=_RETENTION_MS, sync_interval_ms=1_000)
     with _cluster(seed, setup) as (cluster, clients):
         _share_all_keys(cluster, clients)
@@ -206,19 +222,39 @@ def kept_back(seed: int) -> None:
 
 
 def returned(seed: int) -> None:
+    with _one_away(seed) as (cluster, clients):
+        cluster.hosts[-1].start()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        _check_gone(cluster, clients.keys)
+
+
+def replaced(seed: int) -> None:
+    with _one_away(seed) as (cluster, clients):
+        *others, late = cluster.hosts
+        for host in others:
+            cluster.wipe(host)
+            host.start()
+            _wait_until_equal(cluster)
+            cluster.world.run(10_000)
+        late.start()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        _check_gone(cluster, clients.keys)
+
+
+@contextmanager
+def _one_away(seed: int) -> Iterator[tuple[SimCluster, Clients]]:
+    """The last host is off and has a value for each key; all were deleted meanwhile, and that was forgotten."""
     with _cluster(seed, _peaceful(seed, _SHORT_MEMORY)._replace(retention_ms=_RETENTION_MS)) as (cluster, clients):
-        late = cluster.hosts[-1]
         _share_all_keys(cluster, clients)
-        late.kill()
+        cluster.hosts[-1].kill()
         for entry in clients.keys:
             clients.delete(cluster.processes()[0], entry)
         there = cluster.processes()
         if cluster.world.run_until(lambda: not any(contents(one.disk.store) for one in there), 120_000) is None:
             raise Violation("the tombstones stay, though who lacks them was silent for the retention")
-        late.start()
-        cluster.world.run(10_000)
-        _wait_until_equal(cluster)
-        _check_gone(cluster, clients.keys)
+        yield cluster, clients
 
 
 def parted(seed: int) -> None:
@@ -272,4 +308,4 @@ def _check_gone(cluster: SimCluster, entries: Sequence[bytes]) -> None:
             raise Violation(f"{len(back)} deleted keys are back at {process.host.name}")
 
 
-ALL = (steady, filled, leapt, bereft, waited, stranger, kept_back, returned, parted)
+ALL = (steady, spread, filled, leapt, bereft, waited, stranger, kept_back, returned, replaced, parted)
