@@ -43,12 +43,12 @@ from kvs.cluster.events import (
     Scrubbed,
     Submission,
     Sweep,
-    Swept,
     Transact,
     Transacted,
     Trim,
     Written,
 )
+from kvs.cluster.leaving import discard, sweep, trim
 from kvs.cluster.merging import UNOPPOSED, Verdict, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
@@ -57,21 +57,18 @@ from kvs.cluster.tally import Tally
 from kvs.cluster.trail import Trail
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
-from kvs.storage.codec import encode
-from kvs.storage.current import NOTHING, Current, history, index_rows, read_current
+from kvs.storage.current import NOTHING, Current, history, read_current
 from kvs.storage.keyspace import (
     SYSTEM,
     metadata_key,
     path_of,
-    revision_range,
-    split_moment,
-    split_revision,
 )
 from kvs.storage.record import Record, derived_uuid, uuid_text
 from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
 from kvs.storage.store import Reader
 
+_FORGOTTEN = Merged(Verdict("forgotten"))
 _TAKEN = Merged(UNOPPOSED)
 
 
@@ -201,7 +198,7 @@ class Node:
             case Restore():
                 return self._restore(command, view, now_ms)
             case Trim():
-                return self._trim(command, view)
+                return trim(self._rows, command, view)
             case Transact() | Sweep() | Discard() | Scrub():
                 return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
@@ -217,9 +214,9 @@ class Node:
                 case Transact():
                     return self._transact(command, view, now_ms)
                 case Sweep():
-                    return self._sweep(command, view, now_ms)
+                    return sweep(self._rows, command, view, expiry_limit(now_ms), self.tombstone_limit(now_ms))
                 case Discard():
-                    return self._discard(command, view)
+                    return discard(self._rows, command, view)
                 case Scrub(start=start):
                     return self._scrub(start, view)
         except (KvsError, StoreCorrupt):
@@ -348,6 +345,10 @@ class Node:
             self._check_document(entry[1:], None if incoming.deleted else incoming.data)
         current = read_current(view, entry)
         held = None if current.stored is None else current.stored.record
+        if current is NOTHING and command.as_of_ms is not None:
+            forgotten_ms = self.tombstone_limit(now_ms)
+            if command.as_of_ms < forgotten_ms and incoming.timestamp < forgotten_ms:
+                return Plan({}, _FORGOTTEN)
         reports = self._observe(entry, incoming, source, now_ms)
         if current is NOTHING:
             if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
@@ -440,28 +441,6 @@ class Node:
 
     # --- background work ---
 
-    def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
-        batch: dict[bytes, bytes | None] = {}
-        expiry_limit_ms, tombstone_limit_ms = expiry_limit(now_ms), self.tombstone_limit(now_ms)
-        removed = 0
-        for row in command.rows:
-            _, entry = split_moment(row)
-            current = read_current(view, entry)
-            if current.stored is None or row not in index_rows(entry, current.stored.record):
-                batch[row] = None
-            elif may_go(current.stored.record, expiry_limit_ms=expiry_limit_ms, tombstone_limit_ms=tombstone_limit_ms):
-                batch |= self._rows.expire(entry, current.stored, view)
-                removed += 1
-        return Plan(batch, Swept(removed))
-
-    def _discard(self, command: Discard, view: Reader) -> Plan:
-        batch: dict[bytes, bytes | None] = {}
-        for entry in dict.fromkeys(command.entries):
-            stored = read_current(view, entry).stored
-            if stored is not None and stored.record.timestamp < command.before_ms:
-                batch |= self._rows.remove(entry, stored, view)
-        return Plan(batch, Swept(len(batch)))
-
     def _scrub(self, start: bytes, view: Reader) -> Plan:
         if self._rows.edit is None:
             return Plan({}, Scrubbed(b"", 0, 0, 0))
@@ -471,21 +450,6 @@ class Node:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""
         floor_ms = now_ms if self.floor_ms is None else self.floor_ms
         return tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms)
-
-    def _trim(self, command: Trim, view: Reader) -> Plan:
-        entry = command.entry
-        stored = read_current(view, entry).stored
-        kept = 0 if stored is None else min(stored.kept, self._rows.versions_max(entry) - 1)
-        oldest = 0 if stored is None else stored.generation - kept
-        batch: dict[bytes, bytes | None] = {
-            row: None
-            for row, _ in view.scan(*revision_range(entry))
-            if stored is None or not oldest <= split_revision(row)[1] < stored.generation
-        }
-        dropped_count = len(batch)
-        if stored is not None and kept < stored.kept:
-            batch[entry] = encode(entry, stored._replace(kept=kept))
-        return Plan(batch, Swept(dropped_count))
 
 
 def _conflict(entry: bytes, held: Record, incoming: Record, verdict: Verdict, source: str) -> Report:
