@@ -22,7 +22,7 @@ from tests.sim.runs import Failure, run
 from tests.sim.setup import FAULTS
 
 ROOT = Path(__file__).parents[2]
-BRIEF_SEEDS = 250
+BRIEF_SEEDS = 200
 GROUP_SEEDS = 50
 FULL_SEEDS = 12
 SLOW_SEEDS = 2_000
