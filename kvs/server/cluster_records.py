@@ -93,7 +93,12 @@ class RecordsShell:
         self.conduct = Conduct()
         has_seeds = bool(config.other_seeds)
         self.push = Push(config.push_fanout, chance)
-        self.floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=has_seeds)
+        self.floor = Floor(
+            decode_floor(store.get(FLOOR_ROW)),
+            config.max_clock_drift,
+            retention_ms=config.tombstone_retention,
+            has_seeds=has_seeds,
+        )
         needs_filling = has_seeds and store.get(FILLED_ROW) is None
         self.replica = Replica(
             Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms),
@@ -157,7 +162,7 @@ class RecordsShell:
     def know(self, peers: Sequence[str]) -> None:
         """These are all other nodes that were not removed."""
         self.handle(replica.Known(peers))
-        self._node.floor_ms = self.floor.collected_below_ms
+        self._tell_floor()
 
     def heard(self, peer: str, digest: Digest) -> None:
         self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor, digest.settled))
@@ -242,7 +247,11 @@ class RecordsShell:
         stored = self.floor.stored()
         await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
         self.floor.saved(stored, self._now().unix_ms)
+        self._tell_floor()
+
+    def _tell_floor(self) -> None:
         self._node.floor_ms = self.floor.collected_below_ms
+        self._node.apart = self.floor.apart(self._now().unix_ms)
 
     async def _note_filled(self, filled: Filled) -> None:
         await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
