@@ -8,7 +8,8 @@ from kvs.auth.scopes import ALL, KV
 class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`user` is a uuid, empty for the anonymous; `groups` are uuids from the stored user, never from the token.
 
-    `expires_at` is Unix ms, 0 for never; `token_id` is empty without a token.
+    `expires_at` is Unix ms, 0 for never; `token_id` is empty without a token. `rests_on` are the entry keys of the
+    records whose change may change all this.
     """
 
     user: str = ""
@@ -16,6 +17,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     scopes: frozenset[str] = frozenset()
     expires_at: int = 0
     token_id: str = ""
+    rests_on: tuple[bytes, ...] = ()
 
     @property
     def bypasses(self) -> bool:

@@ -27,7 +27,9 @@ from kvs.cluster.events import (
     Delete,
     Discard,
     Effect,
+    Ended,
     Group,
+    Lapse,
     Merge,
     Merged,
     Plan,
@@ -50,12 +52,13 @@ from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
-from kvs.storage.current import Current, history, index_rows, read_current, removal
+from kvs.storage.current import Current, history, index_rows, read_current, removal, seq_of
 from kvs.storage.keyspace import (
     DATA,
     METADATA,
     SYSTEM,
     change_row,
+    encode_seq,
     metadata_key,
     path_of,
     revision_range,
@@ -66,7 +69,7 @@ from kvs.storage.keyspace import (
 from kvs.storage.record import Record, derived_uuid, uuid_text, value_digest
 from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
 from kvs.storage.revisions import dropped, kept_after
-from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
+from kvs.storage.state import LOG_START_ROW, PROGRESS_ROW, Progress, encode_progress, read_log_start
 from kvs.storage.store import Reader
 
 
@@ -113,7 +116,7 @@ class Node:
         view = Overlay(reader)
         self._edit = self.tree.edit() if self.tree is not None else None
         effects: list[Effect] = []
-        changes: list[Change] = []
+        done = Committed([], [])
         for ticket, commands, _ in submissions:
             reply = Reply(ticket, [])
             for command in commands:
@@ -128,14 +131,16 @@ class Node:
                     view.write(plan.batch)
                     reply.outcomes.append(plan.outcome)
                     effects.extend(plan.reports)
-                    changes.extend(plan.changes)
+                    done.changes.extend(plan.changes)
+                    done.ended.extend(plan.ended)
             effects.append(reply)
         changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
         if changed:
             effects.insert(0, Changed(changed))
         if self._edit is not None:
             view.write(self._edit.rows())
-            effects.append(Committed(changes))
+        if self._edit is not None or done.changes or done.ended:
+            effects.append(done)
         if view.batch:
             view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
         return Group(view.batch, effects, self._edit)
@@ -159,6 +164,8 @@ class Node:
                 return self._transact(command, view, now_ms)
             case Sweep():
                 return self._sweep(command, view, now_ms)
+            case Lapse():
+                return self._lapse(command, view, now_ms)
             case Trim():
                 return self._trim(command, view)
             case Merge():
@@ -291,7 +298,8 @@ class Node:
             if held is None and self._is_over(incoming, now_ms):
                 return Plan({}, outcome, reports)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest)
-            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
+            (change,) = plan.changes
+            return Plan(plan.batch, outcome, plan.reports + reports, (change._replace(source=source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
@@ -335,9 +343,9 @@ class Node:
         generation, kept = 1, 0
         reports: tuple[Report, ...] = ()
         if current.stored is not None:
-            old, seq, generation_old, kept_old = current.stored
+            old, _, generation_old, kept_old = current.stored
             batch = dict.fromkeys(index_rows(entry, old))
-            batch[change_row(seq)] = None
+            batch[change_row(seq_of(view, entry, current.stored))] = None
             generation = generation_old + 1
             kept = kept_after(kept_old, self._versions_max(entry))
             for gone in dropped(generation_old, kept_old, kept):
@@ -356,49 +364,76 @@ class Node:
         if self._edit is not None:
             item = item_of(entry, record, digest or value_digest(record.data))
             batch.update(self._edit.put(view, entry, item, is_new=current.raw is None))
-        return Plan(batch, Written(record, created), reports, (Change(entry, record),))
+        return Plan(batch, Written(record, created), reports, (Change(entry, record, self._seq),))
 
     def _versions_max(self, entry: bytes) -> int:
         return self._settings.versions_max if entry.startswith(DATA) else 1
 
     # --- background work ---
 
-    def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
+    def _lapse(self, command: Lapse, view: Reader, now_ms: int) -> Plan:
         batch: dict[bytes, bytes | None] = {}
+        ended: list[Ended] = []
+        for row in command.rows:
+            expires_at, entry = split_moment(row)
+            stored = read_current(view, entry).stored
+            if stored is None or stored.record.expires_at != expires_at or expires_at > now_ms or view.get(row):
+                continue
+            self._seq += 1
+            batch |= {change_row(stored.seq): None, change_row(self._seq): entry, row: encode_seq(self._seq)}
+            ended.append(Ended(entry, stored.record, self._seq, expired=True))
+        return Plan(batch, Swept(len(ended)), ended=tuple(ended))
+
+    def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
+        gone = Overlay(view)
+        ended: list[Ended] = []
         expiry_limit_ms, tombstone_limit_ms = expiry_limit(now_ms), self.tombstone_limit(now_ms)
         removed = 0
         for row in command.rows:
             _, entry = split_moment(row)
-            current = read_current(view, entry)
+            current = read_current(gone, entry)
             if current.stored is None or row not in index_rows(entry, current.stored.record):
-                batch[row] = None
+                gone.write({row: None})
             elif may_go(current.stored.record, expiry_limit_ms=expiry_limit_ms, tombstone_limit_ms=tombstone_limit_ms):
-                batch.update(self._remove(entry, current.stored, view))
+                if not current.stored.record.deleted and entry.startswith(DATA):
+                    lapsed = self._lapse(Lapse(rows=(row,)), gone, now_ms)
+                    gone.write(lapsed.batch)
+                    ended += lapsed.ended
+                gone.write(self._remove(entry, current.stored, gone))
                 removed += 1
-        return Plan(batch, Swept(removed))
+        return Plan(gone.batch, Swept(removed), ended=tuple(ended))
 
     def _remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
         """The batch that takes a record off the disk, or leaves a tombstone in its place."""
-        batch = removal(entry, stored)
-        if self._edit is None:
-            return batch
-        if not must_stay_as_tombstone(stored.record):
-            return batch | self._edit.remove(view, entry)
-        tombstone = entombed(stored.record)
-        batch[entry] = encode(entry, Stored(tombstone, stored.seq, stored.generation, kept=0))
-        batch[change_row(stored.seq)] = entry
-        batch.update((row, b"") for row in index_rows(entry, tombstone))
-        return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
+        seq = seq_of(view, entry, stored)
+        batch = removal(entry, stored, seq)
+        if self._edit is not None and must_stay_as_tombstone(stored.record):
+            tombstone = entombed(stored.record)
+            batch[entry] = encode(entry, Stored(tombstone, seq, stored.generation, kept=0))
+            batch[change_row(seq)] = entry
+            batch.update((row, b"") for row in index_rows(entry, tombstone))
+            return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
+        if entry.startswith(DATA):
+            batch[LOG_START_ROW] = encode_seq(max(seq, read_log_start(view)))
+        return batch if self._edit is None else batch | self._edit.remove(view, entry)
 
     def _discard(self, command: Discard, view: Reader) -> Plan:
-        batch: dict[bytes, bytes | None] = {}
+        gone = Overlay(view)
+        ended: list[Ended] = []
+        removed = 0
         for entry in command.entries:
-            stored = read_current(view, entry).stored
-            if stored is not None and stored.record.timestamp < command.before_ms:
-                batch.update(removal(entry, stored))
-                if self._edit is not None:
-                    batch.update(self._edit.remove(view, entry))
-        return Plan(batch, Swept(len(batch)))
+            stored = read_current(gone, entry).stored
+            if stored is None or stored.record.timestamp >= command.before_ms:
+                continue
+            gone.write(removal(entry, stored, seq_of(gone, entry, stored)))
+            if self._edit is not None:
+                gone.write(self._edit.remove(gone, entry))
+            if entry.startswith(DATA):
+                self._seq += 1
+                gone.write({LOG_START_ROW: encode_seq(self._seq)})
+                ended.append(Ended(entry, stored.record, self._seq, expired=False))
+            removed += 1
+        return Plan(gone.batch, Swept(removed), ended=tuple(ended))
 
     def tombstone_limit(self, now_ms: int) -> int:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""

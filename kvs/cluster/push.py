@@ -130,7 +130,7 @@ class Push:
         peers = list(self._outboxes)
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
-        for entry, record, source in changes:
+        for entry, record, _, source in changes:
             if source and to_all:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)

@@ -17,7 +17,7 @@ import structlog
 from kvs.cluster import exchange, membership_events, messages, quarantine, replica
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
 from kvs.cluster.comparisons import Pace
-from kvs.cluster.events import Change, Discard, Remember, Report
+from kvs.cluster.events import Committed, Discard, Remember, Report
 from kvs.cluster.exchange import (
     DiffAnswer,
     DiffRequest,
@@ -190,10 +190,10 @@ class Cluster:
             raise NotFound(f"no member has the id {node_id}", code="unknown_member")
         await self._tell_members(membership_events.Remove(node_id))
 
-    def committed(self, changes: Sequence[Change]) -> None:
+    def committed(self, effect: Committed) -> None:
         """The writer's: these records are on the disk."""
         if not self._is_stopping:
-            self._replicate(replica.Written(changes))
+            self._replicate(replica.Written(effect.changes))
 
     async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
         """Wait until so many nodes, this one included, have this version on their disks; how many have it."""

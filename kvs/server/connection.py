@@ -8,6 +8,7 @@ the connection's protocol object, with no cost for requests that arrive in one p
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, cast
 
 import structlog
@@ -39,7 +40,7 @@ _RESET = struct.pack("ii", 1, 0)
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_deadline", "_input_ended", "_stall_deadline", "_stream", "_unsent_bytes")
+    __slots__ = ("_header_deadline", "_input_ended", "_on_lost", "_stall_deadline", "_stream", "_unsent_bytes")
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
@@ -49,6 +50,7 @@ class Connection(web.RequestHandler):
         """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
         self._unsent_bytes = 0
         self._input_ended = False
+        self._on_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -76,8 +78,12 @@ class Connection(web.RequestHandler):
             self._await_headers()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's declaration; aiohttp's narrows it to None
-        """The client has sent all it wants. What came whole is answered; only then, or at once, the connection ends."""
+        """The client has sent all it wants. What came whole is answered; only then, or at once, the connection ends.
+        Behind a stream that has begun it means that the client is gone: no end of the stream will ever come."""
         super().eof_received()
+        if self._on_lost is not None:
+            self._on_lost()
+            return False
         bodies = [payload for _, payload in self._messages]
         if self._current_request is not None:
             bodies.append(self._current_request.content)
@@ -101,6 +107,7 @@ class Connection(web.RequestHandler):
                 self._task_handler.cancel()
             self.force_close()
             self._abort()
+        self.end_stream()  # closing it would wait for a client who takes nothing
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -118,6 +125,33 @@ class Connection(web.RequestHandler):
                 deadline.cancel()
         self._stream = None
         super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
+
+    # --- answers without an end ---
+
+    def begin_stream(self, on_lost: Callable[[], None]) -> None:
+        """From here on nothing is read any more: the answer that begins is the last one."""
+        self._close = True
+        self._on_lost = on_lost
+
+    def send(self, data: bytes, unsent_max_bytes: int) -> bool:
+        """Write a piece of a stream, without waiting. False: more than `unsent_max_bytes` wait for the client already,
+        and it is cut off."""
+        stream = self._stream
+        if stream is None or stream.is_closing():
+            return True
+        if stream.get_write_buffer_size() > unsent_max_bytes:
+            self._abort()
+            return False
+        self._unsent_bytes += len(data)
+        stream.write(data)
+        return True
+
+    def end_stream(self) -> None:
+        """Drop what the client has not taken yet."""
+        if self._stream is not None and self._stream.get_write_buffer_size():
+            self._abort()
 
     def handle_error(
         self,

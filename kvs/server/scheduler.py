@@ -10,17 +10,29 @@ from itertools import islice
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from kvs.cluster.events import Command, Sweep, Swept, Trim
+from kvs.cluster.events import Command, Lapse, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
 from kvs.errors import KvsError, StoreError
 from kvs.limits import (
+    EXPIRY_NOTE_INTERVAL_S,
     EXPIRY_SWEEP_INTERVAL_S,
     REVISION_SWEEP_INTERVAL_S,
     SWEEP_MAX_KEYS,
     TOMBSTONE_SWEEP_INTERVAL_S,
 )
 from kvs.storage.current import read_current
-from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, after, moment_range, revision_range, split_revision
+from kvs.storage.keyspace import (
+    DATA,
+    EXPIRIES,
+    REVISIONS,
+    TOMBSTONES,
+    after,
+    expiry_row,
+    moment_range,
+    revision_range,
+    split_moment,
+    split_revision,
+)
 from kvs.storage.retention import expiry_limit
 from kvs.storage.store import Store
 
@@ -46,6 +58,9 @@ class Scheduler:
         self._tombstone_limit = tombstone_limit
         self._versions_max = versions_max
         self._timers = AsyncIOScheduler()
+        self._noted_ms = 0
+        """Up to here (Unix ms) the ends of all records are noted."""
+        self._timers.add_job(self.note_expired, "interval", seconds=EXPIRY_NOTE_INTERVAL_S)
         self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
@@ -56,6 +71,26 @@ class Scheduler:
     def stop(self) -> None:
         if self._timers.running:
             self._timers.shutdown(wait=False)
+
+    async def note_expired(self) -> int:
+        """Give the ends of records that have expired a place in the change log, so that watchers hear of them; how
+        many. A clock that was set back has no part in it: what expires before it comes so far again is noted too."""
+        now_ms = self._now_ms()
+        noted = 0
+        start = expiry_row(min(self._noted_ms, now_ms), b"")
+        stop = moment_range(EXPIRIES, now_ms)[1]
+        while True:
+            found = list(islice(self._store.scan(start, stop), SWEEP_MAX_KEYS))
+            rows = tuple(row for row, seq in found if not seq and split_moment(row)[1].startswith(DATA))
+            if rows:
+                outcome = await self._submit([Lapse(rows=rows)])
+                if outcome is None:
+                    return noted
+                noted += outcome
+            if len(found) < SWEEP_MAX_KEYS:
+                self._noted_ms = now_ms
+                return noted
+            start = found[-1][0] + b"\0"
 
     async def sweep_expired(self) -> int:
         """Remove records that expired longer ago than the grace; how many."""
@@ -74,7 +109,7 @@ class Scheduler:
             rows = [row for row, _ in islice(self._store.scan(start, stop), SWEEP_MAX_KEYS)]
             entries = sorted({split_revision(row)[0] for row in rows})
             surplus = [Trim(entry=entry) for entry in entries if self._has_surplus(entry)]
-            dropped += await self._submit(surplus)
+            dropped += await self._submit(surplus) or 0
             if len(rows) < SWEEP_MAX_KEYS:
                 return dropped
             start = revision_range(entries[-1])[1]
@@ -88,18 +123,18 @@ class Scheduler:
         while True:
             rows = tuple(row for row, _ in islice(self._store.scan(start, stop), SWEEP_MAX_KEYS))
             if rows:
-                removed += await self._submit([Sweep(rows=rows)])
+                removed += await self._submit([Sweep(rows=rows)]) or 0
                 start = rows[-1] + b"\0"
             if len(rows) < SWEEP_MAX_KEYS:
                 return removed
 
-    async def _submit(self, commands: Sequence[Command]) -> int:
-        """How many entries went. A node that takes no writes now sweeps another time."""
+    async def _submit(self, commands: Sequence[Command]) -> int | None:
+        """How many entries went; None on a node that takes no writes now, which does it another time."""
         if not commands:
             return 0
         try:
             outcomes = await self._runner.submit(commands)
         except (KvsError, StoreError) as error:
             log.debug("Background work waits", error=str(error))
-            return 0
+            return None
         return sum(outcome.entries for outcome in outcomes if isinstance(outcome, Swept))

@@ -25,6 +25,7 @@ from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
 from kvs.server.security import build_security
+from kvs.server.watch import Watching, log_name
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
@@ -50,6 +51,7 @@ class Server:
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
+        self._watching: Watching | None = None
         self._http: web.ServerRunner | None = None
         self._passwords = Passwords()
         self.url = ""
@@ -71,6 +73,8 @@ class Server:
         """The reverse: requests under way are answered, waiting writes committed, the store closed."""
         if self._cluster is not None:
             await self._cluster.stop()
+        if self._watching is not None:
+            self._watching.stop()
         if self._http is not None:
             await self._http.cleanup()
         if self._scheduler is not None:
@@ -101,14 +105,27 @@ class Server:
         has_metadata = any(self._store.scan(METADATA, after(METADATA)))
         node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata)
         security = build_security(config, self._store, unix_ms)
-        self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
+        self._runner = Runner(self._store, node, unix_ms)
+        change_log = log_name(identity.instance_id, is_synced=config.write_durability == "fsync")
+        self._watching = Watching(self._store, self._runner, change_log, unix_ms)
+        self._runner.on_changed += [security.gate.forget, self._watching.changed]
+        self._runner.on_committed.append(self._watching.committed)
+        self._runner.on_reopened.append(self._watching.reopened)
         if config.clustering_enabled:
             self._cluster = Cluster(config, self._store, node, self._runner, unix_ms)
-            self._runner.on_committed = self._cluster.committed
+            self._runner.on_committed.append(self._cluster.committed)
         self._runner.start()
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
         context = Context(
-            config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms, self._cluster
+            config,
+            self._store,
+            self._runner,
+            compressor,
+            security.cursors,
+            self._passwords,
+            unix_ms,
+            self._watching,
+            self._cluster,
         )
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)

@@ -7,6 +7,7 @@
     n members    JSON, see Persisted in kvs/cluster/messages.py
     n floor      JSON, see kvs/cluster/floor.py
     n filled     empty: the node was filled by its peers once, or never needed that
+    n log_start  seq:u64, the last of the change log that is gone without a newer one of the same key
 
 `progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
 write that a client was told of: a node that comes back with its clock set to the past still goes on above them.
@@ -19,9 +20,9 @@ from uuid import UUID
 
 from kvs.errors import StoreCorrupt, StoreError
 from kvs.storage.codec import FORMAT
-from kvs.storage.keyspace import STATE
+from kvs.storage.keyspace import STATE, decode_seq
 from kvs.storage.record import new_uuid
-from kvs.storage.store import Store
+from kvs.storage.store import Reader, Store
 
 FORMAT_ROW = STATE + b"format"
 IDENTITY_ROW = STATE + b"identity"
@@ -30,6 +31,7 @@ TREE_ROW = STATE + b"tree"
 MEMBERS_ROW = STATE + b"members"
 FLOOR_ROW = STATE + b"floor"
 FILLED_ROW = STATE + b"filled"
+LOG_START_ROW = STATE + b"log_start"
 QUARANTINE_FILE = "quarantine.ndjson"
 
 _PROGRESS = Struct(">QIQ")
@@ -61,6 +63,11 @@ def read_progress(store: Store) -> Progress:
     if len(raw) != _PROGRESS.size:
         raise StoreCorrupt("the node's progress is unreadable")
     return Progress._make(_PROGRESS.unpack(raw))
+
+
+def read_log_start(reader: Reader) -> int:
+    """Who knows the change log up to an earlier number than this may have missed that a key is gone."""
+    return decode_seq(reader.get(LOG_START_ROW) or b"")
 
 
 def open_state(store: Store, now_ms: int) -> Identity:

@@ -32,6 +32,7 @@ CALLS = {
     ("POST", "/api/data/{key}/history/{n}/restore"): Call("/api/data/{key}/history/2/restore", 200),
     ("GET", "/api/data/{key}/history"): Call("/api/data/{key}/history", 200),
     ("GET", "/api/data/{key}/history/{n}"): Call("/api/data/{key}/history/2", 200),
+    ("GET", "/watch"): Call("/watch?prefix={key}", 200),
     ("GET", "/health"): Call("/health", 200),
     ("GET", "/ready"): Call("/ready", 200),
 }

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kvs.cluster.events import Delete, Put
+from kvs.cluster.events import Delete, Ended, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.limits import EXPIRY_GRACE_MS, SWEEP_MAX_KEYS
@@ -71,6 +71,49 @@ async def test_expired_records_go_after_the_grace_in_runs_of_bounded_size(site: 
     assert (site.count(DATA), site.count(EXPIRIES)) == (2, 1)
 
 
+async def test_ends_are_noted_once_in_runs_of_bounded_size(site: Site) -> None:
+    told: list[Ended] = []
+    site.runner.on_committed.append(lambda effect: told.extend(effect.ended))
+    ending = 2 * SWEEP_MAX_KEYS + 1
+    await site.runner.submit(
+        [Put(entry=b"d%d" % number, uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1_000) for number in range(ending)]
+    )
+    await site.runner.write(Put(entry=b"sdocument", uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1_000))
+    scheduler = site.scheduler()
+    site.now_ms = START + 999
+    assert await scheduler.note_expired() == 0
+    site.now_ms = START + 1_000
+    assert await scheduler.note_expired() == ending
+    assert await scheduler.note_expired() == 0
+    # Another one, as after a restart, begins at the first row, and finds them noted.
+    assert await site.scheduler().note_expired() == 0
+    assert len({end.entry for end in told}) == len(told) == ending
+    assert [end.seq for end in told] == sorted(end.seq for end in told)
+
+
+async def test_what_expires_behind_a_clock_that_was_set_back_is_noted_too(site: Site) -> None:
+    scheduler = site.scheduler()
+    await site.put("a", ttl_ms=1)
+    site.now_ms = START + 10_000
+    assert await scheduler.note_expired() == 1
+    site.now_ms = START
+    await site.put("b", ttl_ms=500)
+    assert await scheduler.note_expired() == 0
+    site.now_ms = START + 600
+    assert await scheduler.note_expired() == 1
+
+
+async def test_ends_are_noted_later_when_the_node_takes_no_writes(site: Site) -> None:
+    scheduler = site.scheduler()
+    await site.put("a", ttl_ms=1)
+    site.now_ms = START + 10
+    await site.runner.stop()
+    assert await scheduler.note_expired() == 0
+    scheduler._runner = site.runner = Runner(site.store, site.node, lambda: site.now_ms)
+    site.runner.start()
+    assert await scheduler.note_expired() == 1
+
+
 async def test_tombstones_go_after_their_retention(site: Site) -> None:
     await site.put("a")
     await site.put("b")
@@ -108,7 +151,7 @@ async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
 async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
     scheduler = site.scheduler()
     jobs = {job.func.__name__ for job in scheduler._timers.get_jobs()}
-    assert jobs == {"sweep_expired", "sweep_tombstones", "trim_revisions"}
+    assert jobs == {"note_expired", "sweep_expired", "sweep_tombstones", "trim_revisions"}
     scheduler.start()
     assert all(job.next_run_time is not None for job in scheduler._timers.get_jobs())
     scheduler.stop()

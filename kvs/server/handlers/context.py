@@ -14,6 +14,7 @@ from kvs.server.authorisation import write_guard
 from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
 from kvs.server.passwords import Passwords
+from kvs.server.watch import Watching
 from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Store
@@ -29,6 +30,7 @@ class Context(NamedTuple):
     cursors: Cursors
     passwords: Passwords
     now_ms: Callable[[], int]
+    watching: Watching
     cluster: Cluster | None = None
 
     @property
