@@ -5,6 +5,7 @@ python -m kvs.daemon.quickstart run/kvs.yaml
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -12,13 +13,12 @@ import click
 from kvs.auth.scopes import DATA
 from kvs.config import load
 from kvs.daemon import cli
-from kvs.daemon.api import Api
 from kvs.daemon.config_creation import create_config
 from kvs.daemon.failure import OK, USAGE, Failed
 from kvs.daemon.home import Home, canonical
 from kvs.daemon.instances import inspect
 from kvs.daemon.local import local_credential
-from kvs.daemon.session import Session
+from kvs.daemon.session import Session, asking
 from kvs.errors import ConfigError, StartError
 from kvs.server.first_start import ROOT_NICKNAME
 
@@ -69,12 +69,13 @@ def _authorization(config: Path) -> str:
     if not settings.auth_enabled:
         return ""
     life_s = min(_ONE_DAY_S, settings.token_max_ttl // 1000)
-    session = Session(Api(*local_credential(str(config))), as_json=False)
-    wanted = {"user_uuid": session.user_uuid(ROOT_NICKNAME), "scopes": list(DATA), "expires_in": life_s}
-    made = session.api.call("POST", "/api/tokens", wanted)
+    url, authorization = local_credential(str(config))
+    with asking(url, {"Authorization": authorization}) as client:
+        root = Session(client, as_json=False).user_uuid(ROOT_NICKNAME)
+        made = client.create_token(root, DATA, expires_in=timedelta(seconds=life_s))
     path = config.parent / _HEADER_FILE
     path.unlink(missing_ok=True)
-    path.write_text(f"Authorization: Bearer {made['token']}\n")
+    path.write_text(f"Authorization: Bearer {made.token}\n")
     return f" -H @{path}"
 
 

@@ -3,25 +3,28 @@
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
-from kvs.daemon.failure import NOT_FOUND, OK, Failed
+from kvs.daemon.failure import NOT_FOUND, OK, Failed, failed
 
 if TYPE_CHECKING:
-    from kvs.daemon.api import Api
+    from kvs.client import Client
 
+_RETRY_S = 2.0
+"""A node that is restarted just now is waited for, and hardly more than that."""
 _DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 class Session:
     """One node, asked with one credential."""
 
-    def __init__(self, api: "Api", *, as_json: bool) -> None:
-        self.api = api
+    def __init__(self, client: "Client", *, as_json: bool) -> None:
+        self.client = client
         self.as_json = as_json
 
     def user_uuid(self, ref: str) -> str:
@@ -36,7 +39,7 @@ class Session:
         try:
             return str(UUID(ref))
         except ValueError:
-            for found in self.api.pages(f"/api/{resource}", resource, **{by: ref}):
+            for found in self.client.pages(f"/api/{resource}", resource, {by: ref}):
                 return str(found["uuid"])
         raise Failed(f"there is no {kind} {ref!r}", NOT_FOUND)
 
@@ -93,7 +96,6 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(command)
     def with_session(url: str, token: str, local: str | None, as_json: bool, **arguments: Any) -> int:
-        from kvs.daemon.api import Api
         from kvs.daemon.local import local_credential
 
         if local is not None:
@@ -102,9 +104,27 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
             authorization = f"Bearer {token}" if token else ""
         else:
             raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
-        return command(Session(Api(url, authorization), as_json=as_json), **arguments)
+        headers = {"Authorization": authorization} if authorization else {}
+        with asking(url, headers) as client:
+            return command(Session(client, as_json=as_json), **arguments)
 
     return with_session
+
+
+@contextmanager
+def asking(url: str, headers: Mapping[str, str]) -> Iterator["Client"]:
+    """A client of one node. Its failures come out as Failed."""
+    from kvs.client import Client, ClientError
+
+    try:
+        client = Client(url, headers=headers, retry_s=_RETRY_S)
+    except ValueError as error:
+        raise Failed(str(error)) from None
+    try:
+        with client:
+            yield client
+    except ClientError as error:
+        raise failed(error) from None
 
 
 def scopes(text: str) -> list[str]:
