@@ -129,17 +129,20 @@ class Http:
         headers: Mapping[str, str] = _NONE,
         repeatable: bool = False,
         patience_s: float = 0.0,
+        at: str = "",
     ) -> Answer:
-        """The answer of one of the nodes. `target` is path and query, encoded; `patience_s` is how much longer than
-        usual the node may take. Raises ApiError, UnreachableError, ProtocolError, and Doubt unless it is
-        `repeatable`."""
+        """The answer of one of the nodes, or of the one `at` this URL. `target` is path and query, encoded;
+        `patience_s` is how much longer than usual the node may take. Raises ApiError, UnreachableError, ProtocolError,
+        and Doubt unless it is `repeatable`."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.retry_s + patience_s
         tried: list[str] = []
         last: ClientError | None = None
         pause_s = 0.0
         while True:
-            url, wait_s = self.endpoints.choose(loop.time())
+            url, wait_s = (at, 0.0) if at else self.endpoints.choose(loop.time())
+            if at and last is not None:
+                raise last
             wait_s = max(wait_s, pause_s)
             if last is not None and (wait_s or url in tried) and loop.time() + wait_s > deadline_s:
                 raise last

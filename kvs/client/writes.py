@@ -8,6 +8,9 @@ what others wrote since. So what became of it is looked for, in the history of t
     the current version is older than the write, or there is none       it is repeated, if that is still current
     somebody else has written since                                     nobody can know: OutcomeUnknownError
 
+If the condition does not hold any more, that is an answer only where the history shows that the write was not made: at
+the node that got it. Another one may not have heard of it yet.
+
 Times are those of the nodes, as their answers tell them, so the clock of this host does not matter. Nodes whose clocks
 differ by seconds can make the third row take a version for older than it is.
 """
@@ -80,12 +83,13 @@ async def make(http: Http, write: Write) -> Made:
         except PreconditionFailedError as refusal:
             if not doubts:
                 raise
-            found = await _look(http, write, doubts[-1])
+            found = await _look(http, write, doubts[-1], at=refusal.url)
             since_ms = _since_ms(http, began_ms, doubts)
             mine = _mine(found, write, since_ms)
             if mine is not None:
                 return Made(version=mine, is_first=len(found) == 1)
-            if asked is write and _goes_back_far_enough(found, write, since_ms):
+            is_certain = {doubt.url for doubt in doubts} == {refusal.url}
+            if asked is write and is_certain and _goes_back_far_enough(found, write, since_ms):
                 raise  # and this write is not in it
             raise OutcomeUnknownError("somebody else wrote the key while this write was in doubt") from refusal
         except NotFoundError:
@@ -116,24 +120,25 @@ async def _send(http: Http, write: Write) -> Answer:
     return await http.request(method, write.target, body=write.raw, headers=headers, patience_s=write.patience_s)
 
 
-async def _look(http: Http, write: Write, doubt: Doubt) -> list[WireValue]:
+async def _look(http: Http, write: Write, doubt: Doubt, at: str = "") -> list[WireValue]:
     """The versions of the key, newest first. Raises OutcomeUnknownError when they cannot be seen."""
     try:
-        answer = await http.request("GET", write.history, repeatable=True)
+        answer = await http.request("GET", write.history, repeatable=True, at=at)
         return decode(answer.body, list[WireValue], answer.url)
     except NotFoundError as error:
         if error.code != "history_disabled":
             return []
     except (UnauthorizedError, ForbiddenError, UnreachableError):
         raise _unknown(doubt) from None
-    return await _look_at_value(http, write, doubt)
+    return await _look_at_value(http, write, doubt, at)
 
 
-async def _look_at_value(http: Http, write: Write, doubt: Doubt) -> list[WireValue]:
+async def _look_at_value(http: Http, write: Write, doubt: Doubt, at: str) -> list[WireValue]:
     """The same where nodes keep no history: one version or none. Lists show blobs and documents alike."""
     target = write.target.partition("?")[0].removeprefix("/kv/")
     try:
-        answer = await http.request("GET", f"/kv/_range?start_key={target}&end_key={target}&limit=1", repeatable=True)
+        query = f"start_key={target}&end_key={target}&limit=1"
+        answer = await http.request("GET", f"/kv/_range?{query}", repeatable=True, at=at)
     except (ApiError, UnreachableError):
         raise _unknown(doubt) from None
     return [pair.stored_value for pair in decode(answer.body, WireRange, answer.url).pairs]

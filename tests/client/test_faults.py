@@ -324,3 +324,20 @@ def test_a_write_whose_answer_is_lost_is_looked_for_at_the_other_node(
     both.put(key, "mine")
     proxy.faults.append(PASS)
     assert versions(client, key) == ["mine"]
+
+
+def test_a_node_that_lags_behind_does_not_say_that_a_write_failed(
+    proxy: FaultyProxy,
+    make_client: Callable[..., Client],
+    make_node: Callable[..., RunningNode],
+    client: Client,
+    key: str,
+) -> None:
+    """The one that got it is gone; the other one has never heard of the version before."""
+    other = make_node()
+    both = make_client(proxy.url, url_of(other.address))
+    before = both.put(key, "before")
+    proxy.faults.append(UNANSWERED)
+    with pytest.raises(OutcomeUnknownError):
+        both.put(key, "mine", if_match=before.uuid)
+    assert versions(client, key) == ["mine", "before"]
