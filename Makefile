@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG := run/kvs.yaml
+SEEDS ?= 1000
+FIRST ?= 0
 
-.PHONY: run stop test lint types check test-slow bench clean
+.PHONY: run stop test lint types check test-slow sim bench clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kvs.daemon.quickstart $(CONFIG)
@@ -26,6 +28,9 @@ check: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -q -m slow --timeout 3600
+
+sim: $(VENV)/installed-dev
+	$(BIN)/python -m tests.sim --first $(FIRST) --seeds $(SEEDS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks

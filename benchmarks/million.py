@@ -3,7 +3,8 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benchmarks import processes
@@ -21,8 +22,8 @@ def measure(keys: int, starts: int) -> list[Row]:
     """Start a node with a thousand keys and one with `keys`, in turn, `starts` times; see the memory of the latter."""
     with tempfile.TemporaryDirectory(prefix="kvs-bench-") as folder:
         few, many = Path(folder) / "few", Path(folder) / "many"
-        _fill(few, _FEW)
-        after_writing = _fill(many, keys)
+        fill(few, _FEW, processes.node)
+        after_writing = fill(many, keys, processes.node)
         ratios, small, large, memory = [], [], [], []
         for _ in range(starts):
             with processes.node(few) as server:
@@ -57,11 +58,11 @@ def measure(keys: int, starts: int) -> list[Row]:
     ]
 
 
-def _fill(folder: Path, keys: int) -> float:
-    """Write the keys; the resident memory then, in MB."""
+def fill(folder: Path, keys: int, start: Callable[[Path], AbstractContextManager[Running]]) -> float:
+    """Write the keys to a node in a new folder; its resident memory then, in MB."""
     folder.mkdir()
     begin = time.perf_counter()
-    with processes.node(folder) as server:
+    with start(folder) as server:
         for body in _bodies(keys):
             status, answer = server.request("POST", "/kv/_bulk", body)
             if status != 200 or any(result["status"] != 201 for result in json.loads(answer)["results"]):

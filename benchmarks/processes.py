@@ -17,7 +17,14 @@ import psutil
 
 _SETTINGS = "clustering_enabled: false\nrate_limiting_enabled: false\nlog_format: json\nport: 0\n"
 """Everything else at its default."""
+_MEMBER_SETTINGS = (
+    "auth_enabled: false\nrate_limiting_enabled: false\nlog_format: json\nport: 0\n"
+    "cluster_secret: the-nodes-of-a-benchmark-share-this\nthrottle_delay_ms: 0\nfetch_delay_ms: 0\n"
+)
+"""Of a node in a cluster, which is not to wait when it copies from others."""
 _STOP_TIMEOUT_S = 60
+_READY_TIMEOUT_S = 600
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,14 @@ class Running:
     def resident_mb(self) -> float:
         """Memory of its own, in MB of 10^6 bytes, mapped files counted."""
         return float(psutil.Process(self.pid).memory_info().rss) / 1e6
+
+    def wait_until_ready(self) -> None:
+        """Raises TimeoutError."""
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while json.loads(self.request("GET", "/health")[1])["mode"] != "normal":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.url} is not ready")
+            time.sleep(_POLL_S)
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and body of the answer."""
@@ -67,6 +82,18 @@ def node(folder: Path) -> Iterator[Running]:
 def open_node(folder: Path) -> Iterator[Running]:
     """A KVS node whose authentication is switched off."""
     with _node(folder, f"{_SETTINGS}auth_enabled: false\n") as (server, _):
+        yield server
+
+
+@contextmanager
+def member(folder: Path, seed: Running | None = None) -> Iterator[Running]:
+    """A KVS node in a cluster, without authentication. It answers, but takes no writes before it has
+    what `seed` has: see `wait_until_ready`."""
+    seeds = "" if seed is None else f"seed_nodes: [{urlsplit(seed.url).netloc}]\n"
+    config = folder / "node.yaml"
+    config.touch(mode=0o600)
+    config.write_text(f"{_MEMBER_SETTINGS}node_id: {folder.name}\n{seeds}")
+    with _run(["kvs", str(config)], "/health", folder) as (server, _):
         yield server
 
 

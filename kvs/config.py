@@ -15,15 +15,16 @@ import yaml
 from kvs.config_file import ConfigFile, Entry, read_config_file, shown_name
 from kvs.errors import ConfigError, Problem
 from kvs.limits import SECRET_MIN_BYTES
+from kvs.setting_checks import tls_problems
 from kvs.setting_kinds import Text, Texts
 from kvs.settings import DEFAULTS, SETTINGS, Setting, Settings, waits_for
 
 ENVIRONMENT_PREFIX = "KVS_"
 INTERNAL_PREFIX = "KVS_INTERNAL_"
 """Variables that one KVS process hands to another."""
-_NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN"}
+_NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN", "KVS_CA_FILE"}
 
-_SWITCHES = ("rate_limiting_enabled", "tamper_logging_enabled", "backup_enabled", "metrics_enabled")
+_SWITCHES = ("tamper_logging_enabled", "backup_enabled")
 _NOT_ABOVE = (
     ("gossip_interval_min", "gossip_interval_max"),
     ("probe_timeout_ms", "probe_interval_ms"),
@@ -50,6 +51,15 @@ class Config(Settings):
         own = self.advertise_address or f"{self.bind_address}:{self.port}"
         return tuple(seed for seed in self.seed_nodes if seed != own)
 
+    @property
+    def certificate_file(self) -> Path | None:
+        """The certificate that the node serves HTTPS with, under whichever name it was set; None: HTTP."""
+        return self.tls_cert_file or self.cluster_tls_cert_file
+
+    @property
+    def key_file(self) -> Path | None:
+        return self.tls_key_file or self.cluster_tls_key_file
+
     def masked(self) -> dict[str, object]:
         """Every setting as it is written in YAML, secrets masked."""
         shown = {name: setting.kind.plain(getattr(self, name)) for name, setting in SETTINGS.items()}
@@ -70,6 +80,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         if variable.startswith(ENVIRONMENT_PREFIX):
             loading.take_from_environment(variable, environ[variable])
     loading.check_together()
+    loading.check_tls()
     loading.check_this_version()
     loading.fill_in()
     if loading.problems:
@@ -146,17 +157,30 @@ class _Loading:
                     f"cluster_secret: a cluster with seed_nodes needs one of at least {SECRET_MIN_BYTES} bytes, the "
                     "same on every node; `kvs config init` makes one",
                 )
+            if 0 < len(self.values["cluster_secret_previous"].encode()) < SECRET_MIN_BYTES:
+                self._wrong(
+                    "cluster_secret_previous",
+                    f"cluster_secret_previous: a former secret still opens the cluster and has at least "
+                    f"{SECRET_MIN_BYTES} bytes too",
+                )
             if self.values["bind_address"] in ("0.0.0.0", "::") and not self.values["advertise_address"]:  # noqa: S104
                 self._wrong(
                     "advertise_address",
                     "advertise_address: peers need one to reach a node that listens on every address",
                 )
 
+    def check_tls(self) -> None:
+        if not any("tls_" in name for name in self.bad):
+            for name, message in tls_problems(self.values):
+                self._wrong(name, message)
+        if self.values["cluster_tls_skip_verify"]:
+            self.warnings.append(
+                "cluster_tls_skip_verify: peers are not verified, and whoever stands between two nodes can read the "
+                "cluster's secret and all that they tell each other; it is for tests"
+            )
+
     def check_this_version(self) -> None:
-        """Refuse what would promise a protection that is not there; say what has no effect."""
-        for name in SETTINGS:
-            if waits_for(name) == "TLS" and self.values[name]:
-                self._wrong(name, f"{name}: this version does not have TLS yet; remove this setting")
+        """Say what has no effect."""
         for name in _SWITCHES:
             if self.values[name] is True and self.origins[name] != "default":
                 self.warnings.append(f"{name}: true has no effect: this version does not have {waits_for(name)} yet")

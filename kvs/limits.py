@@ -23,6 +23,9 @@ TTL_MAX_MS = 100 * 365 * 24 * 3600 * 1000
 EXPIRY_GRACE_MS = 2 * 60 * 1000
 """An expired record leaves the disk this long after `expires_at`: twice the default `max_clock_drift`, so that by then
 every node's clock agrees that it is over."""
+EXPIRY_STEP_MS = 10 * 1000
+"""Expired records leave at whole steps of the wall clock: all nodes drop the same ones at the same moment, and their
+Merkle trees stay alike."""
 
 GC_YOUNG_MAX = 20_000
 """Objects made before Python looks for garbage cycles. Requests make next to none; at 700 they cost 6 %."""
@@ -42,6 +45,8 @@ PASSWORD_MAX_BYTES = 1024
 PASSWORD_CHECKS_MAX = 2
 """Under way at one time; each holds 64 MiB."""
 GROUPS_PER_USER_MAX = 256
+SCOPES_MAX = 64
+"""Of a user or a token that another node brings; there are fewer."""
 MEMBERS_PER_GROUP_MAX = 10_000
 ACCOUNT_BODY_MAX_BYTES = 1024 * 1024
 TOKEN_CACHE_MAX_ENTRIES = 10_000
@@ -49,7 +54,7 @@ LOGIN_WINDOW_S = 60
 LOGIN_PER_ACCOUNT_MAX = 10
 LOGIN_PER_ADDRESS_MAX = 30
 LOGIN_TRACKED_MAX = 10_000
-"""Accounts and addresses whose attempts are counted; the oldest are forgotten."""
+"""Accounts, and addresses, whose attempts are counted one by one."""
 
 # --- one group commit ---
 
@@ -65,6 +70,14 @@ WAITING_MAX_BYTES = 256 * 1024 * 1024
 
 SECRET_BYTES = 32
 SECRET_MIN_BYTES = 16
+
+# --- certificates ---
+
+CERTIFICATE_WARNING_DAYS = 30
+"""From so many days before its end on a certificate is warned of, at the start and once a day."""
+CERTIFICATE_CHECK_INTERVAL_S = 86_400
+CERTIFICATE_BACKDATE_S = 3_600
+"""Certificates begin so long before they are issued, for hosts whose clocks are behind."""
 
 # --- the Merkle tree ---
 
@@ -106,12 +119,19 @@ PEER_PACK_MIN_BYTES = 1_024
 PEER_CONNECT_TIMEOUT_S = 3.0
 PUSH_TIMEOUT_S = 10.0
 COMPARE_TIMEOUT_S = 60.0
+NONSENSE_MAX = 20
+NONSENSE_WINDOW_MS = 60_000
+CUT_OFF_MS = 300_000
+"""A daemon at fault repeats itself: so many messages that cannot be, within the window, and it is not answered for a
+while. Comparisons with it have their own, growing pause."""
 OUTBOX_MAX_RECORDS = 20_000
 OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 """What waits for one peer; beyond it the peer is left to a comparison."""
 PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
 COMPARE_SOON_MS = 500
+BOOTSTRAP_RETRY_MS = 1_000
+"""Until a node that is being filled asks again for what its disk did not take."""
 COMPARE_RETRY_MIN_MS = 1_000
 COPIES_TIMEOUT_MS = 5_000
 COPIES_TIMEOUT_MAX_MS = 60_000
@@ -144,6 +164,10 @@ LEVELDB_BLOOM_BITS = 10
 # --- HTTP: requests ---
 
 CONNECTIONS_MAX = 4_096
+LISTEN_BACKLOG = 128
+"""Connections that the kernel holds ready until the node takes them."""
+ACCEPT_RETRY_PAUSE_S = 1.0
+"""When the system cannot give a connection: it has no open file left, say."""
 OPEN_FILES_WANTED = CONNECTIONS_MAX + LEVELDB_OPEN_FILES_MAX + 256
 """Each connection is an open file; the last part is for everything else."""
 REQUEST_LINE_MAX_BYTES = 16 * 1024
@@ -160,11 +184,26 @@ RESPONSE_STALL_TIMEOUT_S = 30.0
 """A client that takes too little of its response in this time is cut off: less than at the rate below."""
 RESPONSE_MIN_BYTES_PER_S = 4 * 1024
 """16 MiB may take an hour, for sites behind slow links; who is slower than that only holds the memory."""
+HANDSHAKE_TIMEOUT_S = 10.0
+"""From connecting until TLS is agreed on; the deadline for the first request begins behind it."""
+HANDSHAKE_LINE_INTERVAL_S = 10.0
+"""The log tells of TLS handshakes that fail at most so often."""
+TLS_PIECE_BYTES = 64 * 1024
+"""Larger answers go over TLS in such pieces, each when the one before was taken."""
+TLS_ABORT_TIMEOUT_S = 1.0
+"""How long a stop waits for the end of connections that it has cut off."""
 LINGER_TIMEOUT_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client sees the answer."""
 SHUTDOWN_TIMEOUT_S = 6.0
 """Requests under way may take this long after SIGTERM; what remains of 10 s is for the store."""
 REQUEST_ID_MAX_BYTES = 128
+RATE_USERS_TRACKED_MAX = 10_000
+RATE_ADDRESSES_TRACKED_MAX = 20_000
+"""Users and addresses whose requests are counted one by one, some 300 bytes each. Others, if there are more than these
+within one window, share those below."""
+RATE_SHARED_WINDOWS = 1_024
+RATE_LOOKED_AT = 4
+"""Windows that a new client may find over, and take the place of one."""
 SLOW_REQUEST_MS = 1_000
 """Requests from this duration on are logged at `info`."""
 QUERY_PARAMETERS_MAX_COUNT = 32
@@ -206,13 +245,21 @@ WATCH_PAUSE_RATIO = 4
 
 # --- background work ---
 
+LOOP_LAG_INTERVAL_S = 0.1
+"""How often the lag of the event loop is measured, some microseconds each."""
 SWEEP_MAX_KEYS = 500
 """Keys in one sweep command; a sweep goes on with the next ones after that commit."""
-EXPIRY_SWEEP_INTERVAL_S = 10
 EXPIRY_NOTE_INTERVAL_S = 1
 """How late watchers may hear that a value has expired."""
 TOMBSTONE_SWEEP_INTERVAL_S = 60
 REVISION_SWEEP_INTERVAL_S = 600
+
+SCRUB_INTERVAL_S = 1
+SCRUB_MAX_RECORDS = 128
+SCRUB_MAX_BYTES = 256 * 1024
+"""Of one step: about a millisecond, in which nobody else has a turn. A million records take two hours and more."""
+SCRUB_PAUSE_MS = 3_600_000
+"""From the end of a pass to the next one."""
 
 # --- membership ---
 

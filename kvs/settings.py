@@ -33,11 +33,11 @@ SECTIONS = (
     Section("log_level", "Logs"),
     Section("auth_enabled", "Who may do what"),
     Section("clustering_enabled", "The cluster"),
-    Section("rate_limiting_enabled", "Rate limits", "rate limits"),
+    Section("rate_limiting_enabled", "Rate limits"),
     Section("tamper_logging_enabled", "Audit log", "the audit log"),
     Section("backup_enabled", "Backups", "backups"),
-    Section("metrics_enabled", "Metrics", "metrics"),
-    Section("tls_cert_file", "TLS", "TLS"),
+    Section("metrics_enabled", "Metrics"),
+    Section("tls_cert_file", "TLS"),
 )
 
 
@@ -201,13 +201,23 @@ class Settings:
 
     metrics_enabled: bool = _setting(True, _FLAG, "Serve /metrics for Prometheus.")
 
-    tls_cert_file: Path | None = _setting(None, _FILE, "The certificate to serve HTTPS with.")
-    tls_key_file: Path | None = _setting(None, _FILE, "Its private key.")
-    cluster_tls_enabled: bool = _setting(False, _FLAG, "Speak HTTPS with the peers.")
+    tls_cert_file: Path | None = _setting(
+        None, _FILE, "The certificate to serve HTTPS with, in PEM, with its chain behind it. Empty: HTTP."
+    )
+    tls_key_file: Path | None = _setting(
+        None, _FILE, "Its private key, in PEM, without a passphrase, readable by its owner only."
+    )
+    cluster_tls_enabled: bool = _setting(
+        False, _FLAG, "Speak HTTPS with the peers, and verify them. The same on every node."
+    )
     cluster_tls_cert_file: Path | None = _setting(None, _FILE, "An older name of tls_cert_file.")
     cluster_tls_key_file: Path | None = _setting(None, _FILE, "An older name of tls_key_file.")
-    cluster_tls_ca_file: Path | None = _setting(None, _FILE, "The authority that the peers' certificates come from.")
-    cluster_tls_mutual: bool = _setting(False, _FLAG, "Ask peers for a certificate of that authority.")
+    cluster_tls_ca_file: Path | None = _setting(
+        None, _FILE, "The authority that the peers' certificates come from, in PEM; several may stand in it."
+    )
+    cluster_tls_mutual: bool = _setting(
+        False, _FLAG, "Ask whoever calls as a peer for a certificate of that authority too."
+    )
     cluster_tls_skip_verify: bool = _setting(False, _FLAG, "Do not verify the peers. For tests.")
 
 

@@ -15,11 +15,12 @@ from kvs.cluster.events import (
     Put,
     Remember,
     Restore,
+    Scrub,
     Sweep,
     Transact,
     Trim,
 )
-from kvs.limits import EXPIRY_GRACE_MS
+from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
 from kvs.storage.keyspace import DATA, SYSTEM
 from kvs.storage.record import derived_uuid, uuid_text
 
@@ -46,7 +47,12 @@ class Version(NamedTuple):
         """From when on (Unix ms) background work takes it off the disk."""
         if self.deleted:
             return self.stamp[0] + retention_ms + 1
-        return self.expires_at + EXPIRY_GRACE_MS if self.expires_at else None
+        return leaves_ms(self.expires_at) if self.expires_at else None
+
+
+def leaves_ms(expires_at: int) -> int:
+    """When a value that ends then leaves the disk, at the next whole step."""
+    return -(-expires_at // EXPIRY_STEP_MS) * EXPIRY_STEP_MS + EXPIRY_GRACE_MS
 
 
 class Model:
@@ -93,7 +99,7 @@ class Model:
                 return self._transact(command, now_ms)
             case Put() | Delete() | Restore():
                 return self._write(command, now_ms)
-            case Merge() | Discard() | Remember():
+            case Merge() | Discard() | Scrub() | Remember():
                 raise AssertionError("a lone node has no peers")
 
     def _transact(self, command: Transact, now_ms: int) -> Answer:
@@ -150,9 +156,9 @@ class Model:
         over_at = self.over_at(entry)
         if over_at is None or now_ms < over_at:
             return False
-        if entry.startswith(DATA) and not self.lines[entry][0].deleted:
-            self._note_end(entry, self.lines[entry][0].expires_at, now_ms)
         if entry.startswith(DATA):
+            if not self.lines[entry][0].deleted:
+                self._note_end(entry, self.lines[entry][0].expires_at, now_ms)
             self.log_start = max(self.log_start, self.numbers[entry])
         del self.lines[entry], self.numbers[entry]
         self.noted.discard(entry)

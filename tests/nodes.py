@@ -109,8 +109,17 @@ class LoneNode:
         }
         assert found == expected
         assert set(self.rows(REVISIONS)) == revisions
+        self.check_counts()
         if self.node.tree is not None:
             self._check_tree(self.node.tree)
+
+    def check_counts(self) -> None:
+        """The numbers that are kept up are those that counting finds."""
+        raws = {**self.rows(DATA), **self.rows(SYSTEM)}
+        tombstones = sum(decode(entry, raw).record.deleted for entry, raw in raws.items())
+        assert (self.node.tally.records, self.node.tally.tombstones) == (len(raws), tombstones)
+        progress = read_progress(self.store)
+        assert (progress.records, progress.tombstones) == (len(raws), tombstones)
 
     def _check_tree(self, tree: Tree) -> None:
         expected = {}

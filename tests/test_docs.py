@@ -298,7 +298,7 @@ def test_the_bytes_that_are_shown_are_those_that_are_stored() -> None:
         keyspace.tombstone_row(1, k),
         keyspace.change_row(1),
         keyspace.revision_row(k, 1),
-        encode_progress(Progress(1, 2, 3)),
+        encode_progress(Progress(1, 2, 3, 4, 5)),
     )
     assert [row.hex() for row in built if row.hex() not in shown] == []
 

@@ -19,12 +19,13 @@ name at the same time, both accounts stay, and the name leads to the one written
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from kvs.errors import BadRequest, Conflict, NotFound, StoreCorrupt
-from kvs.limits import GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX
+from kvs.limits import GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, TIMESTAMP_MAX
 
 Look = Callable[[str], bytes | None]
 """The live document under a name, or None. Raises StoreCorrupt."""
@@ -32,8 +33,11 @@ Changes = dict[str, bytes | None]
 
 USERS = "user/"
 GROUPS = "group/"
-_NICKNAMES = "nickname/"
-_GROUPNAMES = "groupname/"
+NICKNAMES = "nickname/"
+GROUPNAMES = "groupname/"
+
+Moment = Annotated[int, Meta(ge=0, le=TIMESTAMP_MAX)]
+"""Unix ms."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,16 +48,16 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     password_hash: str | None = None
     groups: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
-    created_at: int
-    updated_at: int
+    created_at: Moment
+    updated_at: Moment
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     groupname_hash: str
     members: tuple[str, ...] = ()
-    created_at: int
-    updated_at: int
+    created_at: Moment
+    updated_at: Moment
 
 
 decode_user = msgspec.json.Decoder(User).decode
@@ -78,12 +82,12 @@ def find_group(look: Look, uuid: str) -> Group | None:
 
 
 def find_by_nickname(look: Look, nickname: str) -> User | None:
-    raw = look(_NICKNAMES + name_hash(nickname))
+    raw = look(NICKNAMES + name_hash(nickname))
     return None if raw is None else find_user(look, msgspec.json.decode(raw, type=str))
 
 
 def find_by_groupname(look: Look, groupname: str) -> Group | None:
-    raw = look(_GROUPNAMES + name_hash(groupname))
+    raw = look(GROUPNAMES + name_hash(groupname))
     return None if raw is None else find_group(look, msgspec.json.decode(raw, type=str))
 
 
@@ -106,7 +110,7 @@ def create_user(look: Look, user: User) -> Changes:
     """A new user, also in the lists of its groups. Raises Conflict when the nickname is taken, BadRequest for a group
     that does not exist."""
     changes: Changes = {}
-    _take_name(look, changes, _NICKNAMES + user.nickname_hash, user.uuid, "nickname")
+    _take_name(look, changes, NICKNAMES + user.nickname_hash, user.uuid, "nickname")
     changes[USERS + user.uuid] = _encode_user(user)
     _join_groups(look, changes, user.uuid, added=user.groups, removed=(), now_ms=user.updated_at)
     return changes
@@ -118,8 +122,8 @@ def update_user(look: Look, uuid: str, now_ms: int, **fields: object) -> Changes
     changed = msgspec.structs.replace(user, updated_at=now_ms, **fields)
     changes: Changes = {}
     if changed.nickname_hash != user.nickname_hash:
-        _take_name(look, changes, _NICKNAMES + changed.nickname_hash, uuid, "nickname")
-        _free_name(look, changes, _NICKNAMES + user.nickname_hash, uuid)
+        _take_name(look, changes, NICKNAMES + changed.nickname_hash, uuid, "nickname")
+        _free_name(look, changes, NICKNAMES + user.nickname_hash, uuid)
     changes[USERS + uuid] = _encode_user(changed)
     _join_groups(
         look,
@@ -141,7 +145,7 @@ def delete_user(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str] 
     groups = listed_by
     with suppress(StoreCorrupt):
         user = _existing(find_user(look, uuid), "user")
-        _free_name(look, changes, _NICKNAMES + user.nickname_hash, uuid)
+        _free_name(look, changes, NICKNAMES + user.nickname_hash, uuid)
         groups = user.groups
     _join_groups(look, changes, uuid, added=(), removed=groups, now_ms=now_ms)
     return changes
@@ -154,7 +158,7 @@ def create_group(look: Look, group: Group) -> Changes:
     """A new group, also in the lists of its members. Raises Conflict when the name is taken, BadRequest for a member
     that does not exist."""
     changes: Changes = {}
-    _take_name(look, changes, _GROUPNAMES + group.groupname_hash, group.uuid, "groupname")
+    _take_name(look, changes, GROUPNAMES + group.groupname_hash, group.uuid, "groupname")
     changes[GROUPS + group.uuid] = _encode_group(group)
     _admit_members(look, changes, group.uuid, added=group.members, removed=(), now_ms=group.updated_at)
     return changes
@@ -166,8 +170,8 @@ def update_group(look: Look, uuid: str, now_ms: int, **fields: object) -> Change
     changed = msgspec.structs.replace(group, updated_at=now_ms, **fields)
     changes: Changes = {}
     if changed.groupname_hash != group.groupname_hash:
-        _take_name(look, changes, _GROUPNAMES + changed.groupname_hash, uuid, "groupname")
-        _free_name(look, changes, _GROUPNAMES + group.groupname_hash, uuid)
+        _take_name(look, changes, GROUPNAMES + changed.groupname_hash, uuid, "groupname")
+        _free_name(look, changes, GROUPNAMES + group.groupname_hash, uuid)
     changes[GROUPS + uuid] = _encode_group(changed)
     _admit_members(
         look,
@@ -189,7 +193,7 @@ def delete_group(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str]
     members = listed_by
     with suppress(StoreCorrupt):
         group = _existing(find_group(look, uuid), "group")
-        _free_name(look, changes, _GROUPNAMES + group.groupname_hash, uuid)
+        _free_name(look, changes, GROUPNAMES + group.groupname_hash, uuid)
         members = group.members
     _admit_members(look, changes, uuid, added=(), removed=members, now_ms=now_ms)
     return changes

@@ -11,10 +11,14 @@ What applies to a key is its metadata, if they were set, else the owner of its r
 """
 
 import enum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from kvs.auth.accounts import Moment
 from kvs.auth.principal import Principal
+from kvs.errors import StoreCorrupt
 
 DEFAULT_PERMISSIONS = 0xF31
 """Owner everything; group write and read; others read."""
@@ -37,13 +41,21 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     owner_uuid: str | None = None
     group_uuid: str | None = None
-    permissions: int = DEFAULT_PERMISSIONS
-    created_at: int = 0
-    updated_at: int = 0
+    permissions: Annotated[int, Meta(ge=0, le=PERMISSIONS_MAX)] = DEFAULT_PERMISSIONS
+    created_at: Moment = 0
+    updated_at: Moment = 0
 
 
-decode_metadata = msgspec.json.Decoder(Metadata).decode
+_decode = msgspec.json.Decoder(Metadata).decode
 encode_metadata = msgspec.json.Encoder().encode
+
+
+def decode_metadata(document: bytes) -> Metadata:
+    """Raises StoreCorrupt for a document that holds none: what it was to protect is unknown."""
+    try:
+        return _decode(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreCorrupt(f"a record of metadata holds none: {error}") from None
 
 
 def permits(principal: Principal, action: Action, metadata: Metadata | None, record_owner: str | None) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from kvs.auth.accounts import Moment
 from kvs.errors import Unauthorized
 from kvs.limits import LOCAL_TOKEN_LIFE_MS, TOKEN_CLOCK_SKEW_MS, TOKEN_MAX_BYTES
 
@@ -54,10 +55,10 @@ class StoredToken(msgspec.Struct, frozen=True, kw_only=True):
     token_id: str
     user_uuid: str
     scopes: tuple[str, ...]
-    created_at: int
-    expires_at: int
+    created_at: Moment
+    expires_at: Moment
     created_by: str = ""
-    revoked_at: int | None = None
+    revoked_at: Moment | None = None
 
 
 TOKENS = "token/"

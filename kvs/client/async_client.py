@@ -1,5 +1,6 @@
 """`AsyncClient`: everything a node offers to programs, on asyncio."""
 
+import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -54,10 +55,15 @@ class AsyncClient(Accounts):
         timeout_s: float = 10.0,
         retry_s: float = 30.0,
         headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """`ca_file` holds the certificates that nodes may be signed by, instead of those of the system; `timeout_s` is
-        for one request to one node. Raises ValueError for what is no URL of a node, OSError for the file."""
-        self._http = Http(urls, headers=headers or {}, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s)
+        """`ca_file` holds the certificates that those of nodes may be signed by, instead of what the system believes;
+        `ssl_context` decides all of that, and what certificate is shown. `timeout_s` is for one request to one node.
+        Raises ValueError for what is no URL of a node, OSError for a file that cannot be used."""
+        if ssl_context is None and ca_file is not None:
+            ssl_context = ssl.create_default_context(cafile=ca_file)
+            ssl_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self._http = Http(urls, headers=headers or {}, ssl_context=ssl_context, timeout_s=timeout_s, retry_s=retry_s)
         if token:
             self._http.authorize(f"Bearer {token}")
 

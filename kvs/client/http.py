@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from io import BytesIO
-from pathlib import Path
 from random import SystemRandom
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -90,18 +89,18 @@ class Http:
         urls: Sequence[str],
         *,
         headers: Mapping[str, str],
-        ca_file: str | Path | None,
+        ssl_context: ssl.SSLContext | None,
         timeout_s: float,
         retry_s: float,
     ) -> None:
-        """Raises ValueError for what is no URL of a node, OSError for a `ca_file` that cannot be read."""
+        """Raises ValueError for what is no URL of a node."""
         self.endpoints = Endpoints([checked_url(url) for url in urls])
         if not self.endpoints.urls:
             raise ValueError("a client needs the URL of a node, such as http://127.0.0.1:8080")
         self.timeout_s = timeout_s
         self.retry_s = retry_s
         self._headers = dict(headers)
-        self._ssl: ssl.SSLContext | bool = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+        self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._session: aiohttp.ClientSession | None = None
         self._offsets_ms: dict[str, int] = {}
 

@@ -2,6 +2,7 @@
 the client's own; there is no second implementation."""
 
 import functools
+import ssl
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -45,10 +46,17 @@ class Client:
         timeout_s: float = 10.0,
         retry_s: float = 30.0,
         headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._portal = Portal()
         self._client = AsyncClient(
-            *urls, token=token, ca_file=ca_file, timeout_s=timeout_s, retry_s=retry_s, headers=headers
+            *urls,
+            token=token,
+            ca_file=ca_file,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            headers=headers,
+            ssl_context=ssl_context,
         )
 
     def __enter__(self) -> Self:

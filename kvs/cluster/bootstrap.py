@@ -1,7 +1,8 @@
 """Fills a node that was never filled before: it copies what its peers have, newest first.
 
     waiting    no peer yet                     a peer is up: filling; `patience` has passed: done, alone
-    filling    asks one peer after the other   an answer: take it, ask on; no answer: go on with the next peer
+    filling    asks one peer after the other   an answer: take it, ask on; no answer: go on with the next peer;
+                                               an answer that could not be taken: ask for it again
     done       for ever, over restarts too
 
 While it lasts the node takes no writes of clients. Records older than `max_age` are left to comparisons, which begin
@@ -9,12 +10,14 @@ when this ends. A peer that has nothing ends it at once, so nodes that start tog
 do not wait for each other.
 """
 
+from collections import deque
 from typing import Literal, NamedTuple
 
 from kvs.cluster.events import Merge
 from kvs.cluster.exchange import RecentAnswer, RecentRequest
-from kvs.cluster.ingest import merge_of
+from kvs.cluster.ingest import merges_of
 from kvs.errors import BadMessage
+from kvs.limits import BOOTSTRAP_RETRY_MS
 
 
 class BootstrapSettings(NamedTuple):
@@ -34,9 +37,18 @@ class AskRecent(NamedTuple):
 
 
 class TakeRecent(NamedTuple):
-    """Effect: submit these commands, say `taken` when they are on the disk."""
+    """Effect: submit these commands (at least one), say `taken` when they are on the disk, or `not_taken`. While one is
+    under way the next answer is fetched; no more wait, and what was submitted first ends first."""
 
     commands: list[Merge]
+
+
+class Nonsense(NamedTuple):
+    """Effect: so many records that this peer sent cannot be taken; why the first of them cannot."""
+
+    peer: str
+    refused: int
+    reason: str
 
 
 class Filled(NamedTuple):
@@ -46,7 +58,7 @@ class Filled(NamedTuple):
     records: int
 
 
-BootstrapEffect = AskRecent | TakeRecent | Filled
+BootstrapEffect = AskRecent | TakeRecent | Nonsense | Filled
 
 
 class Bootstrap:
@@ -58,9 +70,14 @@ class Bootstrap:
         self._gives_up_ms = now_ms + settings.patience_ms
         self._state: Literal["waiting", "filling", "done"] = "waiting" if needed else "done"
         self._peers: list[str] = []
-        self._before = b""
         self._since_ms = 0
-        self._records = 0
+        self._next = b""
+        """Where the next question goes on: the `before` of the last answer."""
+        self._taking: deque[tuple[bytes, int]] = deque()
+        """Of each answer that is on its way to the disk: where it ended, its records."""
+        self._taken, self._records = b"", 0
+        """Where the last answer ended that is on the disk, and the records up to there."""
+        self._asks = False
 
     @property
     def is_over(self) -> bool:
@@ -88,22 +105,31 @@ class Bootstrap:
 
     def answered(self, answer: RecentAnswer) -> list[BootstrapEffect]:
         """What the peer that was asked has sent. Raises BadMessage."""
-        if answer.before and self._before and answer.before >= self._before:
+        if answer.before and self._next and answer.before >= self._next:
             raise BadMessage("the answer does not go on where the question began")
-        commands = [merge_of(entry, raw, self._peers[0]) for entry, raw in answer.records]
-        self._before = answer.before
-        self._records += len(commands)
-        return [TakeRecent(commands)]
+        peer = self._peers[0]
+        commands, refused, reason = merges_of(answer.records, peer)
+        self._asks = False
+        self._next = answer.before
+        self._taking.append((answer.before, len(commands)))
+        nonsense: list[BootstrapEffect] = [Nonsense(peer, refused, reason)] if refused else []
+        return nonsense + ([TakeRecent(commands), *self._ask_on()] if commands else self._go_on())
 
     def taken(self) -> list[BootstrapEffect]:
-        """What was sent is on the disk."""
-        if not self._before:
-            return self._end(alone=False)
-        self._peers.append(self._peers.pop(0))  # all peers share the work
-        return self._ask(self._settings.fetch_delay_ms)
+        """The first of what is on its way to the disk is there."""
+        self._taken, records = self._taking.popleft()
+        self._records += records
+        return [] if self.is_over else self._go_on()
+
+    def not_taken(self) -> list[BootstrapEffect]:
+        """The disk did not take what was sent. What is on its way behind it, and a question under way, do not count."""
+        self._taking.clear()
+        self._next = self._taken
+        return self._ask(BOOTSTRAP_RETRY_MS) if self._peers else []
 
     def failed(self, now_ms: int) -> list[BootstrapEffect]:
         """The peer that was asked did not answer, or nonsense."""
+        self._asks = False
         self._peers.pop(0)
         if self._peers:
             return self._ask(self._settings.fetch_delay_ms)
@@ -114,8 +140,22 @@ class Bootstrap:
     def tick(self, now_ms: int) -> list[BootstrapEffect]:
         return self._end(alone=True) if self._state == "waiting" and now_ms >= self._gives_up_ms else []
 
+    def _go_on(self) -> list[BootstrapEffect]:
+        """An answer needs no more: it is on the disk, or was empty."""
+        while self._taking and not self._taking[0][1]:
+            self._taken, _ = self._taking.popleft()
+        return self._end(alone=False) if not (self._taking or self._asks or self._next) else self._ask_on()
+
+    def _ask_on(self) -> list[BootstrapEffect]:
+        """Ask the next peer, unless that was all, or as much as may waits for the disk already."""
+        if self._asks or not self._next or not self._peers or len(self._taking) > 1:
+            return []
+        self._peers.append(self._peers.pop(0))  # all peers share the work
+        return self._ask(self._settings.fetch_delay_ms)
+
     def _ask(self, delay_ms: int) -> list[BootstrapEffect]:
-        return [AskRecent(self._peers[0], RecentRequest(self._before, self._since_ms), delay_ms)]
+        self._asks = True
+        return [AskRecent(self._peers[0], RecentRequest(self._next, self._since_ms), delay_ms)]
 
     def _end(self, *, alone: bool) -> list[BootstrapEffect]:
         self._state = "done"

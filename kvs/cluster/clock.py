@@ -5,6 +5,9 @@ everything known, else the last known millisecond with a counter above. So versi
 when the wall clock jumps back, and stay close to it otherwise.
 """
 
+from kvs.errors import Conflict
+from kvs.limits import TIMESTAMP_MAX
+
 COUNTER_MAX = (1 << 32) - 1
 """The counter has four bytes in a stored record."""
 
@@ -20,7 +23,8 @@ class Clock:
 
     def tick(self, now_ms: int, above: tuple[int, int] = (0, 0)) -> tuple[int, int]:
         """A version (Unix ms, counter) above `above` and above all before; above `above` only where that lies in the
-        future of a clock that is wrong: it is not to be handed on to every other key."""
+        future of a clock that is wrong: it is not to be handed on to every other key. Raises Conflict when there is
+        none that other nodes would take."""
         if above > self.last and above[0] > now_ms + self._ahead_max_ms:
             return _next(above, now_ms)
         self.last = _next(max(self.last, above), now_ms)
@@ -31,4 +35,8 @@ def _next(version: tuple[int, int], now_ms: int) -> tuple[int, int]:
     timestamp, counter = version
     if now_ms > timestamp:
         return now_ms, 0
-    return (timestamp, counter + 1) if counter < COUNTER_MAX else (timestamp + 1, 0)
+    if counter < COUNTER_MAX:
+        return timestamp, counter + 1
+    if timestamp >= TIMESTAMP_MAX:
+        raise Conflict("the version under this key is the last that there can be", code="last_version")
+    return timestamp + 1, 0

@@ -7,6 +7,7 @@ import msgspec
 
 from kvs.cluster.merging import Verdict
 from kvs.cluster.merkle import TreeEdit
+from kvs.cluster.tally import Tally
 from kvs.errors import KvsError, PreconditionFailed
 from kvs.storage.record import JSON, Record
 
@@ -88,11 +89,13 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Change several of KVS's own records in one step, by what is there.
 
     `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
-    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away.
+    delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `check` raises StoreCorrupt
+    for a document (its entry key, its bytes) that is not what its name says: it counts as corrupt.
     """
 
     uuid: bytes
     decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
+    check: Callable[[bytes, bytes], None] = lambda entry, document: None
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -114,10 +117,12 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Take in a record that the peer `source` sent, as far as it wins. `digest` is the `value_digest` of its value."""
+    """Take in a record that the peer `source` sent, as far as it wins. `raw` is its `encode_record`, `digest` the
+    `value_digest` of its value."""
 
     entry: bytes
     record: Record
+    raw: bytes
     digest: bytes
     source: str
 
@@ -130,13 +135,20 @@ class Discard(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     before_ms: int
 
 
+class Scrub(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Compare the Merkle tree with the records from the entry key `start` on, as many as one step takes, and mend it.
+    Only in a cluster."""
+
+    start: bytes
+
+
 class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write rows of the node's own state; None removes one."""
 
     rows: Mapping[bytes, bytes | None]
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Lapse | Trim | Merge | Discard | Remember
+Command = Put | Delete | Restore | Transact | Sweep | Lapse | Trim | Merge | Discard | Scrub | Remember
 
 
 class Written(NamedTuple):
@@ -168,12 +180,22 @@ class Swept(NamedTuple):
     entries: int
 
 
-Outcome = Written | Transacted | Merged | Remembered | Swept | KvsError
+class Scrubbed(NamedTuple):
+    """Where the next step goes on (empty: that was the end), how many records were looked at, how many items and runs
+    of the tree were wrong, how many records are corrupt."""
+
+    end: bytes
+    records: int
+    drifted: int
+    corrupt: int
+
+
+Outcome = Written | Transacted | Merged | Remembered | Swept | Scrubbed | KvsError
 
 
 class Change(NamedTuple):
-    """A new current record. `seq` is its number in the change log; `source` is the peer that it came from, empty for a
-    write of this node's clients."""
+    """A new current record. `seq` is its number in the change log; `source` is the id that whoever brought it gave
+    itself, empty for a write of this node's clients."""
 
     entry: bytes
     record: Record
@@ -206,7 +228,7 @@ class Report(NamedTuple):
 
     event: str
     fields: dict[str, Any]
-    level: Literal["info", "warning"] = "warning"
+    level: Literal["info", "warning", "error"] = "warning"
 
 
 class Changed(NamedTuple):
@@ -243,8 +265,10 @@ class Submission(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree."""
+    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree, `tally` what they
+    write, in numbers."""
 
     batch: dict[bytes, bytes | None]
     effects: list[Effect]
-    edit: TreeEdit | None = None
+    edit: TreeEdit | None
+    tally: Tally

@@ -1,15 +1,17 @@
 """Up to which moment all nodes are proven to hold the same: below it tombstones are not needed any more.
 
-Each node knows for every other one up to when the two were seen to be equal: the start of a comparison that moved
-everything, or a ping that showed equal roots. Its own proof is the earliest of these; it goes out with every ping, once
-it is on the disk: a node must not come back knowing less than others rely on. The floor is the earliest proof of all
-nodes that were not removed, dead ones included, and never falls. Whoever hears of a higher floor takes it over.
+Each node knows for every other one up to when the two were seen to be equal: a ping that showed equal roots, the start
+of a comparison that moved everything, or the timestamp of what it kept back, if that is earlier. Its own proof is the
+earliest of these; it goes out with every ping, once it is on the disk: a node must not come back knowing less than
+others rely on. The floor is the earliest proof of all nodes that were not removed, dead ones included, and never falls.
+Whoever hears of a higher floor takes it over.
 
 So a record older than the floor is on every node: its writer was equal to each other node after it had been written.
 MARGIN_MS is taken off every proof for clocks that differ.
 
-A node that never had another beside it has no floor: it sweeps by its own clock and tells nobody, or an empty node
-would make those outdated that have everything.
+A node that never had another beside it has no floor and tells nobody of one, or an empty node would make those outdated
+that have everything. It sweeps by its own clock; but if it has seeds, then not at all before it has met somebody: what
+it deleted may be there in an older version.
 
 Of a clock that is wrong nothing is believed: neither a floor nor a proof from the future, and what this node itself has
 proven while its clock was ahead is forgotten once that is mended.
@@ -50,8 +52,9 @@ def decode(raw: bytes | None) -> Stored:
 class Floor:
     """All times are Unix ms."""
 
-    def __init__(self, stored: Stored, margin_ms: int) -> None:
+    def __init__(self, stored: Stored, margin_ms: int, *, has_seeds: bool = False) -> None:
         self._margin_ms = margin_ms
+        self._has_seeds = has_seeds
         self._equal = dict(stored.equal)
         self._proofs: dict[str, int] = {}
         self._members: frozenset[str] = frozenset()
@@ -85,7 +88,7 @@ class Floor:
 
         None while there is no other node to wait for.
         """
-        return self._saved.floor if self.is_shared else None
+        return self._saved.floor if self.is_shared or self._has_seeds else None
 
     @property
     def has_proofs(self) -> bool:

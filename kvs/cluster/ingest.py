@@ -4,7 +4,9 @@ A peer holds the cluster secret, but its disk, its memory or its version of KVS 
 client could not have written here, with two exceptions: KVS's own records, and versions from a clock that is wrong.
 """
 
+import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
@@ -13,11 +15,22 @@ from kvs.cluster.events import Merge
 from kvs.cluster.merkle import items
 from kvs.errors import BadMessage, BadRequest, StoreCorrupt
 from kvs.keys import check_key
-from kvs.limits import ENTRY_MAX_BYTES, FETCH_KEYS_MAX, SEND_MAX_BYTES, TIMESTAMP_MAX
-from kvs.storage.codec import decode, decode_record, encode_record
+from kvs.limits import (
+    DECOMPRESSED_MAX_BYTES,
+    ENTRY_MAX_BYTES,
+    FETCH_KEYS_MAX,
+    NODE_ID_MAX_BYTES,
+    SEND_MAX_BYTES,
+    TIMESTAMP_MAX,
+)
+from kvs.storage.codec import decode, decode_record, record_bytes
+from kvs.storage.compression import RAW
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, is_media_type, value_digest
 from kvs.storage.store import Reader
+
+_NODE_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{NODE_ID_MAX_BYTES}}}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
@@ -28,40 +41,66 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
         data = record.data
     except StoreCorrupt as error:
         raise BadMessage(f"a record cannot be taken: {error}") from None
-    if record.timestamp > TIMESTAMP_MAX or record.base > (record.timestamp, record.counter):
-        raise BadMessage("a record has an impossible version")
-    if not is_media_type(record.content_type):
-        raise BadMessage("a record has a content type that is none")
-    if record.deleted and (data or record.expires_at):
-        raise BadMessage("a tombstone has a value")
+    _check_fields(record)
+    if len(data) > DECOMPRESSED_MAX_BYTES or (record.codec != RAW and len(record.payload) >= len(data)):
+        raise BadMessage("a record has a value that is too large, or is packed so that it gets larger")
     if record.content_type == JSON and not record.deleted:
         try:
             orjson.loads(data)
         except orjson.JSONDecodeError:
             raise BadMessage("a record is said to be JSON and is not") from None
-    return Merge(entry=entry, record=record, digest=value_digest(data), source=source)
+    return Merge(entry=entry, record=record, raw=raw, digest=value_digest(data), source=source)
+
+
+class Brought(NamedTuple):
+    """What can be taken of a peer's records, how many cannot, and why the first of those cannot."""
+
+    commands: list[Merge]
+    refused: int
+    reason: str
+
+
+def merges_of(records: Iterable[tuple[bytes, bytes]], source: str) -> Brought:
+    """As `merge_of`, for many: one that cannot be taken does not keep the others out."""
+    commands: list[Merge] = []
+    refused, reason = 0, ""
+    for entry, raw in records:
+        try:
+            commands.append(merge_of(entry, raw, source))
+        except BadMessage as error:
+            refused, reason = refused + 1, reason or error.detail
+    return Brought(commands, refused, reason)
 
 
 class Limits(NamedTuple):
-    """What peers get no more, as of one moment: values that have expired (`now_ms`), tombstones below
-    `tombstone_limit_ms`, which every member is proven to have. Both in Unix ms."""
+    """As of one moment (`now_ms`): tombstones below `tombstone_limit_ms`, which every member is proven to have, are
+    what peers get no more. Both in Unix ms."""
 
     now_ms: int
     tombstone_limit_ms: int
 
 
 def sendable(reader: Reader, entry: bytes, limits: Limits) -> Record | None:
-    """The current record if peers may have it; one that fails its checksum they may not."""
+    """The current record if peers may have it; one that fails its checksum they may not.
+
+    A value that has expired is sent until it leaves the disk (see `kvs.storage.retention`): till then it is in the
+    tree, and holds off older versions that a peer may still have.
+    """
+    found = _sendable(reader, entry, limits)
+    return None if found is None else found[0]
+
+
+def _sendable(reader: Reader, entry: bytes, limits: Limits) -> tuple[Record, bytes] | None:
+    """The same, and its `encode_record`."""
     try:
         raw = reader.get(entry)
-        record = None if raw is None else decode(entry, raw).record
+        if raw is None:
+            return None
+        record = decode(entry, raw).record
     except StoreCorrupt:
         return None
-    if record is None:
-        return None
-    if record.deleted:
-        return record if record.timestamp >= limits.tombstone_limit_ms else None
-    return record if record.is_live(limits.now_ms) else None
+    may_be_sent = not record.deleted or record.timestamp >= limits.tombstone_limit_ms
+    return (record, record_bytes(raw)) if may_be_sent else None
 
 
 def records_between(
@@ -73,10 +112,10 @@ def records_between(
     for entry, _ in items(reader, start, stop):
         if len(found) == FETCH_KEYS_MAX or size_bytes > SEND_MAX_BYTES:
             return found, entry
-        record = sendable(reader, entry, limits)
-        if record is not None:
-            found.append((entry, encode_record(record)))
-            size_bytes += len(entry) + len(found[-1][1])
+        sent = _sendable(reader, entry, limits)
+        if sent is not None:
+            found.append((entry, sent[1]))
+            size_bytes += len(entry) + len(sent[1])
     return found, b""
 
 
@@ -90,10 +129,10 @@ def recent(reader: Reader, before: bytes, since_ms: int, limits: Limits) -> tupl
             return found, last
         last = row[1:]
         _, entry = split_time(row)
-        record = sendable(reader, entry, limits)
-        if record is not None:
-            found.append((entry, encode_record(record)))
-            size_bytes += len(entry) + len(found[-1][1])
+        sent = _sendable(reader, entry, limits)
+        if sent is not None:
+            found.append((entry, sent[1]))
+            size_bytes += len(entry) + len(sent[1])
     return found, b""
 
 
@@ -104,10 +143,10 @@ def fetched(
     found: list[tuple[int, bytes]] = []
     place = size_bytes = 0
     for place, (entry, version) in enumerate(wanted, 1):
-        record = sendable(reader, entry, limits)
-        if record is not None and (record.timestamp, record.counter) >= version:
-            found.append((place - 1, encode_record(record)))
-            size_bytes += len(found[-1][1])
+        sent = _sendable(reader, entry, limits)
+        if sent is not None and (sent[0].timestamp, sent[0].counter) >= version:
+            found.append((place - 1, sent[1]))
+            size_bytes += len(sent[1])
             if size_bytes > SEND_MAX_BYTES:
                 break
     return place, found
@@ -125,6 +164,26 @@ def in_messages(records: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[b
             portion, size_bytes = [], 0
     if portion:
         yield portion
+
+
+def _check_fields(record: Record) -> None:
+    if record.timestamp > TIMESTAMP_MAX or record.base > (record.timestamp, record.counter):
+        raise BadMessage("a record has an impossible version")
+    if record.expires_at > TIMESTAMP_MAX:
+        raise BadMessage("a record ends later than any can")
+    if not _is_node_id(record.origin):
+        raise BadMessage("a record is of an origin that is no node")
+    if record.owner and _UUID.fullmatch(record.owner) is None:
+        raise BadMessage("a record is of an owner that is no user")
+    if record.content_type != JSON and not is_media_type(record.content_type):
+        raise BadMessage("a record has a content type that is none")
+    if record.deleted and (record.payload or record.expires_at or record.content_type != JSON):
+        raise BadMessage("a tombstone has a value")
+
+
+@lru_cache(1_024)
+def _is_node_id(text: str) -> bool:
+    return _NODE_ID.fullmatch(text) is not None
 
 
 def _check_entry(entry: bytes) -> None:

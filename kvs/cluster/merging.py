@@ -28,10 +28,13 @@ class Verdict(NamedTuple):
     conflict: bool = False
 
 
+UNOPPOSED = Verdict("wins")
+
+
 def judge(held: Record | None, incoming: Record) -> Verdict:
     """Pure, and the same on every node."""
     if held is None:
-        return Verdict("wins")
+        return UNOPPOSED
     mine, theirs = precedence(held), precedence(incoming)
     if mine == theirs:
         return Verdict("known")

@@ -11,7 +11,7 @@ the commit fails, the group is thrown away and `resume` takes up what the disk r
 numbers that were given out in vain are simply skipped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -27,7 +27,6 @@ from kvs.cluster.events import (
     Delete,
     Discard,
     Effect,
-    Ended,
     Group,
     Lapse,
     Merge,
@@ -39,38 +38,35 @@ from kvs.cluster.events import (
     Reply,
     Report,
     Restore,
+    Scrub,
+    Scrubbed,
     Submission,
     Sweep,
-    Swept,
     Transact,
     Transacted,
     Trim,
     Written,
 )
-from kvs.cluster.merging import Verdict, entombed, judge
-from kvs.cluster.merkle import Tree, TreeEdit, item_of
+from kvs.cluster.merging import UNOPPOSED, Verdict, judge
+from kvs.cluster.merkle import Tree
+from kvs.cluster.rows import Rows
+from kvs.cluster.scrubbing import scrub
+from kvs.cluster.tally import Tally
+from kvs.cluster.upkeep import discard, lapse, sweep, trim
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
-from kvs.storage.codec import Stored, encode
-from kvs.storage.current import Current, history, index_rows, read_current, removal, seq_of
+from kvs.storage.current import NOTHING, Current, history, read_current
 from kvs.storage.keyspace import (
-    DATA,
-    METADATA,
     SYSTEM,
-    change_row,
-    encode_seq,
     metadata_key,
     path_of,
-    revision_range,
-    revision_row,
-    split_moment,
-    split_revision,
 )
-from kvs.storage.record import Record, derived_uuid, uuid_text, value_digest
+from kvs.storage.record import Record, derived_uuid, uuid_text
 from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
-from kvs.storage.revisions import dropped, kept_after
-from kvs.storage.state import LOG_START_ROW, PROGRESS_ROW, Progress, encode_progress, read_log_start
+from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
 from kvs.storage.store import Reader
+
+_TAKEN = Merged(UNOPPOSED)
 
 
 class NodeSettings(NamedTuple):
@@ -88,24 +84,42 @@ class Node:
     reader that is handed in."""
 
     def __init__(
-        self, settings: NodeSettings, progress: Progress, tree: Tree | None = None, *, has_metadata: bool = True
+        self,
+        settings: NodeSettings,
+        progress: Progress,
+        tree: Tree | None = None,
+        *,
+        has_metadata: bool = True,
+        check_document: Callable[[bytes, bytes | None], None] = lambda name, document: None,
     ) -> None:
+        """`check_document` raises BadMessage for one of KVS's own records (its name, and its document or None for a
+        tombstone) that is not to be taken from another node."""
         self._settings = settings
-        self.has_metadata = has_metadata
-        """Whether any key may have metadata. While none has, nobody needs to look for them: that costs each read and
-        each write of a user 3 %."""
+        self._check_document = check_document
         self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
-        self._seq = progress.seq
-        self.tree = tree
-        self._edit: TreeEdit | None = None
+        self._rows = Rows(progress.seq, tree, settings.versions_max, has_metadata=has_metadata)
+        self.tally = Tally(progress.records, progress.tombstones)
+        """What is on the disk."""
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
 
     def resume(self, progress: Progress, tree: Tree | None = None) -> None:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
         self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
-        self._seq = max(self._seq, progress.seq)
-        self.tree = tree
+        self._rows.seq = max(self._rows.seq, progress.seq)
+        self._rows.tree = tree
+        self.tally.records, self.tally.tombstones = progress.records, progress.tombstones
+
+    @property
+    def tree(self) -> Tree | None:
+        """The Merkle tree of what is on the disk; None outside a cluster."""
+        return self._rows.tree
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether any key may have metadata. While none has, nobody needs to look for them: that costs each read and
+        each write of a user 3 %."""
+        return self._rows.has_metadata
 
     def now_ms(self, wall_ms: int) -> int:
         """The time by the hybrid clock: not before any version that was made or seen here."""
@@ -114,7 +128,7 @@ class Node:
     def plan_group(self, submissions: Iterable[Submission], reader: Reader, now_ms: int) -> Group:
         """Plan the submissions in order; each sees what those before it will have written."""
         view = Overlay(reader)
-        self._edit = self.tree.edit() if self.tree is not None else None
+        self._rows.begin()
         effects: list[Effect] = []
         done = Committed([], [])
         for ticket, commands, _ in submissions:
@@ -137,18 +151,26 @@ class Node:
         changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
         if changed:
             effects.insert(0, Changed(changed))
-        if self._edit is not None:
-            view.write(self._edit.rows())
-        if self._edit is not None or done.changes or done.ended:
+        edit = self._rows.edit
+        if edit is not None:
+            view.write(edit.rows())
+        if edit is not None or done.changes or done.ended:
             effects.append(done)
         if view.batch:
-            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._seq))
-        return Group(view.batch, effects, self._edit)
+            view.batch[PROGRESS_ROW] = encode_progress(self._progress())
+        return Group(view.batch, effects, edit, self._rows.tally)
+
+    def _progress(self) -> Progress:
+        """How far the node will have come. No mistake in counting may keep a write out, so no number is below 0."""
+        records = self.tally.records + self._rows.tally.records
+        tombstones = self.tally.tombstones + self._rows.tally.tombstones
+        return Progress(*self._clock.last, self._rows.seq, max(0, records), max(0, tombstones))
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
         if self.tree is not None and group.edit is not None:
             self.tree.apply(group.edit)
+        self.tally.add(group.tally)
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -156,24 +178,37 @@ class Node:
         match command:
             case Put():
                 return self._put(command, view, now_ms)
+            case Merge():
+                return self._merge(command, view, now_ms)
             case Delete():
                 return self._delete(command, view, now_ms)
             case Restore():
                 return self._restore(command, view, now_ms)
-            case Transact():
-                return self._transact(command, view, now_ms)
-            case Sweep():
-                return self._sweep(command, view, now_ms)
-            case Lapse():
-                return self._lapse(command, view, now_ms)
             case Trim():
-                return self._trim(command, view)
-            case Merge():
-                return self._merge(command, view, now_ms)
-            case Discard():
-                return self._discard(command, view)
+                return trim(self._rows, command, view)
+            case Lapse():
+                return lapse(self._rows, command, view, now_ms)
+            case Transact() | Sweep() | Discard() | Scrub():
+                return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
+
+    def _plan_many(self, command: Transact | Sweep | Discard | Scrub, view: Reader, now_ms: int) -> Plan:
+        """Those that change several records: what one did to the tree before it failed is undone."""
+        before = None if self._rows.edit is None else self._rows.edit.copy()
+        try:
+            match command:
+                case Transact():
+                    return self._transact(command, view, now_ms)
+                case Sweep():
+                    return sweep(self._rows, command, view, now_ms, self.tombstone_limit(now_ms))
+                case Discard():
+                    return discard(self._rows, command, view)
+                case Scrub(start=start):
+                    return self._scrub(start, view)
+        except (KvsError, StoreCorrupt):
+            self._rows.edit = before
+            raise
 
     # --- writes ---
 
@@ -246,11 +281,17 @@ class Node:
 
         def look(entry: bytes) -> Record | None:
             current = read_current(view, entry)
-            if current.is_corrupt:
-                error = f"{entry[1:].decode(errors='replace')} fails its checksum"
-                reports.append(Report("Corrupt record found", {"error": error}))
-                raise StoreCorrupt(error)
-            return current.live(now_ms)
+            live = current.live(now_ms)
+            try:
+                if current.is_corrupt:
+                    raise StoreCorrupt("fails its checksum")
+                if live is not None:
+                    command.check(entry, live.data)
+            except StoreCorrupt as error:
+                what = f"{entry[1:].decode(errors='replace')}: {error}"
+                reports.append(Report("Corrupt record found", {"error": what}))
+                raise StoreCorrupt(what) from None
+            return live
 
         values = command.decide(look, now_ms)
         written = Overlay(view)
@@ -287,21 +328,30 @@ class Node:
 
     def _merge(self, command: Merge, view: Reader, now_ms: int) -> Plan:
         entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
+        if entry.startswith(SYSTEM):
+            self._check_document(entry[1:], None if incoming.deleted else incoming.data)
         current = read_current(view, entry)
         held = None if current.stored is None else current.stored.record
-        verdict = judge(held, incoming)
         reports = self._observe(entry, incoming, source, now_ms)
+        if current is NOTHING:
+            if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
+                return Plan({}, _TAKEN, reports)
+            batch: dict[bytes, bytes | None] = {}
+            self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
+            return Plan(batch, _TAKEN, reports, (Change(entry, incoming, self._rows.seq, source),))
+        verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
+            kept = self._rows.versions_max(entry) > 1
+            self._rows.tally.conflict(incoming_won=verdict.kind == "wins", kept=kept)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
-            if held is None and self._is_over(incoming, now_ms):
-                return Plan({}, outcome, reports)
-            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest)
-            (change,) = plan.changes
-            return Plan(plan.batch, outcome, plan.reports + reports, (change._replace(source=source),))
+            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
+            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, self._rows.seq, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
-            return Plan(self._keep_loser(entry, current.stored, incoming), outcome, reports)
+            return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
 
     def _is_over(self, record: Record, now_ms: int) -> bool:
@@ -323,137 +373,32 @@ class Node:
             ),
         )
 
-    def _keep_loser(self, entry: bytes, stored: Stored, loser: Record) -> dict[bytes, bytes | None]:
-        """The batch that puts a discarded concurrent version into the history, as the one before the current record."""
-        kept = kept_after(stored.kept, self._versions_max(entry))
-        if not kept:
-            return {}
-        batch: dict[bytes, bytes | None] = {
-            revision_row(entry, gone): None for gone in dropped(stored.generation, stored.kept, kept)
-        }
-        batch[revision_row(entry, stored.generation)] = encode(entry, Stored(loser, stored.seq, stored.generation, 0))
-        batch[entry] = encode(entry, stored._replace(generation=stored.generation + 1, kept=kept))
-        return batch
-
     def _replace(
-        self, entry: bytes, current: Current, record: Record, view: Reader, *, created: bool, digest: bytes = b""
+        self,
+        entry: bytes,
+        current: Current,
+        record: Record,
+        view: Reader,
+        *,
+        created: bool,
+        digest: bytes = b"",
+        raw: bytes = b"",
     ) -> Plan:
-        """The batch that makes `record` the current one: record, indexes, revision, change log, Merkle item."""
-        batch: dict[bytes, bytes | None] = {}
-        generation, kept = 1, 0
-        reports: tuple[Report, ...] = ()
-        if current.stored is not None:
-            old, _, generation_old, kept_old = current.stored
-            batch = dict.fromkeys(index_rows(entry, old))
-            batch[change_row(seq_of(view, entry, current.stored))] = None
-            generation = generation_old + 1
-            kept = kept_after(kept_old, self._versions_max(entry))
-            for gone in dropped(generation_old, kept_old, kept):
-                batch[revision_row(entry, gone)] = None
-            if kept:
-                batch[revision_row(entry, generation_old)] = current.raw
-        elif current.raw is not None:
-            # What the record was cannot be known: its history goes, its index rows are found stale by later sweeps.
-            batch = dict.fromkeys(row for row, _ in view.scan(*revision_range(entry)))
-            reports = (Report("Corrupt record replaced", {"entry": entry}),)
-        self.has_metadata = self.has_metadata or entry.startswith(METADATA)
-        self._seq += 1
-        batch[entry] = encode(entry, Stored(record, self._seq, generation, kept))
-        batch.update((row, b"") for row in index_rows(entry, record))
-        batch[change_row(self._seq)] = entry
-        if self._edit is not None:
-            item = item_of(entry, record, digest or value_digest(record.data))
-            batch.update(self._edit.put(view, entry, item, is_new=current.raw is None))
-        return Plan(batch, Written(record, created), reports, (Change(entry, record, self._seq),))
-
-    def _versions_max(self, entry: bytes) -> int:
-        return self._settings.versions_max if entry.startswith(DATA) else 1
+        batch = self._rows.replace(entry, current, record, view, digest=digest, raw=raw)
+        reports = (Report("Corrupt record replaced", {"entry": entry}),) if current.is_corrupt else ()
+        return Plan(batch, Written(record, created), reports, (Change(entry, record, self._rows.seq),))
 
     # --- background work ---
 
-    def _lapse(self, command: Lapse, view: Reader, now_ms: int) -> Plan:
-        batch: dict[bytes, bytes | None] = {}
-        ended: list[Ended] = []
-        for row in command.rows:
-            expires_at, entry = split_moment(row)
-            stored = read_current(view, entry).stored
-            if stored is None or stored.record.expires_at != expires_at or expires_at > now_ms or view.get(row):
-                continue
-            self._seq += 1
-            batch |= {change_row(stored.seq): None, change_row(self._seq): entry, row: encode_seq(self._seq)}
-            ended.append(Ended(entry, stored.record, self._seq, expired=True))
-        return Plan(batch, Swept(len(ended)), ended=tuple(ended))
-
-    def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
-        gone = Overlay(view)
-        ended: list[Ended] = []
-        expiry_limit_ms, tombstone_limit_ms = expiry_limit(now_ms), self.tombstone_limit(now_ms)
-        removed = 0
-        for row in command.rows:
-            _, entry = split_moment(row)
-            current = read_current(gone, entry)
-            if current.stored is None or row not in index_rows(entry, current.stored.record):
-                gone.write({row: None})
-            elif may_go(current.stored.record, expiry_limit_ms=expiry_limit_ms, tombstone_limit_ms=tombstone_limit_ms):
-                if not current.stored.record.deleted and entry.startswith(DATA):
-                    lapsed = self._lapse(Lapse(rows=(row,)), gone, now_ms)
-                    gone.write(lapsed.batch)
-                    ended += lapsed.ended
-                gone.write(self._remove(entry, current.stored, gone))
-                removed += 1
-        return Plan(gone.batch, Swept(removed), ended=tuple(ended))
-
-    def _remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
-        """The batch that takes a record off the disk, or leaves a tombstone in its place."""
-        seq = seq_of(view, entry, stored)
-        batch = removal(entry, stored, seq)
-        if self._edit is not None and must_stay_as_tombstone(stored.record):
-            tombstone = entombed(stored.record)
-            batch[entry] = encode(entry, Stored(tombstone, seq, stored.generation, kept=0))
-            batch[change_row(seq)] = entry
-            batch.update((row, b"") for row in index_rows(entry, tombstone))
-            return batch | self._edit.put(view, entry, item_of(entry, tombstone, value_digest(b"")))
-        if entry.startswith(DATA):
-            batch[LOG_START_ROW] = encode_seq(max(seq, read_log_start(view)))
-        return batch if self._edit is None else batch | self._edit.remove(view, entry)
-
-    def _discard(self, command: Discard, view: Reader) -> Plan:
-        gone = Overlay(view)
-        ended: list[Ended] = []
-        removed = 0
-        for entry in command.entries:
-            stored = read_current(gone, entry).stored
-            if stored is None or stored.record.timestamp >= command.before_ms:
-                continue
-            gone.write(removal(entry, stored, seq_of(gone, entry, stored)))
-            if self._edit is not None:
-                gone.write(self._edit.remove(gone, entry))
-            if entry.startswith(DATA):
-                self._seq += 1
-                gone.write({LOG_START_ROW: encode_seq(self._seq)})
-                ended.append(Ended(entry, stored.record, self._seq, expired=False))
-            removed += 1
-        return Plan(gone.batch, Swept(removed), ended=tuple(ended))
+    def _scrub(self, start: bytes, view: Reader) -> Plan:
+        if self._rows.edit is None:
+            return Plan({}, Scrubbed(b"", 0, 0, 0))
+        return Plan(*scrub(self._rows.edit, view, start))
 
     def tombstone_limit(self, now_ms: int) -> int:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""
         floor_ms = now_ms if self.floor_ms is None else self.floor_ms
         return tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms)
-
-    def _trim(self, command: Trim, view: Reader) -> Plan:
-        entry = command.entry
-        stored = read_current(view, entry).stored
-        kept = 0 if stored is None else min(stored.kept, self._versions_max(entry) - 1)
-        oldest = 0 if stored is None else stored.generation - kept
-        batch: dict[bytes, bytes | None] = {
-            row: None
-            for row, _ in view.scan(*revision_range(entry))
-            if stored is None or not oldest <= split_revision(row)[1] < stored.generation
-        }
-        dropped_count = len(batch)
-        if stored is not None and kept < stored.kept:
-            batch[entry] = encode(entry, stored._replace(kept=kept))
-        return Plan(batch, Swept(dropped_count))
 
 
 def _conflict(entry: bytes, held: Record, incoming: Record, verdict: Verdict, source: str) -> Report:

@@ -4,14 +4,25 @@ Binary bodies are msgpack, packed by zstd where that is worth it; a zstd frame b
 """
 
 import json
+import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
 import aiohttp
+import structlog
 import zstandard
 
 from kvs.errors import BadMessage
-from kvs.limits import PEER_BODY_MAX_BYTES, PEER_CONNECT_TIMEOUT_S, PEER_PACK_MIN_BYTES, PEER_REFUSAL_MAX_BYTES
+from kvs.limits import (
+    MEMBERS_MAX,
+    PEER_BODY_MAX_BYTES,
+    PEER_CONNECT_TIMEOUT_S,
+    PEER_PACK_MIN_BYTES,
+    PEER_REFUSAL_MAX_BYTES,
+)
+
+log = structlog.get_logger()
 
 Purpose = Literal["members", "push", "sync"]
 
@@ -46,8 +57,12 @@ class PeerRefused(Exception):
 class Transport:
     """The client side of a node towards its peers. To be started on the loop that uses it."""
 
-    def __init__(self, node_id: str, secret: str) -> None:
+    def __init__(self, node_id: str, secret: str, tls: Callable[[], ssl.SSLContext | None]) -> None:
+        """`tls`: what peers are asked with at the moment; None asks them by HTTP."""
         self._headers = {NODE_HEADER: node_id, SECRET_HEADER: secret}
+        self._tls = tls
+        self._distrusted: dict[str, str] = {}
+        """Why TLS failed, by address; what was told is not told again with every ping."""
         self._sessions: dict[Purpose, aiohttp.ClientSession] = {}
 
     def start(self) -> None:
@@ -77,24 +92,48 @@ class Transport:
         answer_max_bytes: int = PEER_BODY_MAX_BYTES,
     ) -> bytes:
         """The body of the answer. Raises PeerUnreachable, PeerRefused."""
+        context = self._tls()
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, PEER_CONNECT_TIMEOUT_S))
         try:
             async with self._sessions[purpose].request(
                 method,
-                f"http://{address}{path}",
+                f"http://{address}{path}" if context is None else f"https://{address}{path}",
                 data=body,
                 headers={"Content-Type": content_type},
                 timeout=timeout,
                 allow_redirects=False,
+                ssl=True if context is None else context,
             ) as response:
                 answer = await _read(response, answer_max_bytes if response.status < 300 else PEER_REFUSAL_MAX_BYTES)
-        except aiohttp.ClientConnectorError as error:
-            raise PeerUnreachable(str(error), refused=isinstance(error.os_error, ConnectionRefusedError)) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise PeerUnreachable(f"{type(error).__name__}: {error}") from None
+            self._tell_of_distrust(address, error)
+            refused = isinstance(getattr(error, "os_error", None), ConnectionRefusedError)
+            raise PeerUnreachable(f"{type(error).__name__}: {error}", refused=refused) from None
+        self._distrusted.pop(address, None)
         if response.status >= 300:
             raise _refusal(response.status, answer)
         return answer
+
+    def _tell_of_distrust(self, address: str, error: Exception) -> None:
+        """Either side may be the one that does not believe the other."""
+        reason = _distrust(error)
+        if not reason or self._distrusted.get(address) == reason:
+            return
+        if len(self._distrusted) >= MEMBERS_MAX:
+            self._distrusted.clear()
+        self._distrusted[address] = reason
+        log.warning("A peer cannot be asked: TLS failed", address=address, reason=reason)
+
+
+def _distrust(error: BaseException | None) -> str:
+    """What TLS has against the other side, or it against this one; empty for all other failures. aiohttp's own errors
+    are of the library's kinds without what belongs to them; that is found in what they come from."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and getattr(error, "reason", None):
+            why = getattr(error, "verify_message", "")
+            return f"{error.reason}: {why}" if why else str(error.reason)
+        error = getattr(error, "certificate_error", None) or error.__cause__ or error.__context__
+    return ""
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

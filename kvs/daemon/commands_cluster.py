@@ -43,8 +43,8 @@ def cluster_remove(node_id: str, local: str, as_json: bool) -> int:
     """Forget a node that is down and will not come back: no deletion waits for it any more."""
     from kvs.daemon.local import local_peer
 
-    url, headers = local_peer(local)
-    with asking(url, headers) as client:
+    url, headers, trust = local_peer(local)
+    with asking(url, headers, trust) as client:
         client.call("DELETE", "/members/leave", {"id": node_id, "remove": True})
         return Session(client, as_json=as_json).done({"removed": node_id})
 
@@ -63,8 +63,18 @@ def _text(view: Mapping[str, Any]) -> str:
         ("proven", _moment(view["proven"])),
         ("gc_floor", _moment(view["gc_floor"])),
         ("clock", _offset(view["clock_offset_ms"])),
+        *_scrub(view["scrub"]),
     )
     return "\n".join([*(f"{name + ':':10}{value}" for name, value in about), "", table(heads, rows)])
+
+
+def _scrub(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Nothing where nothing was wrong."""
+    if not found["drifted"] and not found["corrupt"]:
+        return []
+    return [
+        ("scrub", f"{found['drifted']} fingerprints were wrong and were mended, {found['corrupt']} records corrupt")
+    ]
 
 
 def _cells(member: Mapping[str, Any], now_ms: int, *, is_this: bool) -> tuple[str, ...]:

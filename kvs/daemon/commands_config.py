@@ -33,7 +33,9 @@ def init(file: Path) -> int:
 @_file
 def check(file: Path) -> int:
     """Check FILE together with the environment, and report every problem with its line."""
-    _load(file)
+    from kvs.daemon.certificate_check import check_certificates
+
+    check_certificates(_load(file))
     click.echo(f"{file}: ok", err=True)
     return OK
 

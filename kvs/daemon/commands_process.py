@@ -72,17 +72,18 @@ def stop(configs: tuple[str, ...], timeout: float, force: bool) -> int:
 def restart(configs: tuple[str, ...], timeout: float, stop_timeout: float, force: bool) -> int:
     """Stop the daemon of each CONFIG if it runs, then start it.
 
-    A configuration that cannot be used is found before the running node is stopped.
+    A configuration or a certificate that cannot be used is found before the running node is stopped.
     """
     import os
 
     from kvs.config import load
     from kvs.daemon import daemonize, stopping
+    from kvs.daemon.certificate_check import check_certificates
     from kvs.daemon.home import Home
     from kvs.daemon.instances import inspect
 
     def restart_one(home: Home, path: Path, note: Callable[[str], None]) -> str:
-        load(path, os.environ)
+        check_certificates(load(path, os.environ))
         instance = inspect(home, path)
         if instance.running:
             note(stopping.stop(home, instance, stop_timeout, force=force))

@@ -54,7 +54,7 @@ def _row(home: "Home", instance: "Instance") -> dict[str, Any]:
     from kvs.daemon.process import uptime_s
 
     running = instance.running
-    health = ask_health(running.url, _HEALTH_TIMEOUT_S) if running else None
+    health = ask_health(running.url, running.certificate, _HEALTH_TIMEOUT_S) if running else None
     uptime = uptime_s(running.pid) if running else None
     return {
         "name": instance.name,

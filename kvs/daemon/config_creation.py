@@ -8,7 +8,7 @@ import click
 
 from kvs.config_text import default_text
 from kvs.daemon.failure import Failed
-from kvs.daemon.files import FILE_MODE
+from kvs.daemon.files import create_own
 from kvs.limits import SECRET_BYTES
 
 
@@ -21,9 +21,7 @@ def create_config(path: Path, *, if_missing: bool = False) -> None:
     if if_missing and (path.is_symlink() or path.exists()):
         return
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(default_text(cluster_secret=b64encode(os.urandom(SECRET_BYTES)).decode()))
+        create_own(path, default_text(cluster_secret=b64encode(os.urandom(SECRET_BYTES)).decode()).encode())
     except FileExistsError:
         raise Failed(f"{path} exists already; it is left as it is") from None
     except OSError as error:

@@ -107,7 +107,9 @@ class _Start:
 
     def _judge(self, process: "subprocess.Popen[bytes]", answer: Answer, timeout_s: float) -> str:
         if answer.word == "ready":
-            health = ask_health(answer.text, _HEALTH_TIMEOUT_S)
+            running = inspect(self.home, self.config_path).running
+            fingerprint = running.certificate if running else ""
+            health = ask_health(answer.text, fingerprint, _HEALTH_TIMEOUT_S)
             if health is None or health["node_id"] != self.config.node_id:
                 raise Failed(f"it says that it serves {answer.text}, but /health there does not answer as this node")
             return f"started (pid {process.pid}) at {answer.text}"

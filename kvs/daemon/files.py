@@ -41,6 +41,22 @@ def open_own(path: Path, flags: int) -> int:
     raise Failed(f"cannot use {path}: {wrong}")
 
 
+def create_own(path: Path, data: bytes) -> None:
+    """Make the file `path`, which must not exist, for this user only, and put it on the disk whole.
+
+    Raises FileExistsError, also for a link that leads nowhere, and OSError; then there is no new file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def make_own_folder(path: Path) -> None:
     """Make `path` and its parents if missing, for this user only. Raises Failed if others could change it."""
     try:

@@ -3,19 +3,19 @@
 import http.client
 import json
 import urllib.error
-import urllib.request
+
+from kvs.daemon.trust import Trust
 
 _MAX_BYTES = 64 * 1024
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Never through a proxy that the environment names: the node is on this host."""
 
 
-def ask_health(url: str, timeout_s: float) -> dict[str, object] | None:
-    """The answer of `GET /health`, also when it is 503 (degraded); None if no node answers there in time."""
-    if not url.startswith("http://"):
+def ask_health(url: str, fingerprint: str, timeout_s: float) -> dict[str, object] | None:
+    """The answer of `GET /health`, also when it is 503 (degraded); None if no node answers there in time, or one that
+    has not the certificate with this fingerprint."""
+    if not url.startswith("https://" if fingerprint else "http://"):
         return None
     try:
-        with _DIRECT.open(f"{url}/health", timeout=timeout_s) as response:
+        with Trust(fingerprint=fingerprint).opener(url).open(f"{url}/health", timeout=timeout_s) as response:
             body = response.read(_MAX_BYTES)
     except urllib.error.HTTPError as error:
         with error:

@@ -1,6 +1,6 @@
 """The PID file: which process runs a configuration.
 
-    pids/<name>.pid     one line of JSON: {"pid", "config", "started", "url"}
+    pids/<name>.pid     one line of JSON: {"pid", "config", "started", "url", "certificate"}
 
 The daemon holds an exclusive `flock` on the file for its whole life, so a lock that is held proves a living daemon and
 a file without one is stale, whatever it says. A clean end removes the file while the lock is still held; whoever
@@ -26,12 +26,14 @@ _CLAIM_PAUSE_S = 0.05
 
 
 class PidInfo(NamedTuple):
-    """What a PID file says. `started` is as of `kvs.daemon.process.started_s`; `url` is empty until it serves."""
+    """What a PID file says. `started` is as of `kvs.daemon.process.started_s`; `url` is empty until it serves;
+    `certificate` is the SHA-256 of the certificate that it shows, in hexadecimal, empty if it speaks plain HTTP."""
 
     pid: int
     config: Path
     started: float
     url: str
+    certificate: str
 
 
 class PidFile:
@@ -45,7 +47,7 @@ class PidFile:
     @classmethod
     def claim(cls, path: Path, config: Path) -> "PidFile":
         """Lock `path` and write this process into it. Raises Failed if a living daemon has it."""
-        info = PidInfo(os.getpid(), config, started_s(os.getpid()) or 0.0, "")
+        info = PidInfo(os.getpid(), config, started_s(os.getpid()) or 0.0, "", "")
         for attempt in range(_CLAIM_TRIES):
             descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
             if _try_lock(descriptor, fcntl.LOCK_EX):
@@ -62,8 +64,8 @@ class PidFile:
             os.close(descriptor)
         raise Failed(f"cannot use {path}: another process holds its lock")
 
-    def set_url(self, url: str) -> None:
-        self._info = self._info._replace(url=url)
+    def set_url(self, url: str, certificate: str) -> None:
+        self._info = self._info._replace(url=url, certificate=certificate)
         self._write()
 
     def remove(self) -> None:
@@ -134,8 +136,9 @@ def _read(descriptor: int) -> PidInfo | None:
     line = os.pread(descriptor, _MAX_BYTES, 0).partition(b"\n")[0]
     try:
         data = json.loads(line)
-        return PidInfo(int(data["pid"]), Path(data["config"]), float(data["started"]), str(data["url"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        texts = str(data["url"]), str(data.get("certificate", ""))
+        return PidInfo(int(data["pid"]), Path(data["config"]), float(data["started"]), *texts)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

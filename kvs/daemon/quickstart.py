@@ -4,6 +4,7 @@ python -m kvs.daemon.quickstart run/kvs.yaml
 """
 
 import os
+import shlex
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from kvs.config import load
 from kvs.daemon import cli
 from kvs.daemon.config_creation import create_config
 from kvs.daemon.failure import OK, USAGE, Failed
+from kvs.daemon.files import create_own
 from kvs.daemon.home import Home, canonical
 from kvs.daemon.instances import inspect
 from kvs.daemon.local import local_credential
@@ -49,7 +51,7 @@ def main(config: Path) -> int:
             if code != OK:
                 return code
         running = inspect(home, canonical(config)).running
-        auth = _authorization(config) if running is not None else ""
+        auth = _authority(config) + _authorization(config) if running is not None else ""
     except (Failed, ConfigError, StartError, OSError) as error:
         click.echo(f"kvs: {error}", err=True)
         return error.exit_code if isinstance(error, Failed) else 1
@@ -62,6 +64,13 @@ def main(config: Path) -> int:
     return OK
 
 
+def _authority(config: Path) -> str:
+    """What curl needs to believe the node."""
+    settings = load(config, os.environ)
+    believed = settings.cluster_tls_ca_file or settings.certificate_file
+    return "" if settings.certificate_file is None else f" --cacert {shlex.quote(str(believed))}"
+
+
 def _authorization(config: Path) -> str:
     """What the printed lines need to be let in: a token of the root user for a day or less, in a file
     beside the configuration, so that it stands neither on the screen nor among the arguments of other programs."""
@@ -69,13 +78,13 @@ def _authorization(config: Path) -> str:
     if not settings.auth_enabled:
         return ""
     life_s = min(_ONE_DAY_S, settings.token_max_ttl // 1000)
-    url, authorization = local_credential(str(config))
-    with asking(url, {"Authorization": authorization}) as client:
+    url, authorization, trust = local_credential(str(config))
+    with asking(url, {"Authorization": authorization}, trust) as client:
         root = Session(client, as_json=False).user_uuid(ROOT_NICKNAME)
         made = client.create_token(root, DATA, expires_in=timedelta(seconds=life_s))
     path = config.parent / _HEADER_FILE
     path.unlink(missing_ok=True)
-    path.write_text(f"Authorization: Bearer {made.token}\n")
+    create_own(path, f"Authorization: Bearer {made.token}\n".encode())
     return f" -H @{path}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from kvs.config import INTERNAL_PREFIX
-from kvs.daemon.files import open_own
+from kvs.daemon.files import FILE_MODE, open_own
 
 LOG_VARIABLE = f"{INTERNAL_PREFIX}LOG"
 
@@ -20,6 +20,7 @@ def reopen_log(path: Path) -> None:
     """Raises Failed or OSError; then the old file stays in use."""
     descriptor = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
+        os.fchmod(descriptor, FILE_MODE)  # whoever rotated the log may have made the new file
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
     finally:

@@ -88,21 +88,25 @@ class _Node:
         self._environ = environ
         self._log_path = log_path
         self._server = Server(config)
+        self._serves = False
 
     async def run(self, pid_file: PidFile, readiness: Readiness) -> None:
-        signals = Signals(self.hangup)
+        signals = Signals(lambda: self.hangup(pid_file, readiness))
         for warning in self._config.warnings:
             log.warning(warning)
         if not await self._start(signals):
             log.info("Stopped before it served", signal=signals.reason)
             return
         try:
-            pid_file.set_url(self._server.url)
+            pid_file.set_url(self._server.url, self._server.fingerprint)
             if self._server.first_account:
                 logs.show_once(self._server.first_account)
             log.info("Started", version=__version__, url=self._server.url, config=self._config.masked())
+            self._serves = True
             readiness.ready(self._server.url)
             await signals.stop_asked.wait()
+            self._serves = False
+            readiness.stopping()
             log.info("Stopping", signal=signals.reason)
         finally:
             await self._server.stop()
@@ -122,7 +126,9 @@ class _Node:
             await starting
         return False
 
-    def hangup(self) -> None:
+    def hangup(self, pid_file: PidFile, readiness: Readiness) -> None:
+        if self._serves:
+            readiness.reloading()
         if self._log_path is not None:
             try:
                 reopen_log(self._log_path)
@@ -130,6 +136,18 @@ class _Node:
             except (Failed, OSError) as error:
                 log.error("Log not reopened, the old file stays in use", reason=str(error))
         self._reload()
+        self._reload_certificates(pid_file)
+        if self._serves:
+            readiness.ready(self._server.url)
+
+    def _reload_certificates(self, pid_file: PidFile) -> None:
+        try:
+            if not self._server.reload_certificates():
+                return
+            pid_file.set_url(self._server.url, self._server.fingerprint)
+            log.info("Certificates reloaded", fingerprint=self._server.fingerprint)
+        except (StartError, Failed) as error:
+            log.error("Certificates not reloaded, the old ones stay in use", reason=str(error))
 
     def _reload(self) -> None:
         try:
@@ -139,6 +157,7 @@ class _Node:
             return
         changed = [name for name in SETTINGS if getattr(config, name) != getattr(self._config, name)]
         logs.set_level(config.log_level)
+        self._server.reload(config)
         self._config = config
         log.info(
             "Configuration reloaded",

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from kvs.daemon.failure import NOT_FOUND, OK, Failed, failed
 
 if TYPE_CHECKING:
     from kvs.client import Client
+    from kvs.daemon.trust import Trust
 
 _RETRY_S = 2.0
 """A node that is restarted just now is waited for, and hardly more than that."""
@@ -93,31 +95,42 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
     @click.option(
         "--local", metavar="CONFIG", help="Ask the node of CONFIG on this host, by the key in its data directory."
     )
+    @click.option(
+        "--ca-file",
+        envvar="KVS_CA_FILE",
+        type=click.Path(path_type=Path),
+        help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(command)
-    def with_session(url: str, token: str, local: str | None, as_json: bool, **arguments: Any) -> int:
+    def with_session(
+        url: str, token: str, local: str | None, ca_file: Path | None, as_json: bool, **arguments: Any
+    ) -> int:
         from kvs.daemon.local import local_credential
+        from kvs.daemon.trust import Trust
 
+        trust = Trust(ca_file)
         if local is not None:
-            url, authorization = local_credential(local, may_be_open=may_be_open)
+            url, authorization, trust = local_credential(local, may_be_open=may_be_open)
         elif token or may_be_open:
             authorization = f"Bearer {token}" if token else ""
         else:
             raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
         headers = {"Authorization": authorization} if authorization else {}
-        with asking(url, headers) as client:
+        with asking(url, headers, trust) as client:
             return command(Session(client, as_json=as_json), **arguments)
 
     return with_session
 
 
 @contextmanager
-def asking(url: str, headers: Mapping[str, str]) -> Iterator["Client"]:
+def asking(url: str, headers: Mapping[str, str], trust: "Trust") -> Iterator["Client"]:
     """A client of one node. Its failures come out as Failed."""
     from kvs.client import Client, ClientError
 
+    context = trust.context() if url.startswith("https:") else None
     try:
-        client = Client(url, headers=headers, retry_s=_RETRY_S)
+        client = Client(url, headers=headers, retry_s=_RETRY_S, ssl_context=context)
     except ValueError as error:
         raise Failed(str(error)) from None
     try:

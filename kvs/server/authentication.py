@@ -64,10 +64,12 @@ class OpenGate:
 class PeerGate:
     """Stands before another gate: routes of peers ask for the cluster's secret, all others for what that one asks."""
 
-    def __init__(self, gate: Gate, secrets: Sequence[bytes]) -> None:
+    def __init__(self, gate: Gate, secrets: Sequence[bytes], *, wants_certificate: bool) -> None:
+        """`wants_certificate`: the secret is good only on a connection with a certificate that was verified."""
         self._gate = gate
         self.asks = gate.asks
         self._secrets = secrets
+        self._wants_certificate = wants_certificate
 
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
         if not access.peer:
@@ -75,10 +77,18 @@ class PeerGate:
         if not is_peer(request.headers.getall(SECRET_HEADER, ()), self._secrets):
             log.warning("A peer was refused: wrong or missing secret", client=request.remote, path=request.path)
             raise Unauthorized
+        if self._wants_certificate and not _has_certificate(request):
+            log.warning("A peer was refused: no certificate", client=request.remote, path=request.path)
+            raise Unauthorized
         return PEER
 
     def forget(self, entries: Sequence[bytes]) -> None:
         self._gate.forget(entries)
+
+
+def _has_certificate(request: web.BaseRequest) -> bool:
+    """Whether the client showed one; the handshake has verified it, or there would be no request."""
+    return request.transport is not None and bool(request.transport.get_extra_info("peercert"))
 
 
 class TokenGate:
@@ -116,7 +126,7 @@ class TokenGate:
             return ANONYMOUS
         principal = self._authenticate(given, access)
         if not principal.scopes & access.scopes:
-            raise Forbidden
+            raise Forbidden(user=principal.user)
         return principal
 
     def forget(self, entries: Sequence[bytes]) -> None:

@@ -4,29 +4,31 @@
 the floor of the tombstones waits for: their status is `remembered`.
 """
 
-from collections.abc import Mapping
-from statistics import median
-
 import msgspec
 
+from kvs.cluster.conduct import Conduct
 from kvs.cluster.floor import Floor
 from kvs.cluster.membership import Membership
 from kvs.cluster.merkle import Sum
 from kvs.cluster.messages import MemberState, MemberView
+from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Compared, Replica
+from kvs.cluster.scrubbing import ScrubView
 from kvs.cluster.time_of import Now
 
 _REMEMBERED = "remembered"
 
 
 class ComparisonView(msgspec.Struct, frozen=True):
-    """The last comparison that this node began with a peer. `at` is Unix ms, `failure` why it was given up."""
+    """The last comparison that this node began with a peer. `at` is Unix ms, `refused` counts records of the peer that
+    cannot be taken, `failure` is why it was given up."""
 
     at: int
     fetched: int
     sent: int
     set_aside: int
+    refused: int
     questions: int
     behind: bool
     failure: str | None
@@ -44,8 +46,20 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_equal: int | None = None
     proven: int | None = None
     waiting: int = 0
+    refused: int = 0
+    cut_off: bool = False
     clock_offset_ms: int | None = None
     last_comparison: ComparisonView | None = None
+
+
+class ScrubStatus(msgspec.Struct, frozen=True):
+    """How the Merkle tree was compared with the records since the start; `last_pass` is Unix ms."""
+
+    records: int
+    drifted: int
+    corrupt: int
+    passes: int
+    last_pass: int | None
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,26 +76,29 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     proven: int
     clock_offset_ms: int | None
     comparing_with: str | None
+    scrub: ScrubStatus
     members: list[MemberStatus]
 
 
 class View:
     """Looks at the cores. It changes nothing."""
 
-    def __init__(self, membership: Membership, replica: Replica, push: Push, floor: Floor) -> None:
+    def __init__(self, membership: Membership, replica: Replica, push: Push, floor: Floor, conduct: Conduct) -> None:
         self._membership = membership
         self._replica = replica
         self._push = push
         self._floor = floor
+        self._conduct = conduct
 
-    def of(self, *, mode: str, root: Sum, offsets_ms: Mapping[str, int], has_seeds: bool, now: Now) -> ClusterView:
-        """`offsets_ms`: by how much the clocks of peers are ahead of this node's."""
+    def of(
+        self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, scrub: ScrubView, now: Now
+    ) -> ClusterView:
         mine = self._membership.me(now).id
         listed, remembered = self._membership.members(now), self._membership.remembered()
         ids = {member.id for member in listed}
-        members = [self._member(member, member.status, offsets_ms, is_this=member.id == mine) for member in listed]
+        members = [self._member(member, member.status, clocks, now, is_this=member.id == mine) for member in listed]
         unlisted = sorted((state for state in remembered if state.id not in ids), key=lambda state: state.id)
-        members += [self._member(state, _REMEMBERED, offsets_ms, is_this=False) for state in unlisted]
+        members += [self._member(state, _REMEMBERED, clocks, now, is_this=False) for state in unlisted]
         return ClusterView(
             node_id=mine,
             mode=mode,
@@ -91,13 +108,14 @@ class View:
             records=root.size,
             gc_floor=self._floor.floor_ms,
             proven=self._floor.proven_ms(now.unix_ms),
-            clock_offset_ms=median_ms(offsets_ms),
+            clock_offset_ms=clocks.median_ms(now),
             comparing_with=self._replica.comparing_with,
+            scrub=ScrubStatus(*scrub[:-1], scrub.last_pass or None),
             members=members,
         )
 
     def _member(
-        self, member: MemberView | MemberState, status: str, offsets_ms: Mapping[str, int], *, is_this: bool
+        self, member: MemberView | MemberState, status: str, clocks: PeerClocks, now: Now, *, is_this: bool
     ) -> MemberStatus:
         node_id = member.id
         shown = MemberStatus(
@@ -115,14 +133,11 @@ class View:
             last_equal=self._floor.last_equal_ms(node_id),
             proven=self._floor.told_by(node_id),
             waiting=self._push.waiting(node_id),
-            clock_offset_ms=offsets_ms.get(node_id),
+            refused=self._conduct.refused(node_id),
+            cut_off=self._conduct.is_cut_off(node_id, now.mono_ms),
+            clock_offset_ms=clocks.offset_ms(node_id, now),
             last_comparison=_comparison(self._replica.last_comparison(node_id)),
         )
-
-
-def median_ms(offsets_ms: Mapping[str, int]) -> int | None:
-    """By how much the clocks of the peers are ahead of this node's, as most of them see it; None without peers."""
-    return round(median(offsets_ms.values())) if offsets_ms else None
 
 
 def _comparison(compared: Compared | None) -> ComparisonView | None:

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp import HttpVersion11, StreamReader, web
@@ -29,7 +29,11 @@ from kvs.limits import (
     RESPONSE_STALL_TIMEOUT_S,
 )
 from kvs.server import request_id
+from kvs.server.eager import EagerHandler
+from kvs.server.meters import Meters
 from kvs.server.problems import problem
+from kvs.server.ratelimit import network_of
+from kvs.server.response import Response
 
 log = structlog.get_logger()
 
@@ -37,40 +41,71 @@ _RESET = struct.pack("ii", 1, 0)
 """Linger for 0 s (socket(7)): what is unsent is dropped, the other side is told."""
 
 
-class Connection(web.RequestHandler):
+class Watcher(Protocol):
+    """Who is told of connections."""
+
+    def made(self, connection: "Connection") -> None: ...
+
+    def lost(self, connection: "Connection") -> None: ...
+
+
+class Connection(EagerHandler):
     """One client's connection."""
 
-    __slots__ = ("_header_deadline", "_input_ended", "_on_lost", "_stall_deadline", "_stream", "_unsent_bytes")
+    __slots__ = (
+        "_header_deadline",
+        "_input_ended",
+        "_is_tls",
+        "_meters",
+        "_on_lost",
+        "_stall_deadline",
+        "_stream",
+        "_unsent_bytes",
+        "client",
+        "watcher",
+    )
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
+        self._meters = manager.meters
         self._header_deadline: asyncio.TimerHandle | None = None
         self._stall_deadline: asyncio.TimerHandle | None = None
         self._stream: asyncio.Transport | None = None
         """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
         self._unsent_bytes = 0
         self._input_ended = False
+        self.client = ""
+        """The network that it comes from, as clients are counted; what headers say of that is not believed."""
+        self._is_tls = False
         self._on_lost: Callable[[], None] | None = None
+        self.watcher: Watcher | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.client = network_of(str(transport.get_extra_info("peername", ("",))[0]))
         self._stream = stream = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
-        # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched.
-        stream.set_write_buffer_limits(high=0)
+        if self._meters is not None:
+            self._meters.connections += 1
+        if self.watcher is not None:
+            self.watcher.made(self)
+        self._is_tls = stream.get_extra_info("ssl_object") is not None
+        # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched. What TLS has
+        # passed on is unseen; `Response` keeps that small, and the end of an idle connection is behind it.
+        stream.set_write_buffer_limits(high=1 if self._is_tls else 0)
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
-            refusal = problem(Unavailable("too many connections", code="overloaded"), request_id.fresh())
-            refusal.close = True
+            refusal = self._refuse(Unavailable("too many connections", code="overloaded"), request_id.fresh())
             stream.write(refusal.head(HttpVersion11) + refusal.body)
             self.force_close()
             return
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
+        requests = self._request_count
         super().data_received(data)
         if self._messages and self._current_request is not None:
             self._tell_of_broken_body(self._current_request)
-        if self._messages or self._request_in_progress:
+        if self._messages or self._request_in_progress or self._request_count != requests:
             if self._header_deadline is not None:
                 self._header_deadline.cancel()
                 self._header_deadline = None
@@ -79,10 +114,13 @@ class Connection(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's declaration; aiohttp's narrows it to None
         """The client has sent all it wants. What came whole is answered; only then, or at once, the connection ends.
-        Behind a stream that has begun it means that the client is gone: no end of the stream will ever come."""
+        TLS has no such half: its end is that of both sides. Behind a stream that has begun it means that the client is
+        gone: no end of the stream will ever come."""
         super().eof_received()
         if self._on_lost is not None:
             self._on_lost()
+            return False
+        if self._is_tls:
             return False
         bodies = [payload for _, payload in self._messages]
         if self._current_request is not None:
@@ -106,8 +144,9 @@ class Connection(web.RequestHandler):
             if self._task_handler is not None:
                 self._task_handler.cancel()
             self.force_close()
-            self._abort()
-        self.end_stream()  # closing it would wait for a client who takes nothing
+            self.abort()
+        if self._on_lost is not None:
+            self.end_stream()  # closing it would wait for a client who takes nothing
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -124,7 +163,11 @@ class Connection(web.RequestHandler):
             if deadline is not None:
                 deadline.cancel()
         self._stream = None
+        if self._meters is not None:
+            self._meters.connections -= 1
         super().connection_lost(exc)
+        if self.watcher is not None:
+            self.watcher.lost(self)
         if self._on_lost is not None:
             self._on_lost()
 
@@ -142,16 +185,16 @@ class Connection(web.RequestHandler):
         if stream is None or stream.is_closing():
             return True
         if stream.get_write_buffer_size() > unsent_max_bytes:
-            self._abort()
+            self.abort()
             return False
         self._unsent_bytes += len(data)
         stream.write(data)
         return True
 
     def end_stream(self) -> None:
-        """Drop what the client has not taken yet."""
-        if self._stream is not None and self._stream.get_write_buffer_size():
-            self._abort()
+        """Drop what the client has not taken yet. How much that is with TLS is unseen."""
+        if self._stream is not None and (self._is_tls or self._stream.get_write_buffer_size()):
+            self.abort()
 
     def handle_error(
         self,
@@ -167,9 +210,15 @@ class Connection(web.RequestHandler):
         else:
             log.error("A request failed beyond its handler", exc_info=exc)
             error = KvsError("the node failed to answer; its log says more")
-        response = problem(error, request_id.of(request))
+        return cast(web.StreamResponse, self._refuse(error, request_id.of(request)))
+
+    def _refuse(self, error: KvsError, request_id: str) -> Response:
+        """What no handler answers; nothing can follow on this connection."""
+        if self._meters is not None:
+            self._meters.refused(error, None)
+        response = problem(error, request_id)
         response.close = True
-        return cast(web.StreamResponse, response)
+        return response
 
     def _tell_of_broken_body(self, request: web.BaseRequest) -> None:
         """When a body turns out not to be framed as its headers said, aiohttp queues the error behind the request
@@ -190,27 +239,36 @@ class Connection(web.RequestHandler):
         assert self._stream is not None
         taken_bytes = self._unsent_bytes - self._stream.get_write_buffer_size()
         if taken_bytes < RESPONSE_STALL_TIMEOUT_S * RESPONSE_MIN_BYTES_PER_S:
-            self._abort()
+            self.abort()
         else:
             self._watch_stall()
 
     def _headers_late(self) -> None:
         self._header_deadline = None
         self.force_close()
+        if self._is_tls and self._stream is not None:
+            self._stream.abort()  # a client this late would not take part in the end of TLS either
 
-    def _abort(self) -> None:
-        """With a reset: after a mere close the kernel would go on offering what it holds to a client that takes
-        nothing, for as long as that client likes."""
+    def abort(self) -> None:
+        """End it at once, with a reset: after a mere close the kernel would go on offering what it holds to a client
+        that takes nothing, for as long as that client likes."""
         if self._stream is not None:
             raw: socket.socket = self._stream.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._stream.abort()
 
 
+def client_of(request: web.BaseRequest) -> str:
+    """The network that a request comes from."""
+    client: str = request.protocol.client  # type: ignore[attr-defined]  # all are of the class above
+    return client
+
+
 class HttpServer(web.Server):
     """aiohttp's low-level server with this project's connections."""
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, handler: Any, meters: Meters | None = None) -> None:
+        self.meters = meters
         super().__init__(
             handler,
             access_log=None,

@@ -1,20 +1,24 @@
-"""What every request passes: an id, its route, the gate, its handler, one place for errors, a line in the log."""
+"""What every request passes: an id, its route, the gate, the limit of requests, its handler, one place for errors, a
+line in the log."""
 
 import logging
-import time
 from functools import partial
+from time import monotonic
 
 import structlog
 from aiohttp import web
 
-from kvs.errors import KvsError, StoreError
+from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests
 from kvs.limits import SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
+from kvs.server.connection import client_of
 from kvs.server.handlers.context import client_error
+from kvs.server.meters import Meters
 from kvs.server.problems import problem
+from kvs.server.ratelimit import RequestLimit
 from kvs.server.response import Response
-from kvs.server.router import Call, Router
+from kvs.server.router import Call, Route, Router
 
 log = structlog.get_logger()
 _level = logging.getLogger(__name__)
@@ -27,38 +31,65 @@ _PRIVATE = b"Cache-Control: no-store\r\n"
 class Dispatcher:
     """The handler of the HTTP server."""
 
-    def __init__(self, router: Router, gate: Gate) -> None:
+    def __init__(self, router: Router, gate: Gate, limit: RequestLimit, meters: Meters | None = None) -> None:
         self._router = router
         self._gate = gate
+        self._limit = limit
+        self._meters = meters
 
     async def __call__(self, request: web.BaseRequest) -> Response:
-        started_s = time.monotonic()
+        started_s = monotonic()
         request_id = ids.of(request)
         private = self._gate.asks
+        route: Route | None = None
+        admitted = False
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
-            private = private or route.access.open
-            admit = partial(self._gate.admit, request, route.access)
-            response = await route.handler(Call(request, parameters, admit(), admit))
+            access = route.access
+            private = private or access.open
+            admit = partial(self._gate.admit, request, access)
+            principal = admit()
+            admitted = True
+            if access.counted:
+                self._limit.count(principal.user, client_of(request), started_s * 1000)
+            response = await route.handler(Call(request, parameters, principal, admit))
         except KvsError as error:
-            response = problem(error, request_id)
+            refusal = error if admitted else self._not_admitted(request, error, started_s)
+            response = self._refuse(refusal, route, request_id)
             # aiohttp closes behind a body that was not read; the client is told.
             response.close = not request.content.is_eof()
         except StoreError as error:
             log.error("A read failed", error=str(error), path=request.rel_url.raw_path, request_id=request_id)
-            response = problem(client_error(error), request_id)
+            response = self._refuse(client_error(error), route, request_id)
         except Exception:
             log.exception("A handler failed", method=request.method, path=request.path, request_id=request_id)
-            response = problem(KvsError("the node failed to answer; its log says more"), request_id)
+            response = self._refuse(KvsError("the node failed to answer; its log says more"), route, request_id)
         response.request_id = request_id
         if private:
             response.fields += _PRIVATE
-        duration_ms = (time.monotonic() - started_s) * 1000
+        duration_s = monotonic() - started_s
+        if self._meters is not None:
+            self._meters.request(route, response.status, duration_s)
+        duration_ms = duration_s * 1000
         if response.status >= 500 or duration_ms >= SLOW_REQUEST_MS:
             log.info("Request", **_fields(request, response, request_id, duration_ms))
         elif _level.isEnabledFor(logging.DEBUG):
             log.debug("Request", **_fields(request, response, request_id, duration_ms))
         return response
+
+    def _refuse(self, error: KvsError, route: Route | None, request_id: str) -> Response:
+        if self._meters is not None:
+            self._meters.refused(error, route)
+        return problem(error, request_id)
+
+    def _not_admitted(self, request: web.BaseRequest, error: KvsError, now_s: float) -> KvsError:
+        """What a request is refused with that no route took, or no gate let in: those count whatever they asked for."""
+        user = error.user if isinstance(error, Forbidden) else ""
+        try:
+            self._limit.count(user, client_of(request), now_s * 1000)
+        except TooManyRequests as too_many:
+            return too_many
+        return error
 
 
 def _fields(request: web.BaseRequest, response: Response, request_id: str, duration_ms: float) -> dict[str, object]:

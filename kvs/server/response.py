@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from aiohttp import HttpVersion, HttpVersion11, web
 
-from kvs.limits import OFFLOAD_MIN_BYTES
+from kvs.limits import OFFLOAD_MIN_BYTES, TLS_PIECE_BYTES
 from kvs.storage.record import JSON
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
@@ -52,6 +52,11 @@ class Response:
         body = b"" if request.method == "HEAD" or self.status in _BODILESS else self.body
         if len(body) < OFFLOAD_MIN_BYTES:
             await request.writer.write(head + body)
+        elif request.secure:
+            # TLS passes on at once what it is given, and says nothing of how much of it waits for the client.
+            await request.writer.write(head)
+            for start in range(0, len(body), TLS_PIECE_BYTES):
+                await request.writer.write(body[start : start + TLS_PIECE_BYTES])
         else:
             await request.writer.write(head)
             await request.writer.write(body)

@@ -1,7 +1,9 @@
-"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk.
+"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk, and the Merkle
+tree is compared with the records.
 
 Each job looks at a bounded run of index rows and hands what it found to the writer; what may really go is decided
-there, in the plan.
+there, in the plan. While the node's clock is wrong nothing goes by it: one that is far ahead finds everything expired
+that ever expires, and the tombstones that it would put in the place of values would reach all other nodes.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,13 +12,15 @@ from itertools import islice
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from kvs.cluster.events import Command, Lapse, Sweep, Swept, Trim
+from kvs.cluster.events import Command, Lapse, Outcome, Scrubbed, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
+from kvs.cluster.scrubbing import Scrubber
 from kvs.errors import KvsError, StoreError
 from kvs.limits import (
     EXPIRY_NOTE_INTERVAL_S,
-    EXPIRY_SWEEP_INTERVAL_S,
+    EXPIRY_STEP_MS,
     REVISION_SWEEP_INTERVAL_S,
+    SCRUB_INTERVAL_S,
     SWEEP_MAX_KEYS,
     TOMBSTONE_SWEEP_INTERVAL_S,
 )
@@ -50,20 +54,30 @@ class Scheduler:
         *,
         tombstone_limit: Callable[[int], int],
         versions_max: int,
+        is_clock_right: Callable[[], bool] = lambda: True,
+        scrubber: Scrubber | None = None,
     ) -> None:
-        """`tombstone_limit` is the node's: tombstones below it (Unix ms), as of a time, are not needed any more."""
+        """`tombstone_limit` is the node's: tombstones below it (Unix ms), as of a time, are not needed any more.
+        Without a `scrubber` there is no tree."""
         self._store = store
         self._runner = runner
         self._now_ms = now_ms
         self._tombstone_limit = tombstone_limit
         self._versions_max = versions_max
+        self._is_clock_right = is_clock_right
+        self._scrubber = scrubber
         self._timers = AsyncIOScheduler()
         self._noted_ms = 0
         """Up to here (Unix ms) the ends of all records are noted."""
         self._timers.add_job(self.note_expired, "interval", seconds=EXPIRY_NOTE_INTERVAL_S)
-        self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
+        self._timers.add_job(self.sweep_expired, "cron", second=f"*/{EXPIRY_STEP_MS // 1000}")
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
+        if scrubber is not None:
+            self._timers.add_job(self.scrub_tree, "interval", seconds=SCRUB_INTERVAL_S)
+
+    def every(self, interval_s: int, job: Callable[[], None]) -> None:
+        self._timers.add_job(job, "interval", seconds=interval_s)
 
     def start(self) -> None:
         self._timers.start()
@@ -79,18 +93,19 @@ class Scheduler:
         noted = 0
         start = expiry_row(min(self._noted_ms, now_ms), b"")
         stop = moment_range(EXPIRIES, now_ms)[1]
-        while True:
+        while self._is_clock_right():
             found = list(islice(self._store.scan(start, stop), SWEEP_MAX_KEYS))
             rows = tuple(row for row, seq in found if not seq and split_moment(row)[1].startswith(DATA))
-            if rows:
-                outcome = await self._submit([Lapse(rows=rows)])
-                if outcome is None:
-                    return noted
-                noted += outcome
+            outcomes = await self._outcomes([Lapse(rows=rows)]) if rows else [Swept(0)]
+            done = [outcome.entries for outcome in outcomes if isinstance(outcome, Swept)]
+            if not done:
+                break
+            noted += sum(done)
             if len(found) < SWEEP_MAX_KEYS:
                 self._noted_ms = now_ms
-                return noted
+                break
             start = found[-1][0] + b"\0"
+        return noted
 
     async def sweep_expired(self) -> int:
         """Remove records that expired longer ago than the grace; how many."""
@@ -109,10 +124,22 @@ class Scheduler:
             rows = [row for row, _ in islice(self._store.scan(start, stop), SWEEP_MAX_KEYS)]
             entries = sorted({split_revision(row)[0] for row in rows})
             surplus = [Trim(entry=entry) for entry in entries if self._has_surplus(entry)]
-            dropped += await self._submit(surplus) or 0
+            dropped += await self._submit(surplus)
             if len(rows) < SWEEP_MAX_KEYS:
                 return dropped
             start = revision_range(entries[-1])[1]
+
+    async def scrub_tree(self) -> None:
+        """One step of comparing the Merkle tree with the records, if it is time for one."""
+        assert self._scrubber is not None
+        step = self._scrubber.next(self._now_ms())
+        if step is None:
+            return
+        for outcome in await self._outcomes([step]):
+            if isinstance(outcome, Scrubbed):
+                self._scrubber.done(outcome, self._now_ms())
+            else:
+                self._scrubber.failed(self._now_ms())
 
     def _has_surplus(self, entry: bytes) -> bool:
         stored = read_current(self._store, entry).stored
@@ -120,21 +147,23 @@ class Scheduler:
 
     async def _sweep(self, start: bytes, stop: bytes) -> int:
         removed = 0
-        while True:
+        while self._is_clock_right():
             rows = tuple(row for row, _ in islice(self._store.scan(start, stop), SWEEP_MAX_KEYS))
             if rows:
-                removed += await self._submit([Sweep(rows=rows)]) or 0
+                removed += await self._submit([Sweep(rows=rows)])
                 start = rows[-1] + b"\0"
             if len(rows) < SWEEP_MAX_KEYS:
-                return removed
+                break
+        return removed
 
-    async def _submit(self, commands: Sequence[Command]) -> int | None:
-        """How many entries went; None on a node that takes no writes now, which does it another time."""
-        if not commands:
-            return 0
+    async def _submit(self, commands: Sequence[Command]) -> int:
+        """How many entries went."""
+        return sum(outcome.entries for outcome in await self._outcomes(commands) if isinstance(outcome, Swept))
+
+    async def _outcomes(self, commands: Sequence[Command]) -> list[Outcome]:
+        """None when there is nothing to do, or the node takes no writes now: then it is done another time."""
         try:
-            outcomes = await self._runner.submit(commands)
+            return await self._runner.submit(commands) if commands else []
         except (KvsError, StoreError) as error:
             log.debug("Background work waits", error=str(error))
-            return None
-        return sum(outcome.entries for outcome in outcomes if isinstance(outcome, Swept))
+            return []

@@ -42,7 +42,9 @@ def build_security(config: Config, store: Store, now_ms: Callable[[], int]) -> S
 
 
 def _for_peers(gate: Gate, config: Config) -> Gate:
-    return PeerGate(gate, cluster_secrets(config)) if config.clustering_enabled else gate
+    if not config.clustering_enabled:
+        return gate
+    return PeerGate(gate, cluster_secrets(config), wants_certificate=config.cluster_tls_mutual)
 
 
 def cluster_secrets(config: Config) -> list[bytes]:

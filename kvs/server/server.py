@@ -1,35 +1,49 @@
 """The Server object: builds the parts of a node, starts and stops them in order. It holds no behaviour of its own."""
 
+import asyncio
 import errno
 import time
 
 import structlog
 from aiohttp import web
 
+from kvs.auth.documents import check_brought
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.tree_building import give_up_tree, open_tree
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
-from kvs.limits import ROOT_TOKEN_LIFE_MS, SHUTDOWN_TIMEOUT_S
+from kvs.limits import (
+    CERTIFICATE_CHECK_INTERVAL_S,
+    LISTEN_BACKLOG,
+    ROOT_TOKEN_LIFE_MS,
+    SHUTDOWN_TIMEOUT_S,
+)
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
+from kvs.server.handlers.metrics import MetricsRoute
+from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
+from kvs.server.loop_lag import LoopLag
+from kvs.server.meters import Meters
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
+from kvs.server.ratelimit import RequestLimit
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
 from kvs.server.security import build_security
+from kvs.server.tls import Tls
+from kvs.server.tls_listener import TlsListener
 from kvs.server.watch import Watching, log_name
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
-from kvs.storage.state import open_state, read_progress
+from kvs.storage.state import Identity, open_state, read_progress
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -53,7 +67,14 @@ class Server:
         self._cluster: Cluster | None = None
         self._watching: Watching | None = None
         self._http: web.ServerRunner | None = None
+        self._loop_lag: LoopLag | None = None
+        self._listener: asyncio.Server | None = None
+        self._tls: Tls | None = None
+        self._tls_listener: TlsListener | None = None
         self._passwords = Passwords()
+        self._limit = RequestLimit(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
         self.url = ""
         self.first_account = ""
         """What to show once, after `start`: the root account that a fresh node made."""
@@ -69,14 +90,35 @@ class Server:
             await self.stop()
             raise
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate that is served, in hexadecimal; empty: HTTP."""
+        return "" if self._tls is None else self._tls.fingerprint
+
+    def reload_certificates(self) -> bool:
+        """Whether there are any. Raises StartError; then the old ones stay in use."""
+        if self._tls is None:
+            return False
+        self._tls.reload()
+        self._tls.check()
+        return True
+
     async def stop(self) -> None:
         """The reverse: requests under way are answered, waiting writes committed, the store closed."""
         if self._cluster is not None:
             await self._cluster.stop()
+        if self._listener is not None:
+            self._listener.close()
+        if self._tls_listener is not None:
+            self._tls_listener.close()
         if self._watching is not None:
             self._watching.stop()
         if self._http is not None:
             await self._http.cleanup()
+        if self._loop_lag is not None:
+            self._loop_lag.stop()
+        if self._tls_listener is not None:
+            await self._tls_listener.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
         if self._runner is not None:
@@ -85,34 +127,33 @@ class Server:
             self._store.close()
         self._passwords.close()
 
+    def reload(self, config: Config) -> None:
+        """Take over the settings of a running node that change live."""
+        self._limit.configure(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
+
     async def _start(self) -> None:
         config = self._config
+        if config.certificate_file is not None:
+            self._tls = Tls(config, unix_ms)
         self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")
         identity = open_state(self._store, unix_ms())
         versions_max = config.max_revisions if config.revision_history_enabled else 1
-        settings = NodeSettings(
-            config.node_id,
-            identity.joined_timestamp,
-            versions_max,
-            config.tombstone_retention,
-            config.max_clock_drift,
-        )
-        if config.clustering_enabled:
-            tree = open_tree(self._store)
-        else:
-            give_up_tree(self._store)
-            tree = None
-        has_metadata = any(self._store.scan(METADATA, after(METADATA)))
-        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata)
+        node = _node(config, self._store, identity, versions_max)
         security = build_security(config, self._store, unix_ms)
-        self._runner = Runner(self._store, node, unix_ms)
+        meters = Meters() if config.metrics_enabled else None
+        self._runner = Runner(self._store, node, unix_ms, meters.commits if meters else None)
         change_log = log_name(identity.instance_id, is_synced=config.write_durability == "fsync")
         self._watching = Watching(self._store, self._runner, change_log, unix_ms)
         self._runner.on_changed += [security.gate.forget, self._watching.changed]
         self._runner.on_committed.append(self._watching.committed)
         self._runner.on_reopened.append(self._watching.reopened)
         if config.clustering_enabled:
-            self._cluster = Cluster(config, self._store, node, self._runner, unix_ms)
+            tls = self._tls
+            self._cluster = Cluster(
+                config, self._store, node, self._runner, unix_ms, lambda: None if tls is None else tls.client, meters
+            )
             self._runner.on_committed.append(self._cluster.committed)
         self._runner.start()
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
@@ -126,15 +167,23 @@ class Server:
             unix_ms,
             self._watching,
             self._cluster,
+            meters,
         )
         members = None if self._cluster is None else Members(self._cluster)
-        peers = None if self._cluster is None else Peers(context, node)
+        peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
-        self._http = web.ServerRunner(HttpServer(dispatcher), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
-        await self._listen(self._http)
+        metrics = None if meters is None else MetricsRoute(context, node, meters)
+        router = Router(routes(context, security.token_key, members, peers, status, metrics))
+        http = HttpServer(Dispatcher(router, security.gate, self._limit, meters), meters)
+        self._http = web.ServerRunner(http, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+        await self._http.setup()
+        await self._listen(http)
+        if meters is not None:
+            self._loop_lag = LoopLag(meters.loop_lag)
+            self._loop_lag.start()
+        address = config.advertise_address or self.url.partition("://")[2]
         if self._cluster is not None:
-            await self._cluster.start(identity, config.advertise_address or self.url.removeprefix("http://"))
+            await self._cluster.start(identity, address)
         if security.token_key is not None and not config.other_seeds:
             # Only now: a start that fails, on a taken port for example, must not use up the only showing of the token.
             life_ms = min(ROOT_TOKEN_LIFE_MS, config.token_max_ttl)
@@ -146,16 +195,42 @@ class Server:
             unix_ms,
             tombstone_limit=node.tombstone_limit,
             versions_max=versions_max,
+            is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
+            scrubber=None if self._cluster is None else self._cluster.scrubber,
         )
+        if self._tls is not None:
+            self._tls.check()
+            self._tls.check_address(address)
+            self._scheduler.every(CERTIFICATE_CHECK_INTERVAL_S, self._tls.check)
         self._scheduler.start()
 
-    async def _listen(self, http: web.ServerRunner) -> None:
+    async def _listen(self, http: HttpServer) -> None:
         address, port = self._config.bind_address, self._config.port
-        await http.setup()
+        tls = self._tls
         try:
-            await web.TCPSite(http, address, port).start()
+            if tls is None:
+                loop = asyncio.get_running_loop()
+                self._listener = await loop.create_server(http, address, port, backlog=LISTEN_BACKLOG)
+                port = self._listener.sockets[0].getsockname()[1]
+            else:
+                self._tls_listener = TlsListener(http, lambda: tls.server)
+                port = await self._tls_listener.listen(address, port)
         except OSError as error:
             reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise StartError(f"cannot listen on {address}:{port}: {reason}") from error
         host = f"[{address}]" if ":" in address else address
-        self.url = f"http://{host}:{http.addresses[0][1]}"
+        self.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+
+
+def _node(config: Config, store: Store, identity: Identity, versions_max: int) -> Node:
+    """What decides, at the point that the store has reached."""
+    settings = NodeSettings(
+        config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention, config.max_clock_drift
+    )
+    tree = None
+    if config.clustering_enabled:
+        tree = open_tree(store)
+    else:
+        give_up_tree(store)
+    has_metadata = any(store.scan(METADATA, after(METADATA)))
+    return Node(settings, read_progress(store), tree, has_metadata=has_metadata, check_document=check_brought)

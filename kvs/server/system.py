@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
+from kvs.auth.documents import check_shape
 from kvs.cluster.events import Look, Transact
 from kvs.errors import StoreCorrupt
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import after, system_key
-from kvs.storage.record import new_uuid
+from kvs.storage.record import Record, new_uuid
 from kvs.storage.store import Reader
 
 log = structlog.get_logger()
@@ -18,14 +19,14 @@ Documents = Callable[[str], bytes | None]
 
 
 def live_document(store: Reader, name: str, now_ms: int) -> bytes | None:
-    """The document under a name. Raises StoreCorrupt that names it."""
+    """The document under a name. Raises StoreCorrupt that names it, also for one that is not what its name says."""
     entry = system_key(name.encode())
     try:
         raw = store.get(entry)
         record = None if raw is None else decode(entry, raw).record
+        return _document(name, record, now_ms)
     except StoreCorrupt as error:
         raise StoreCorrupt(f"{name}: {error}") from None
-    return record.data if record is not None and record.is_live(now_ms) else None
 
 
 def all_documents(
@@ -35,13 +36,13 @@ def all_documents(
     one that is corrupt. Raises StoreCorrupt when not even the names can be read."""
     first, stop = system_key(start.encode()), after(system_key(prefix.encode()))
     for entry, raw in store.scan(first, stop):
+        name = entry[1:].decode(errors="replace")
         try:
-            record = decode(entry, raw).record
-            document = record.data if record.is_live(now_ms) else None
+            document = _document(name, decode(entry, raw).record, now_ms)
         except StoreCorrupt as error:
-            yield entry[1:].decode(), error
+            yield name, error
         else:
-            yield entry[1:].decode(), document
+            yield name, document
 
 
 def live_documents(store: Reader, prefix: str, start: str, now_ms: int) -> Iterator[tuple[str, bytes | None]]:
@@ -54,6 +55,18 @@ def live_documents(store: Reader, prefix: str, start: str, now_ms: int) -> Itera
             yield name, document
 
 
+def _document(name: str, record: Record | None, now_ms: int) -> bytes | None:
+    if record is None or not record.is_live(now_ms):
+        return None
+    document = record.data
+    check_shape(name, document)
+    return document
+
+
+def _check(entry: bytes, document: bytes) -> None:
+    check_shape(entry[1:].decode(errors="replace"), document)
+
+
 def change_documents(change: Callable[[Documents, int], Mapping[str, bytes | None]]) -> Transact:
     """The command that writes what `change` returns, given the documents and the time in Unix ms. It must be pure."""
 
@@ -64,4 +77,4 @@ def change_documents(change: Callable[[Documents, int], Mapping[str, bytes | Non
 
         return {system_key(name.encode()): value for name, value in change(document, now_ms).items()}
 
-    return Transact(uuid=new_uuid(), decide=decide)
+    return Transact(uuid=new_uuid(), decide=decide, check=_check)

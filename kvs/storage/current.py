@@ -32,13 +32,16 @@ class Current(NamedTuple):
         return self.stored.record
 
 
+NOTHING = Current(None, None)
+
+
 def read_current(reader: Reader, entry: bytes) -> Current:
     """For writers, who may replace a corrupt record; readers use `decode` and let StoreCorrupt rise."""
     raw = b""
     try:
         found = reader.get(entry)
         if found is None:
-            return Current(None, None)
+            return NOTHING
         raw = found
         return Current(raw, decode(entry, raw))
     except StoreCorrupt:

@@ -49,8 +49,11 @@ class LevelDBStore:
         self._uncertain: Batch = {}
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            wrong = _not_ours(directory)
         except OSError as error:
-            raise StoreError(f"cannot use the data directory {directory}: {error.strerror}") from None
+            wrong = error.strerror or str(error)
+        if wrong:
+            raise StoreError(f"cannot use the data directory {directory}: {wrong}")
         self._db: Any = self._open()
 
     def get(self, key: bytes) -> bytes | None:
@@ -183,3 +186,13 @@ def _one_line(error: Exception) -> str:
     """LevelDB's own words; plyvel hands them on as bytes."""
     text = error.args[0] if error.args else ""
     return " ".join((text.decode(errors="replace") if isinstance(text, bytes) else str(error)).split())
+
+
+def _not_ours(directory: Path) -> str:
+    """Why others could lead LevelDB, which follows links and opens files by known names, to files elsewhere."""
+    status = directory.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
+    if status.st_mode & 0o022:
+        return "others may write in it; chmod it to 0700"
+    return ""

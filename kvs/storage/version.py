@@ -19,6 +19,7 @@ from kvs.storage.record import Record
 
 UNKNOWN_JOINED = 0
 _LATEST_JOINED = 1 << 64
+_COMPLEMENTS = bytes(range(255, -1, -1))
 
 
 class Precedence(NamedTuple):
@@ -67,4 +68,4 @@ def winner(a: Record, b: Record) -> Record:
 
 def _complement(data: bytes) -> bytes:
     """Bytes of equal length whose order is the reverse."""
-    return bytes(255 - byte for byte in data)
+    return data.translate(_COMPLEMENTS)

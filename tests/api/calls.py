@@ -35,6 +35,8 @@ CALLS = {
     ("GET", "/watch"): Call("/watch?prefix={key}", 200),
     ("GET", "/health"): Call("/health", 200),
     ("GET", "/ready"): Call("/ready", 200),
+    ("GET", "/metrics"): Call("/metrics", 200),
+    ("GET", "/openapi.json"): Call("/openapi.json", 200),
 }
 """(Method, documented path) to a call that succeeds."""
 

@@ -6,10 +6,13 @@ Ready-made clients tidy up targets, headers and bodies; these tests are about wh
 import json
 import re
 import socket
+import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, BinaryIO, NamedTuple
+
+from tests.api.described import check_described
 
 TIMEOUT_S = 20.0
 _NO_HEADERS: Mapping[str, str] = {}
@@ -40,8 +43,9 @@ class Reply(NamedTuple):
 class Client:
     """Talks to one node over one connection, which it opens anew when the node has closed it."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self.address = address
+        self._tls = tls
         self._socket: socket.socket | None = None
         self._file: BinaryIO | None = None
 
@@ -61,7 +65,9 @@ class Client:
         """One exchange. A body that is not bytes is sent in chunks."""
         with suppress(ConnectionError):  # the node may refuse a body and close before it is all sent
             self.write(request(method, target, body, headers))
-        return self.read(method)
+        reply = self.read(method)
+        check_described(method, target, reply)
+        return reply
 
     def get(self, target: str, **headers: str) -> Reply:
         return self.send("GET", target, headers=_named(headers))
@@ -79,7 +85,8 @@ class Client:
 
     def open(self) -> None:
         if self._socket is None:
-            self._socket = socket.create_connection(self.address, timeout=TIMEOUT_S)
+            plain = socket.create_connection(self.address, timeout=TIMEOUT_S)
+            self._socket = plain if self._tls is None else self._tls.wrap_socket(plain, server_hostname=self.address[0])
             self._file = self._socket.makefile("rb")
 
     def write(self, data: bytes) -> None:

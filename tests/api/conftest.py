@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ from tests.api.accounts import Place, place
 from tests.api.client import Client
 from tests.api.peers import CLUSTER, Peer
 from tests.api.running import Clock, RunningNode
+from tests.api.tls_site import Site
 
 _numbers = count(1)
 
@@ -122,3 +124,11 @@ def connect() -> Iterator[Callable[[Client], Client]]:
             return connected
 
         yield another
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A node with certificates; the test starts it."""
+    made = Site(tmp_path)
+    yield made
+    made.stop()

@@ -15,6 +15,13 @@ from kvs.storage.leveldb import LevelDBStore
 from kvs.storage.store import Store
 
 _START_TIMEOUT_S = 30.0
+_GIVEN: dict[str, Any] = {
+    "node_id": "node1",
+    "port": 0,
+    "auth_enabled": False,
+    "clustering_enabled": False,
+    "rate_limit_requests": 1_000_000_000,
+}
 
 
 class Clock:
@@ -33,8 +40,8 @@ class RunningNode:
     def __init__(
         self, folder: Path, *, clock: Clock | None = None, store: Store | None = None, **settings: Any
     ) -> None:
-        given = {"node_id": "node1", "port": 0, "auth_enabled": False, "clustering_enabled": False, **settings}
-        self._server = Server(Config(data_dir=folder, **given), store or LevelDBStore(folder, sync=False))
+        config = Config(data_dir=folder, **{**_GIVEN, **settings})
+        self._server = Server(config, store or LevelDBStore(folder, sync=False))
         self._loop = uvloop.new_event_loop()
         self._stop_asked = asyncio.Event()
         self._address: Future[tuple[str, int]] = Future()
@@ -48,6 +55,14 @@ class RunningNode:
         """What the node shows once, by its labels; empty when it made no account."""
         lines = (line.partition(": ") for line in self._server.first_account.splitlines())
         return {label: value for label, separator, value in lines if separator}
+
+    def reload_certificates(self) -> None:
+        """As SIGHUP does. Raises StartError."""
+
+        async def reload() -> None:
+            assert self._server.reload_certificates()
+
+        asyncio.run_coroutine_threadsafe(reload(), self._loop).result(_START_TIMEOUT_S)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop_asked.set)
@@ -64,7 +79,7 @@ class RunningNode:
         except BaseException as error:
             self._address.set_exception(error)
             return
-        host, _, port = self._server.url.removeprefix("http://").rpartition(":")
+        host, _, port = self._server.url.partition("://")[2].rpartition(":")
         self._address.set_result((host, int(port)))
         await self._stop_asked.wait()
         await self._server.stop()

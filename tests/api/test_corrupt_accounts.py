@@ -1,13 +1,16 @@
-"""Records of users, groups, names and tokens that rotted: never believed, named in the log, and possible to remove."""
+"""Records of users, groups, names and tokens that rotted, or that hold something else than their name says: never
+believed, named in the log, and possible to remove."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
 from kvs.auth.accounts import name_hash
 from kvs.auth.tokens import token_hash
+from kvs.storage.codec import decode, encode
 from kvs.storage.keyspace import system_key
 from kvs.storage.memory import MemoryStore
 from tests.api.accounts import Place
@@ -29,11 +32,26 @@ def log() -> Iterator[list[Any]]:
         yield entries
 
 
-def corrupt(store: MemoryStore, name: str) -> None:
-    entry = system_key(name.encode())
-    raw = store.get(entry)
-    assert raw is not None
-    store.commit({entry: raw[:-1] + bytes((raw[-1] ^ 1,))})
+Corrupt = Callable[[str], None]
+
+
+@pytest.fixture(params=["a flipped bit", "another document", "no JSON"])
+def corrupt(store: MemoryStore, request: pytest.FixtureRequest) -> Corrupt:
+    """Spoils the record under a name."""
+
+    def spoil(name: str) -> None:
+        entry = system_key(name.encode())
+        raw = store.get(entry)
+        assert raw is not None
+        if request.param == "a flipped bit":
+            store.commit({entry: raw[:-1] + bytes((raw[-1] ^ 1,))})
+        else:
+            stored = decode(entry, raw)
+            payload = b"{" if request.param == "no JSON" else b'{"uuid":1,"user_uuid":[],"token_id":null}'
+            record = msgspec.structs.replace(stored.record, payload=payload)
+            store.commit({entry: encode(entry, stored._replace(record=record))})
+
+    return spoil
 
 
 def is_named(log: list[Any], name: str) -> bool:
@@ -47,10 +65,10 @@ def uuids(at: Place, resource: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("resource", "kind"), [("users", "user"), ("groups", "group")])
-def test_lists_leave_it_out(at: Place, store: MemoryStore, log: list[Any], resource: str, kind: str) -> None:
+def test_lists_leave_it_out(at: Place, corrupt: Corrupt, log: list[Any], resource: str, kind: str) -> None:
     made = [at.user().uuid if kind == "user" else at.group() for _ in range(3)]
     before = uuids(at, resource)
-    corrupt(store, f"{kind}/{made[1]}")
+    corrupt(f"{kind}/{made[1]}")
     assert uuids(at, resource) == [uuid for uuid in before if uuid != made[1]]
     assert is_named(log, f"{kind}/{made[1]}")
     shown = at.root.ask.get(f"/api/{resource}/{made[1]}")
@@ -61,11 +79,11 @@ def test_lists_leave_it_out(at: Place, store: MemoryStore, log: list[Any], resou
     assert is_named(log, f"{kind}/{made[1]}")
 
 
-def test_a_user_is_removed(at: Place, store: MemoryStore, log: list[Any]) -> None:
+def test_a_user_is_removed(at: Place, corrupt: Corrupt, log: list[Any]) -> None:
     groups = [at.group(), at.group()]
     gone, other = at.user(groups=groups, nickname="gone"), at.user(groups=groups)
     assert gone.ask.put("/kv/a", b"1").status == 201
-    corrupt(store, f"user/{gone.uuid}")
+    corrupt(f"user/{gone.uuid}")
     log.clear()
     at.root.ask.call("PUT", f"/api/groups/{groups[0]}", {"members": [gone.uuid, other.uuid]})
     assert at.user("admin:users:update").ask.delete(f"/api/users/{gone.uuid}").status == 403
@@ -79,13 +97,13 @@ def test_a_user_is_removed(at: Place, store: MemoryStore, log: list[Any]) -> Non
     assert at.root.ask.delete(f"/api/users/{gone.uuid}").status == 404
 
 
-def test_a_group_is_removed_with_the_rights_it_gave(at: Place, store: MemoryStore, log: list[Any]) -> None:
+def test_a_group_is_removed_with_the_rights_it_gave(at: Place, corrupt: Corrupt, log: list[Any]) -> None:
     owner, member, other = at.user(), at.user(), at.user()
     group, kept = at.group(member.uuid, other.uuid), at.group(member.uuid)
     owner.ask.put("/kv/a", b"1")
     assert owner.ask.call("PUT", "/kv/a/metadata", {"group_uuid": group, "permissions": 0xFF0}).status == 200
     assert member.ask.get("/kv/a").status == 200
-    corrupt(store, f"group/{group}")
+    corrupt(f"group/{group}")
     assert at.user("admin:groups:update").ask.delete(f"/api/groups/{group}").status == 403
     assert at.root.ask.delete(f"/api/groups/{group}").status == 204
     assert is_named(log, f"group/{group}")
@@ -95,10 +113,10 @@ def test_a_group_is_removed_with_the_rights_it_gave(at: Place, store: MemoryStor
     assert at.root.ask.delete(f"/api/groups/{group}").status == 404
 
 
-def test_who_was_in_a_corrupt_group_can_leave_and_be_removed(at: Place, store: MemoryStore, log: list[Any]) -> None:
+def test_who_was_in_a_corrupt_group_can_leave_and_be_removed(at: Place, corrupt: Corrupt, log: list[Any]) -> None:
     group = at.group()
     leaver, gone = at.user(groups=[group]), at.user(groups=[group])
-    corrupt(store, f"group/{group}")
+    corrupt(f"group/{group}")
     assert at.root.ask.call("PUT", f"/api/users/{leaver.uuid}", {"groups": []}).json["groups"] == []
     assert is_named(log, f"group/{group}")
     assert at.root.ask.delete(f"/api/users/{gone.uuid}").status == 204
@@ -108,10 +126,10 @@ def test_who_was_in_a_corrupt_group_can_leave_and_be_removed(at: Place, store: M
     assert at.root.ask.get(f"/api/users/{leaver.uuid}").json["groups"] == []
 
 
-def test_a_group_with_a_corrupt_member_is_removed(at: Place, store: MemoryStore) -> None:
+def test_a_group_with_a_corrupt_member_is_removed(at: Place, corrupt: Corrupt) -> None:
     member, other = at.user(), at.user()
     groups = [at.group(member.uuid, other.uuid) for _ in range(2)]
-    corrupt(store, f"user/{member.uuid}")
+    corrupt(f"user/{member.uuid}")
     put = at.root.ask.call("PUT", f"/api/groups/{groups[0]}", {"members": [other.uuid]})
     assert put.json["members"] == [other.uuid]
     assert at.root.ask.delete(f"/api/groups/{groups[1]}").status == 204
@@ -122,11 +140,11 @@ def test_a_group_with_a_corrupt_member_is_removed(at: Place, store: MemoryStore)
 
 @pytest.mark.parametrize(("resource", "name"), [("users", "nickname"), ("groups", "groupname")])
 def test_a_name_is_free_once_its_account_is_removed(
-    at: Place, store: MemoryStore, log: list[Any], resource: str, name: str
+    at: Place, corrupt: Corrupt, log: list[Any], resource: str, name: str
 ) -> None:
     made = at.root.ask.call("POST", f"/api/{resource}", {name: "rotten"}).json["uuid"]
     document = f"{name}/{name_hash('rotten')}"
-    corrupt(store, document)
+    corrupt(document)
     asked = (
         at.root.ask.get(f"/api/{resource}?{name}=rotten"),
         at.root.ask.call("POST", f"/api/{resource}", {name: "rotten"}),
@@ -140,20 +158,20 @@ def test_a_name_is_free_once_its_account_is_removed(
     assert at.root.ask.call("POST", f"/api/{resource}", {name: "rotten"}).status == 201
 
 
-def test_a_name_is_mended_by_another_one(at: Place, store: MemoryStore) -> None:
+def test_a_name_is_mended_by_another_one(at: Place, corrupt: Corrupt) -> None:
     person = at.user(nickname="rotten")
-    corrupt(store, f"nickname/{name_hash('rotten')}")
+    corrupt(f"nickname/{name_hash('rotten')}")
     for nickname in ("sound", "rotten"):
         assert at.root.ask.call("PUT", f"/api/users/{person.uuid}", {"nickname": nickname}).status == 200
     (found,) = at.root.ask.get("/api/users?nickname=rotten").json["users"]
     assert found["uuid"] == person.uuid
 
 
-def test_a_token_is_revoked(at: Place, store: MemoryStore, log: list[Any]) -> None:
+def test_a_token_is_revoked(at: Place, corrupt: Corrupt, log: list[Any]) -> None:
     person = at.user()
     token = at.token(person.uuid)
     digest = token_hash(token)
-    corrupt(store, f"token/{digest}")
+    corrupt(f"token/{digest}")
     caller = at.caller(token)
     refused = caller.get("/kv/a")
     assert (refused.status, refused.code) == (503, "corrupt_record")
@@ -168,11 +186,9 @@ def test_a_token_is_revoked(at: Place, store: MemoryStore, log: list[Any]) -> No
     assert at.root.ask.delete(f"/api/tokens/{digest[:32]}").status == 404
 
 
-def test_tokens_of_a_corrupt_user_are_not_listed_and_open_nothing(
-    at: Place, store: MemoryStore, log: list[Any]
-) -> None:
+def test_tokens_of_a_corrupt_user_are_not_listed_and_open_nothing(at: Place, corrupt: Corrupt, log: list[Any]) -> None:
     person = at.user()
-    corrupt(store, f"user/{person.uuid}")
+    corrupt(f"user/{person.uuid}")
     listed = at.root.ask.pages("/api/tokens?limit=1000", "tokens")
     assert {shown["user_uuid"] for shown in listed} == {at.root.uuid}
     assert is_named(log, f"user/{person.uuid}")

@@ -6,10 +6,21 @@ from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 
 from kvs.cluster import exchange
-from kvs.cluster.exchange import OLDER, REFUSED, TAKEN, ReplicateAnswer, ReplicateRequest
-from kvs.limits import FETCH_KEYS_MAX, TIMESTAMP_MAX
+from kvs.cluster.exchange import (
+    OLDER,
+    REFUSED,
+    TAKEN,
+    FetchAnswer,
+    FetchRequest,
+    RangeAnswer,
+    RangeRequest,
+    ReplicateAnswer,
+    ReplicateRequest,
+)
+from kvs.limits import DECOMPRESSED_MAX_BYTES, FETCH_KEYS_MAX, TIMESTAMP_MAX
 from kvs.storage.codec import encode_record
 from kvs.storage.compression import ZSTD
 from kvs.storage.keyspace import data_key, system_key
@@ -99,8 +110,13 @@ BAD: dict[str, dict[str, Any]] = {
     "a short uuid": {"uuid": "00"},
     "a long uuid": {"uuid": "00" * 17},
     "a uuid that is none": {"uuid": "g" * 32},
+    "an end later than any": {"expires_at": TIMESTAMP_MAX + 1},
     "a long origin": {"origin": "n" * 256},
+    "no origin": {"origin": ""},
+    "an origin that is no node": {"origin": "a b"},
     "a long owner": {"owner": "o" * 256},
+    "an owner that is no user": {"owner": "ann"},
+    "a tombstone with a type": {"deleted": True, "content_type": "text/plain"},
     "a tombstone that ends": {"deleted": True, "expires_at": NOW_MS},
     "a type that is none": {"content_type": "text"},
     "a type with a line end": {"content_type": "text/html\r\nX-Evil: 1"},
@@ -141,6 +157,11 @@ def test_a_bad_record_does_not_keep_the_others_out(peer: Peer) -> None:
     good = encode_record(record())
     flipped = bytes((good[0] ^ 0x80, *good[1:]))
     bomb = encode_record(record(content_type="a/b", payload=b"")) + b"\x28\xb5\x2f\xfd" + b"\xff" * 20
+    frame = zstandard.compress
+    packed = _packed(frame(b"a" * 1000))
+    larger, nothing = _packed(frame(b"a")), _packed(frame(b"") + b"x" * 1000)
+    tombstone = encode_record(msgspec.structs.replace(record(deleted=True), codec=ZSTD, payload=frame(b"")))
+    huge = encode_record(record(content_type="a/b", payload=bytes(DECOMPRESSED_MAX_BYTES + 1)))
     records = [
         (data_key(b"a"), good, TAKEN),
         (data_key(b"short"), good[:20], REFUSED),
@@ -155,6 +176,11 @@ def test_a_bad_record_does_not_keep_the_others_out(peer: Peer) -> None:
         (data_key(b"future"), encode_record(record(timestamp=TIMESTAMP_MAX + 1)), REFUSED),
         (data_key(b"codec"), encode_record(msgspec.structs.replace(record(), codec=ZSTD)), REFUSED),
         (data_key(b"blob"), bomb, TAKEN),
+        (data_key(b"larger"), larger, REFUSED),
+        (data_key(b"nothing"), nothing, REFUSED),
+        (data_key(b"packed"), packed, TAKEN),
+        (data_key(b"tombstone"), tombstone, REFUSED),
+        (data_key(b"huge"), huge, REFUSED),
         (data_key(b"a"), encode_record(record(timestamp=1)), OLDER),
         (data_key(b"b"), good, TAKEN),
     ]
@@ -163,16 +189,22 @@ def test_a_bad_record_does_not_keep_the_others_out(peer: Peer) -> None:
     assert list(answer.outcomes) == [outcome for _, _, outcome in records]
 
 
+def _packed(payload: bytes) -> bytes:
+    """A blob whose value is packed like this."""
+    return encode_record(msgspec.structs.replace(record(content_type="a/b"), codec=ZSTD, payload=payload))
+
+
 def test_a_record_from_the_future_is_taken_and_does_not_move_the_clock(peer: Peer) -> None:
     """A write here still gets a version above it, and every answer about it can be given."""
     for path, timestamp, counter in (
         ("drift", NOW_MS + 60_000, 2**32 - 1),
         ("ahead", NOW_MS + 60_001, 0),
-        ("end", TIMESTAMP_MAX, 2**32 - 1),
+        ("end", TIMESTAMP_MAX, 2**32 - 9),
     ):
         assert replicate(peer, sent(path, timestamp, counter=counter)) == ["taken"]
         assert peer.get(f"/kv/{path}").json["timestamp"] == timestamp
         assert peer.get(f"/api/data/{path}/history").status == 200
+    assert replicate(peer, sent("last", TIMESTAMP_MAX, counter=2**32 - 1)) == ["taken"]
     assert peer.put("/kv/mine", b"1").json["timestamp"] == NOW_MS + 60_001
     for path, timestamp in (("end", TIMESTAMP_MAX), ("ahead", NOW_MS + 60_001)):
         above = peer.put(f"/kv/{path}", b"2").json
@@ -181,6 +213,21 @@ def test_a_record_from_the_future_is_taken_and_does_not_move_the_clock(peer: Pee
     assert peer.get("/kv/_range").status == 200
     assert peer.delete("/kv/end").status == 204
     assert peer.ask("/members/pairs_by_time", {"end_timestamp": 2**50})
+
+
+def test_what_is_written_above_any_version_is_taken_by_others(make_peer: Callable[..., Peer]) -> None:
+    """And where there is no version above, nothing is written."""
+    here, there = make_peer(), make_peer()
+    entry = data_key(b"k")
+    assert replicate(here, sent("k", TIMESTAMP_MAX, counter=2**32 - 3)) == ["taken"]
+    for method, body, expected in (("PUT", b"2", 200), ("DELETE", None, 204)):
+        assert here.send(method, "/kv/k", body).status == expected
+        records = here.ask_binary("/kv_range", FetchRequest.of([(entry, (0, 0))]), FetchAnswer).records
+        request = ReplicateRequest([(entry, raw) for _, raw in records])
+        assert list(there.ask_binary("/replicate", request, ReplicateAnswer).outcomes) == [TAKEN]
+    refused = here.put("/kv/k", b"3")
+    assert (refused.status, refused.code) == (409, "last_version")
+    assert here.put("/kv/other", b"1").status == 201
 
 
 def test_replication_goes_on_where_clients_may_not_write(make_peer: Callable[..., Peer]) -> None:
@@ -203,3 +250,17 @@ def test_a_record_that_has_ended_is_not_taken(peer: Peer, clock: Clock) -> None:
     assert replicate(peer, sent("ended", NOW_MS, expires_at=NOW_MS + 1)) == ["taken"]
     assert peer.get("/kv/ended").status == 404
     assert root_hash(peer) == before
+
+
+def test_tools_are_shown_nothing_that_has_ended(peer: Peer, clock: Clock) -> None:
+    """Though daemons give it to each other until it leaves the disk."""
+    records = [sent("ends", NOW_MS - 3, expires_at=NOW_MS + 1000), sent("gone", NOW_MS - 2, deleted=True)]
+    assert replicate(peer, *records) == ["taken"] * 2
+    clock.now_ms += 1000
+    whole = {"hash": "", "start_key": "", "end_key": ""}
+    keys = peer.ask("/merkle_tree/diff", {"parent_node": whole, "local_hash": ""})["keys"]
+    assert [each["path"] for each in keys] == ["gone"]
+    assert peer.ask("/kv_range", {})["pairs"] == []
+    assert peer.send("POST", "/members/pairs_by_time", b"{}").status == 204
+    found = peer.ask_binary("/kv_range", RangeRequest(b"", b""), RangeAnswer)
+    assert [entry for entry, _ in found.records] == [data_key(b"ends"), data_key(b"gone")]

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import ssl
 import struct
 from contextlib import suppress
 from types import TracebackType
@@ -10,15 +11,17 @@ from tests.api.client import TIMEOUT_S, Reply, check, read_reply
 
 
 class Wire:
-    """One TCP connection to a node."""
+    """One TCP connection to a node, with TLS on it or without."""
 
-    def __init__(self, address: tuple[str, int], *, receive_bytes: int = 0) -> None:
+    def __init__(self, address: tuple[str, int], *, receive_bytes: int = 0, tls: ssl.SSLContext | None = None) -> None:
         """`receive_bytes` makes the client's buffer small, so that the node feels when nobody reads."""
         self._socket = socket.socket()
         if receive_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self._socket.settimeout(TIMEOUT_S)
         self._socket.connect(address)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=address[0])
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> "Wire":
@@ -27,6 +30,12 @@ class Wire:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._file.close()
         self._socket.close()
+
+    @property
+    def certificate(self) -> bytes:
+        """What the node showed; DER."""
+        assert isinstance(self._socket, ssl.SSLSocket)
+        return self._socket.getpeercert(binary_form=True) or b""
 
     def write(self, data: bytes) -> None:
         """Send; the node may have closed already."""
@@ -52,7 +61,7 @@ class Wire:
         """The next answer, held against the common rules; None when the node has closed."""
         try:
             reply = read_reply(self._file)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):  # the latter: without the goodbye of TLS
             return None
         if reply is not None:
             check(reply)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -47,7 +48,11 @@ class Node:
         }
         data_dir = settings.get("data_dir")
         self.daemon = Daemon(
-            folder, name=name, settings={**own, **settings}, data_dir=Path(str(data_dir)) if data_dir else None
+            folder,
+            name=name,
+            settings={**own, **settings},
+            data_dir=Path(str(data_dir)) if data_dir else None,
+            tls=cluster.tls,
         )
         self.is_up = False
 
@@ -142,8 +147,9 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, folder: Path, settings: Mapping[str, object] = _NONE) -> None:
-        """`settings` are those of all nodes."""
+    def __init__(self, folder: Path, settings: Mapping[str, object] = _NONE, tls: ssl.SSLContext | None = None) -> None:
+        """`settings` are those of all nodes; `tls` is for asking them on HTTPS."""
+        self.tls = tls
         self.network = Network()
         self.nodes: list[Node] = []
         self.first_sight_s = 0.0

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -49,9 +50,15 @@ class NotStarted(AssertionError):
 class Client:
     """One keep-alive connection. Connects when it is first used, and again after a failure."""
 
-    def __init__(self, url: str, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+    def __init__(self, url: str, timeout_s: float = REQUEST_TIMEOUT_S, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, parts.port, timeout=timeout_s, context=tls
+            )
+        else:
+            self._connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -97,9 +104,10 @@ class Daemon:
         prefix: Sequence[str] = (),
         name: str = "node",
         settings: Mapping[str, object] = MappingProxyType({}),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`prefix` stands before the command, to run it elsewhere (in other namespaces, say); `settings` are those of
-        the configuration that are not as for a lone node that anybody may use."""
+        the configuration that are not as for a lone node that anybody may use; `tls` is for asking a node on HTTPS."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data_dir = data_dir or folder / "data"
@@ -111,6 +119,7 @@ class Daemon:
         self._reader: threading.Thread | None = None
         self._told = threading.Event()
         self._client: Client | None = None
+        self.tls = tls
         self._settings: dict[str, object] = {"node_id": name, "port": 0, "data_dir": str(self.data_dir), **_ALONE}
         self.configure(settings)
 
@@ -123,7 +132,7 @@ class Daemon:
     def client(self) -> Client:
         """A connection for the test's own requests."""
         if self._client is None:
-            self._client = Client(self.url)
+            self._client = Client(self.url, tls=self.tls)
         return self._client
 
     def configure(self, settings: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ class Server:
         self.config = config
         self.url = "http://127.0.0.1:1"
         self.first_account = ""
+        self.fingerprint = ""
     async def start(self):
         import asyncio, os
         {start}

@@ -4,8 +4,8 @@
 
 Each node advertises the address of a proxy of its own. Who connects to it is told by the `X-Node-ID` of the first
 request, and so by which link the connection goes. A link is one way: it carries what its first node asks the second,
-and the answers to that. All proxies run on one event loop in a thread of its own; a node that does not run has a proxy
-that does not listen.
+and the answers to that. Nobody sees who speaks TLS: all such connections to a node are one link, from "". All proxies
+run on one event loop in a thread of its own; a node that does not run has a proxy that does not listen.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 _NODE_ID = re.compile(rb"^x-node-id: *(\S+)", re.IGNORECASE | re.MULTILINE)
+_TLS_HANDSHAKE = b"\x16"
 _HEAD_MAX_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 _TIMEOUT_S = 10.0
@@ -175,7 +176,9 @@ class Proxy:
             writer.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readexactly(1)
+        if head != _TLS_HANDSHAKE:
+            head += await reader.readuntil(b"\r\n\r\n")
         found = _NODE_ID.search(head)
         source = found[1].decode() if found else ""
         far = await asyncio.open_connection("127.0.0.1", self._target)

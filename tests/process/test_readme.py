@@ -1,5 +1,5 @@
-"""The README, the cookbook of accounts and the guide to clusters work as printed: every shell block, in order, in one
-shell, as a user would type them after `make run`.
+"""The README, the cookbook of accounts, the guide to clusters and that to certificates work as printed: every shell
+block, in order, in one shell, as a user would type them after `make run`.
 
 A block of `json`, `http` or `text` shows what the `sh` block before it prints. Ids, times and process numbers are
 compared as such, whatever their value; `…` stands for anything. Lines that begin with `make` are not run: what
@@ -23,6 +23,7 @@ from tests.process.cli import ROOT, RUN_TIMEOUT_S, Cli, Environ, mode
 README = (ROOT / "README.md").read_text()
 COOKBOOK = (ROOT / "docs" / "accounts.md").read_text()
 CLUSTERS = (ROOT / "docs" / "cluster.md").read_text()
+SECURITY = (ROOT / "docs" / "security.md").read_text()
 OUTPUTS = ("json", "http", "text")
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 CLUSTER_PORTS = re.compile(r"\b808(?=[1-3$%])")
@@ -173,6 +174,15 @@ def test_the_cookbook_of_accounts_works_as_printed(user: User) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="its commands need curl")
 def test_the_guide_to_clusters_works_as_printed(user: User) -> None:
     follow(user, CLUSTERS)
+    assert user.run("stop", "run/kvs.yaml").code == 0
+    assert not list((user.home / "pids").iterdir()), "the guide stops the nodes it started"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="its commands need curl")
+def test_the_guide_to_certificates_works_as_printed(user: User) -> None:
+    follow(user, SECURITY)
+    for path in (user.folder / "run" / "safe" / "certs").iterdir():
+        assert mode(path) == 0o600
     assert user.run("stop", "run/kvs.yaml").code == 0
     assert not list((user.home / "pids").iterdir()), "the guide stops the nodes it started"
 

@@ -36,7 +36,7 @@ class Kept:
                 view.write(edit.remove(view, entry))
                 expected.pop(entry, None)
             else:
-                view.write(edit.put(view, entry, item))
+                edit.put(view.batch, view, entry, item)
                 expected[entry] = item
         view.write(edit.rows())
         if commits:

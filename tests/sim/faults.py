@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 from tests.sim.network import Link
-from tests.sim.setup import LEAP_MAX_MS
+from tests.sim.setup import LEAP_MAX_MS, RACE_MAX, RACE_MS
 from tests.sim.simcluster import SimCluster
 from tests.sim.simnode import SimNode
 
@@ -175,12 +175,18 @@ class Faults:
         """Far off, either way."""
         far_ms = self._chance.choice([5_000, 3_600_000, LEAP_MAX_MS])
         host = self._chance.choice(self._cluster.hosts)
-        host.clock.jump(self._chance.choice([-far_ms, far_ms]))
+        host.clock.jump(self._chance.choice([-far_ms, far_ms]) - host.clock.offset_ms())
         self._later(5_000, lambda: host.clock.mend(0))
+        return True
+
+    def _race(self) -> bool:
+        clock = self._chance.choice(self._cluster.hosts).clock
+        clock.go(self._chance.choice([1.01, 1.2, RACE_MAX]))
+        self._later(RACE_MS, lambda: clock.mend(0))
         return True
 
     def _freeze(self) -> bool:
         clock = self._chance.choice(self._cluster.hosts).clock
-        clock.go(self._chance.choice([0.0, 0.5]))
+        clock.go(self._chance.choice([0.0, 0.5, 0.99]))
         self._later(3_000, lambda: clock.mend(0))
         return True

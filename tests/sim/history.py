@@ -85,6 +85,10 @@ class History:
         if not value.expires_at or value.expires_at > self._latest_clock_ms():
             raise Violation(f"{entry!r}: {value} was buried, and nobody deleted it")
 
+    def is_expiry(self, tombstone: Record) -> bool:
+        """Whether nobody asked for it: it stands for a value that was over."""
+        return self.sent[tombstone.uuid].payload is not None
+
     def leaves_no_trace(self, entry: bytes, record: Record) -> bool:
         """Whether the record has expired and its writer knew of no version before it. Such a one leaves the disk
         without a tombstone (kvs/storage/retention.py), and what it won over elsewhere may come back: then that, and all
@@ -162,8 +166,9 @@ class Witness:
                 self._removed(entry)  # a sweep and a merge in one batch
             if rank < self.high.get(entry, LOWEST):
                 raise Violation(f"{entry!r} went back from {self._history.known(entry, self.high[entry])} to {record}")
+            is_known = rank[:4] == self.high.get(entry, LOWEST)[:4]  # an expired value turns into a tombstone
             self.high[entry], self._current[entry] = rank, record
-            if record.timestamp <= planned_ms:
+            if record.timestamp <= planned_ms and not is_known:
                 self._near = max(self._near, (record.timestamp, record.counter))
 
     def set_aside(self, before_ms: int) -> None:
@@ -178,6 +183,11 @@ class Witness:
         if self._history.leaves_no_trace(entry, gone) or gone.timestamp < self._forgotten_ms:
             for known in (self.high, self._shown):
                 known.pop(entry, None)
+        elif gone.deleted and self._history.is_expiry(gone):
+            # It went by a clock that was ahead, or all nodes have the value. The same version may come back then.
+            rank = precedence(self._history.landed[entry][gone.uuid])
+            for known in (self.high, self._shown):
+                known[entry] = min(known.get(entry, rank), rank)
         elif not gone.deleted:
             raise Violation(f"{entry!r}: {gone} left, and nobody deleted it")
 

@@ -1,5 +1,6 @@
 """The network between hosts: every way has its own loss, delay and duplicates, and can be cut in one direction."""
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
@@ -70,6 +71,8 @@ class Network:
         self.cuts: set[tuple[str, str]] = set()
         self.groups: dict[str, int] = {}
         self.messages = 0
+        self.faults: Counter[str] = Counter()
+        """Messages that were `lost` on their way, ran into a `cut`, arrived `twice`."""
         self.bytes = 0
         self._ports: dict[str, Port] = {}
 
@@ -116,10 +119,15 @@ class Network:
         self.bytes += len(raw)
         self._world.trace_bytes(f"{a.name}>{b.name}", raw)
         if (a.name, b.name) in self.cuts or self.groups.get(a.name) != self.groups.get(b.name):
+            self.faults["message cut"] += 1
             return
         link = self.links.get((a.name, b.name), self.link)
-        for _ in range(2 if self._chance.random() < link.duplicates else 1):
-            if self._chance.random() >= link.loss:
+        copies = 2 if self._chance.random() < link.duplicates else 1
+        self.faults["message twice"] += copies - 1
+        for _ in range(copies):
+            if self._chance.random() < link.loss:
+                self.faults["message lost"] += 1
+            else:
                 self._world.after(self._chance.randint(link.delay_min_ms, link.delay_max_ms), action)
 
 

@@ -10,7 +10,6 @@ idle      nobody sends anybody a record
 """
 
 from collections import Counter
-from contextlib import suppress
 from typing import NamedTuple
 
 from tests.sim.checkers import (
@@ -23,7 +22,7 @@ from tests.sim.checkers import (
 from tests.sim.clients import Clients
 from tests.sim.faults import Faults
 from tests.sim.history import contents
-from tests.sim.setup import Setup, draw
+from tests.sim.setup import Setup, draw, draw_brief
 from tests.sim.simcluster import SimCluster
 from tests.sim.tuning import tuned
 from tests.sim.world import Violation
@@ -41,6 +40,8 @@ class Result(NamedTuple):
     settled_ms: int
     virtual_ms: int
     faults: Counter[str]
+    lives: int
+    """Processes that were started."""
     acknowledged: int
     excused: int
     reads: int
@@ -51,22 +52,23 @@ class Result(NamedTuple):
 class Failure(AssertionError):
     """A run that broke a promise, and how to see it again."""
 
-    def __init__(self, seed: int, cause: BaseException) -> None:
+    def __init__(self, seed: int, cause: BaseException, *, brief: bool) -> None:
+        options = " --brief" if brief else ""
         super().__init__(
             f"seed {seed}: {type(cause).__name__}: {cause}\n"
-            f"again: TEST_SEED={seed} pytest -q tests/sim/test_sim.py -k one_seed   (TEST_TRACE=1 shows every event)"
+            f"again: .venv/bin/python -m tests.sim --first {seed} --seeds 1{options}   (TEST_TRACE=1 shows every event)"
         )
 
 
-def run(seed: int, setup: Setup | None = None) -> Result:
+def run(seed: int, *, brief: bool = False) -> Result:
     """Raises Failure."""
-    setup = setup or draw(seed)
+    setup = draw_brief(seed) if brief else draw(seed)
     with tuned(setup.limits):
         run_ = _Run(seed, setup)
         try:
             return run_.all()
         except Exception as cause:
-            raise Failure(seed, cause) from cause
+            raise Failure(seed, cause, brief=brief) from cause
 
 
 class _Run:
@@ -180,21 +182,11 @@ class _Run:
             fingerprint=self._world.fingerprint(),
             settled_ms=settled_ms,
             virtual_ms=self._world.now_ms,
-            faults=self._faults.counts,
+            faults=self._faults.counts + cluster.network.faults,
+            lives=cluster.lives,
             acknowledged=cluster.history.acked_count,
             excused=cluster.history.excused,
             reads=cluster.history.read_count,
             messages=cluster.network.messages,
             moved=cluster.counts["moved"],
         )
-
-
-def first_failure(seeds: range) -> Failure | None:
-    """The first seed of a range that fails."""
-    for seed in seeds:
-        with suppress(StopIteration):
-            try:
-                run(seed)
-            except Failure as failure:
-                return failure
-    return None

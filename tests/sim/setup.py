@@ -31,10 +31,16 @@ FAULTS = (
     "jump",
     "leap",
     "freeze",
+    "race",
 )
 
 LEAP_MAX_MS = 10 * 365 * 86_400_000
 """How far a clock leaps. One that is so far ahead finds everything expired that ever expires."""
+
+RACE_MAX = 3.0
+RACE_MS = 3_000
+RACE_MAX_MS = round(RACE_MAX * RACE_MS)
+"""How many times too fast a clock goes, for how long, and how far ahead it is then."""
 
 Limits = Mapping[str, int | float]
 
@@ -112,7 +118,7 @@ def draw(seed: int) -> Setup:
         fsync=chance.random() < 0.7,
         versions_max=chance.choice([1, 3, 5]),
         skew_ms=skew_ms,
-        retention_ms=chance.choice([30_000, 864_000_000, 864_000_000]),
+        retention_ms=chance.choice([1_500, 6_000, 30_000, *[864_000_000] * 5]),
         member_timeout_ms=chance.choice([5_000, 600_000]),
         fill_age_ms=chance.choice([2_000, 86_400_000]),
         fill_patience_ms=chance.choice([1_000, 5_000]),
@@ -125,6 +131,17 @@ def draw(seed: int) -> Setup:
         push_enabled=chance.random() < 0.9,
         push_fanout=chance.choice([0, 1, 2]),
         sweep_ms=chance.choice([500, 2_000]),
+    )
+
+
+def draw_brief(seed: int) -> Setup:
+    """A smaller and shorter run, with faults in quicker succession: some hundred of them fit into a quick test."""
+    setup = draw(seed)
+    return setup._replace(
+        nodes=min(setup.nodes, 3),
+        chaos_ms=4_000,
+        fault_pause_ms=min(setup.fault_pause_ms, 1_000),
+        traffic=setup.traffic._replace(pause_ms=max(setup.traffic.pause_ms, 40)),
     )
 
 
@@ -168,6 +185,7 @@ def _limits(chance: Random, skew_ms: int) -> Limits:
         "PUSH_TIMEOUT_S": chance.choice([1.0, 4.0]),
         "COMPARE_TIMEOUT_S": chance.choice([2.0, 8.0]),
         "EXPIRY_GRACE_MS": 2 * skew_ms + chance.choice([10, 1_000]),
+        "EXPIRY_STEP_MS": 100,
         "FLOOR_SAVE_STEP_MS": chance.choice([100, 2_000]),
         "SWEEP_MAX_KEYS": chance.choice([1, 4, 500]),
         "CHECK_PAUSE_MS": 2_000,

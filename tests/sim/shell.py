@@ -1,4 +1,4 @@
-"""Joins the cores of the cluster to a node in virtual time: what kvs/server/cluster.py does.
+"""Joins the cores of the cluster to a node in virtual time: what the shells of kvs/server/cluster.py do.
 
 membership   who lives            Call → the network, Save → the writer, MemberUp and MemberDown → replica
 replica      who holds what       PeerCall → the network, Submit, SaveFloor, Filled and SetAside → the writer
@@ -6,7 +6,6 @@ replica      who holds what       PeerCall → the network, Submit, SaveFloor, F
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from statistics import median
 
 from kvs.cluster import exchange, membership_events, messages, replica, sync
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
@@ -31,6 +30,7 @@ from kvs.cluster.ingest import Limits
 from kvs.cluster.membership import Membership
 from kvs.cluster.membership_events import Deferred, Sender
 from kvs.cluster.messages import Digest
+from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Replica
 from kvs.cluster.sync import Here
@@ -61,7 +61,9 @@ class Shell:
         self._push = Push(setup.push_fanout, self._chance)
         pace = Pace(setup.sync_interval_ms, setup.catchup_interval_ms, setup.throttle_ms)
         now = parts.clock.now()
-        self.floor = Floor(decode_floor(parts.disk.store.get(FLOOR_ROW)), parts.clock_drift_max_ms)
+        self.floor = Floor(
+            decode_floor(parts.disk.store.get(FLOOR_ROW)), parts.clock_drift_max_ms, has_seeds=bool(settings.seeds)
+        )
         bootstrap = Bootstrap(
             BootstrapSettings(setup.fill_age_ms, setup.fill_patience_ms, setup.throttle_ms),
             now.mono_ms,
@@ -78,7 +80,7 @@ class Shell:
         self.membership = Membership(settings, me, stored, self._chance, now)
         self.addresses: dict[str, str] = {}
         self.clones_found = 0
-        self._offsets_ms: dict[str, int] = {}
+        self._clocks = PeerClocks(parts.clock_drift_max_ms)
         self._orders: deque[tuple[deque[membership_events.Effect], Action]] = deque()
         self._is_saving = False
         self._deferred: dict[int, Callable[[messages.Response | KvsError], None]] = {}
@@ -106,8 +108,12 @@ class Shell:
     def check_writable(self) -> None:
         if self.replica.mode != "settled":
             raise Unavailable("this node is still being filled by its peers", code="syncing")
-        if self._offsets_ms and abs(median(self._offsets_ms.values())) > self._parts.clock_drift_max_ms:
+        if not self.is_clock_right:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
+
+    @property
+    def is_clock_right(self) -> bool:
+        return self._clocks.is_right(self._parts.clock.now())
 
     def answer_members(self, question: Question, back: Back) -> None:
         """What a peer is answered about members."""
@@ -183,8 +189,7 @@ class Shell:
             case membership_events.MemberGone(node_id):
                 self._lose(node_id)
             case membership_events.Heard(node_id, unix_ms, digest):
-                if unix_ms:
-                    self._offsets_ms[node_id] = unix_ms - self._parts.clock.wall_ms()
+                self._clocks.heard(node_id, unix_ms, self._parts.clock.now())
                 if digest is not None:
                     self._replicate(replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor))
             case membership_events.CloneFound():
@@ -196,7 +201,7 @@ class Shell:
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
-        self._offsets_ms.pop(node_id, None)
+        self._clocks.lost(node_id)
         if self.addresses.pop(node_id, None) is not None:
             self._replicate(replica.PeerDown(node_id))
 

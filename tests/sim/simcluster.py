@@ -7,7 +7,7 @@ from tests.sim.disk import Disk
 from tests.sim.history import History
 from tests.sim.network import Network
 from tests.sim.parts import clock_drift_max_ms
-from tests.sim.setup import LEAP_MAX_MS, Setup
+from tests.sim.setup import LEAP_MAX_MS, RACE_MAX_MS, Setup
 from tests.sim.simnode import Process, SimNode
 from tests.sim.world import World
 
@@ -19,10 +19,13 @@ class SimCluster:
         self.world = World(seed)
         self.setup = setup
         self.network = Network(self.world, setup.link)
-        early_ms = 2 * setup.skew_ms + (LEAP_MAX_MS if "leap" in setup.faults else 0)
+        early_ms = 2 * setup.skew_ms
+        early_ms += LEAP_MAX_MS if "leap" in setup.faults else RACE_MAX_MS if "race" in setup.faults else 0
         self.history = History(self.world, early_ms, ahead_max_ms=clock_drift_max_ms(setup))
         self.counts: Counter[str] = Counter()
         """`moved` records by comparisons, `pushed` records by pushes."""
+        self.lives = 0
+        """How many processes were started."""
         self.clones: list[SimNode] = []
         self.images: dict[str, Disk] = {}
         self.hosts = [SimNode(self, number) for number in range(setup.nodes)]

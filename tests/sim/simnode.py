@@ -60,6 +60,7 @@ class SimNode:
     def start(self) -> None:
         if self.process is None:
             self.lives += 1
+            self.cluster.lives += 1
             self.process = Process(self)
             self.port.door = self._door
             self.process.shell.start()
@@ -192,10 +193,11 @@ class Process:
 
     def _sweep(self) -> None:
         now_ms = self.clock.wall_ms()
-        self._sweep_rows(*moment_range(EXPIRIES, max(0, expiry_limit(now_ms))))
-        limit = tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms=now_ms)
-        if limit:
-            self._sweep_rows(*moment_range(TOMBSTONES, limit - 1))
+        if self.shell.is_clock_right:
+            self._sweep_rows(*moment_range(EXPIRIES, max(0, expiry_limit(now_ms))))
+            limit = tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms=now_ms)
+            if limit:
+                self._sweep_rows(*moment_range(TOMBSTONES, limit - 1))
         self.loop.after(self.host.cluster.setup.sweep_ms, self._sweep)
 
     def _settle(self) -> None:

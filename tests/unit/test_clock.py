@@ -1,7 +1,10 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvs.cluster.clock import COUNTER_MAX, Clock
+from kvs.errors import Conflict
+from kvs.limits import TIMESTAMP_MAX
 
 
 def test_it_follows_the_wall_clock_where_that_is_ahead() -> None:
@@ -21,6 +24,16 @@ def test_it_goes_above_the_record_it_replaces() -> None:
 def test_a_full_counter_moves_the_millisecond() -> None:
     clock = Clock(100, COUNTER_MAX, 60_000)
     assert clock.tick(100) == (101, 0)
+
+
+def test_no_version_is_given_out_that_peers_would_not_take() -> None:
+    clock = Clock(100, 0, 60_000)
+    assert clock.tick(200, above=(TIMESTAMP_MAX, COUNTER_MAX - 1)) == (TIMESTAMP_MAX, COUNTER_MAX)
+    assert clock.tick(200, above=(TIMESTAMP_MAX - 1, COUNTER_MAX)) == (TIMESTAMP_MAX, 0)
+    with pytest.raises(Conflict) as refusal:
+        clock.tick(200, above=(TIMESTAMP_MAX, COUNTER_MAX))
+    assert refusal.value.code == "last_version"
+    assert clock.tick(200) == (200, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 3))))

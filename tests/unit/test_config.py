@@ -276,6 +276,16 @@ def test_seeds_need_a_secret_that_is_long_enough(file: Path) -> None:
     assert load(file, {"KVS_CLUSTERING_ENABLED": "false"}).cluster_secret == "fifteen-bytes-i"
 
 
+def test_the_former_secret_opens_the_same_doors_and_is_as_long(file: Path) -> None:
+    file.write_text(f'{SEEDS}cluster_secret: {ENOUGH}\ncluster_secret_previous: "fifteen-bytes-i"\n')
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"node.yaml:3: cluster_secret_previous: .* at least 16 bytes"):
+        load(file, {})
+    assert load(file, {"KVS_CLUSTER_SECRET_PREVIOUS": ENOUGH}).cluster_secret_previous == ENOUGH
+    assert load(file, {"KVS_CLUSTER_SECRET_PREVIOUS": ""}).cluster_secret_previous == ""
+    assert load(file, {"KVS_CLUSTERING_ENABLED": "false"}).cluster_secret_previous == "fifteen-bytes-i"
+
+
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])
 def test_who_listens_everywhere_says_where_peers_reach_it(file: Path, everywhere: str) -> None:
     file.write_text(f'{SEEDS}cluster_secret: {ENOUGH}\nbind_address: "{everywhere}"\n')
@@ -285,18 +295,65 @@ def test_who_listens_everywhere_says_where_peers_reach_it(file: Path, everywhere
     assert load(file, {"KVS_ADVERTISE_ADDRESS": "a.example:1"}).advertise_address == "a.example:1"
 
 
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+PAIR = "tls_cert_file: a.pem\ntls_key_file: a.key\n"
+PEERS = "cluster_tls_enabled: true\ncluster_tls_ca_file: ca.pem\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("tls_cert_file: a.pem", ":3: tls_cert_file needs tls_key_file beside it"),
+        ("tls_key_file: a.key", ":3: tls_key_file needs tls_cert_file beside it"),
+        ("cluster_tls_key_file: a.key", ": tls_key_file needs tls_cert_file beside it"),
+        (PEERS, ":3: cluster_tls_enabled needs tls_cert_file and tls_key_file"),
+        (f"{PAIR}cluster_tls_enabled: true", ":5: cluster_tls_enabled needs cluster_tls_ca_file to know the peers by"),
+        (
+            f"{PAIR}cluster_tls_enabled: true\ncluster_tls_skip_verify: true\ncluster_tls_mutual: true",
+            ":5: cluster_tls_enabled needs cluster_tls_ca_file to know the peers by",
+        ),
+        (f"{PAIR}cluster_tls_mutual: true", ":5: cluster_tls_mutual needs cluster_tls_enabled"),
+        (
+            f"{PAIR}cluster_tls_key_file: b.key",
+            ":5: cluster_tls_key_file is an older name of tls_key_file, which names another file",
+        ),
+    ],
+)
+def test_tls_by_halves_is_refused(file: Path, text: str, problem: str) -> None:
+    assert only_problem(file, text).endswith(problem)
+
+
+def test_a_cluster_behind_https_speaks_it_too(file: Path) -> None:
+    file.write_text(f"{SEEDS}cluster_secret: {ENOUGH}\n{PAIR}")
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match=r":3: tls_cert_file: .* set cluster_tls_enabled on every node"):
+        load(file, {})
+    assert load(file, {"KVS_CLUSTERING_ENABLED": "false"}).certificate_file == file.parent / "a.pem"
+    file.write_text(f"{SEEDS}cluster_secret: {ENOUGH}\n{PAIR}{PEERS}")
+    assert load(file, {}).cluster_tls_enabled
+
+
+@pytest.mark.parametrize("older", ["", "cluster_"])
+def test_both_names_of_the_certificate_are_known(file: Path, older: str) -> None:
+    config = loaded(file, PAIR.replace("tls_", f"{older}tls_"))
+    assert (config.certificate_file, config.key_file) == (file.parent / "a.pem", file.parent / "a.key")
+    assert loaded(file, PAIR + PAIR.replace("tls_", "cluster_tls_")).certificate_file == file.parent / "a.pem"
+    assert loaded(file, "").certificate_file is None
+
+
+def test_who_does_not_verify_is_warned(file: Path) -> None:
+    config = loaded(file, f"{PAIR}cluster_tls_enabled: true\ncluster_tls_skip_verify: true\n")
+    assert ["cluster_tls_skip_verify: peers are not verified" in warning for warning in config.warnings] == [True]
+
+
 # --- this version ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", ["tls_cert_file: a.pem", "cluster_tls_enabled: true", "cluster_tls_ca_file: ca.pem"])
-def test_tls_is_refused(file: Path, line: str) -> None:
-    assert only_problem(file, line).endswith("this version does not have TLS yet; remove this setting")
-
-
 def test_what_has_no_effect_is_a_warning_when_asked_for(file: Path) -> None:
-    config = loaded(file, "backup_enabled: true\nmetrics_enabled: false\n", KVS_RATE_LIMITING_ENABLED="true")
+    config = loaded(file, "backup_enabled: true\nmetrics_enabled: false\n", KVS_TAMPER_LOGGING_ENABLED="true")
     assert config.warnings == (
-        "rate_limiting_enabled: true has no effect: this version does not have rate limits yet",
+        "tamper_logging_enabled: true has no effect: this version does not have the audit log yet",
         "backup_enabled: true has no effect: this version does not have backups yet",
     )
 

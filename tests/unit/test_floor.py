@@ -136,6 +136,12 @@ def test_tombstones_go_below_what_is_on_the_disk() -> None:
     assert at.collected_below_ms == 800
 
 
+def test_a_node_with_seeds_keeps_its_tombstones_until_it_has_met_somebody() -> None:
+    at = Floor(Stored(), 0, has_seeds=True)
+    assert not at.raise_(NOW_MS)
+    assert (at.floor_ms, at.collected_below_ms) == (0, 0)
+
+
 def test_nothing_from_the_future_is_believed() -> None:
     at = floor(b=800)
     at.heard("b", NOW_MS + 1, NOW_MS + 1, NOW_MS)

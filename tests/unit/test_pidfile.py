@@ -52,7 +52,7 @@ def test_a_claimed_file(home: Home, path: Path) -> None:
     assert instance.state is State.RUNNING
     assert instance.running is not None
     assert (instance.running.pid, instance.running.config, instance.running.url) == (os.getpid(), CONFIG, "")
-    pid_file.set_url("http://127.0.0.1:1")
+    pid_file.set_url("http://127.0.0.1:1", "")
     running = inspect(home, CONFIG).running
     assert running is not None
     assert running.url == "http://127.0.0.1:1"

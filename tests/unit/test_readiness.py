@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kvs.daemon.notify import Notifier
 from kvs.daemon.readiness import READY_VARIABLE, Answer, Readiness, wait_for_answer
 
 
@@ -26,7 +27,7 @@ def test_ready(pipe: tuple[int, int]) -> None:
 
 
 def test_failed_in_several_lines(pipe: tuple[int, int]) -> None:
-    Readiness(pipe[1]).failed("one\ntwo \udcff")
+    Readiness(pipe[1], Notifier("")).failed("one\ntwo \udcff")
     assert wait_for_answer(pipe[0], 10) == Answer("failed", "one\ntwo \\udcff")
 
 
@@ -50,4 +51,4 @@ def test_without_a_starter_nothing_is_said(given: str | None) -> None:
 def test_a_starter_that_gave_up() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    Readiness(writer).ready("http://127.0.0.1:1")
+    Readiness(writer, Notifier("")).ready("http://127.0.0.1:1")

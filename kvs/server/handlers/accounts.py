@@ -84,17 +84,21 @@ def listed_by(context: Context, name: str, prefix: str, listed: Callable[[bytes]
     return ()
 
 
+def paging(context: Context, query: Mapping[str, str], prefix: str) -> tuple[int, str]:
+    """How many entries a page may have, and the name that it begins at. Raises BadRequest."""
+    limit = parse.integer(query, "limit", default=PAGE_DEFAULT_ENTRIES, least=1, most=PAGE_MAX_ENTRIES)
+    start = context.cursors.decode(query["cursor"]).decode(errors="replace") if "cursor" in query else prefix
+    return limit, max(start, prefix)
+
+
 def page(
     context: Context, call: Call, name: str, prefix: str, show: Callable[[bytes], Mapping[str, object] | None]
 ) -> Response:
     """`{name: [...], "next_cursor"}` of the documents under `prefix`; those that `show` gives None for are left out."""
-    query = parse.query(call.request)
-    limit = parse.integer(query, "limit", default=PAGE_DEFAULT_ENTRIES, least=1, most=PAGE_MAX_ENTRIES)
-    cursor = query.get("cursor")
-    start = prefix if cursor is None else context.cursors.decode(cursor).decode(errors="replace")
+    limit, start = paging(context, parse.query(call.request), prefix)
     shown: list[Mapping[str, object]] = []
     next_start = None
-    found = live_documents(context.store, prefix, max(start, prefix), context.now_ms())
+    found = live_documents(context.store, prefix, start, context.now_ms())
     for scanned, (document_name, raw) in enumerate(found):
         if len(shown) == limit or scanned == PAGE_MAX_SCANNED:
             next_start = document_name

@@ -6,7 +6,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import orjson
@@ -25,24 +25,11 @@ from kvs.server.handlers.values import stored_type
 from kvs.server.problems import describe
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import BulkItem
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import JSON, new_uuid, uuid_text
 
-
-class _Item(msgspec.Struct, frozen=True):
-    """One write. `data` is JSON, or with `encoding: base64` the text of a blob of `content_type`."""
-
-    op: Literal["put", "delete"]
-    path: str
-    data: msgspec.Raw = msgspec.Raw()
-    ttl: str | None = None
-    content_type: str = JSON
-    encoding: Literal["json", "base64"] = "json"
-    if_match: str | None = None
-    if_none_match: str | None = None
-
-
-_item = msgspec.json.Decoder(_Item)
+_item = msgspec.json.Decoder(BulkItem)
 _places = [(f"item{number}", msgspec.Raw, msgspec.UNSET) for number in range(BULK_MAX_ITEMS + 1)]
 _array: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("_Array", _places, array_like=True))
 """The items of an array, up to one too many. What comes behind is skipped, where a list of all items would take 24
@@ -89,7 +76,7 @@ class Bulk:
         except KvsError as error:
             return error
 
-    def _value(self, item: _Item) -> tuple[bytes, str]:
+    def _value(self, item: BulkItem) -> tuple[bytes, str]:
         config = self._context.config
         data = bytes(item.data)
         if not data:
@@ -141,7 +128,7 @@ def _check_scope(principal: Principal, op: str) -> None:
         raise Forbidden
 
 
-def _condition(item: _Item) -> Condition:
+def _condition(item: BulkItem) -> Condition:
     if item.if_match is None and item.if_none_match is None:
         return UNCONDITIONAL
     return Condition(match=_tag(item.if_match), none_match=_tag(item.if_none_match))

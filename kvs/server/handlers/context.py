@@ -13,11 +13,14 @@ from kvs.limits import OFFLOAD_MIN_BYTES
 from kvs.server.authorisation import write_guard
 from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
+from kvs.server.meters import Meters
 from kvs.server.passwords import Passwords
 from kvs.server.watch import Watching
 from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Store
+
+MODES = ("normal", "read-only", "degraded", "syncing")
 
 
 class Context(NamedTuple):
@@ -32,6 +35,7 @@ class Context(NamedTuple):
     now_ms: Callable[[], int]
     watching: Watching
     cluster: Cluster | None = None
+    meters: Meters | None = None
 
     @property
     def mode(self) -> str:
@@ -48,6 +52,11 @@ class Context(NamedTuple):
             raise ReadOnly("this node is read-only")
         if self.cluster is not None:
             self.cluster.check_writable()
+
+    def fetch_again(self, entry: bytes) -> None:
+        """The record under this entry key is corrupt. Other nodes may have it."""
+        if self.cluster is not None:
+            self.cluster.fetch_again(entry)
 
     async def put_command(
         self, principal: Principal, entry: bytes, data: bytes, content_type: str, ttl_ms: int, condition: Condition

@@ -1,7 +1,7 @@
 """`/api/groups`."""
 
 from collections.abc import Mapping
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
@@ -28,6 +28,7 @@ from kvs.server.handlers.accounts import (
     json_response,
     listed_by,
     page,
+    paging,
     under,
     unique,
     uuid_parameter,
@@ -35,19 +36,8 @@ from kvs.server.handlers.accounts import (
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import GroupChanges, NewGroup
 from kvs.server.system import Documents
-
-
-class _NewGroup(msgspec.Struct, frozen=True):
-    groupname: str
-    members: list[UUID] = []
-
-
-class _Changes(msgspec.Struct, frozen=True):
-    """What a body may name; what it does not name stays."""
-
-    groupname: str | msgspec.UnsetType = msgspec.UNSET
-    members: list[UUID] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Groups:
@@ -56,7 +46,7 @@ class Groups:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _NewGroup, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, NewGroup, ACCOUNT_BODY_MAX_BYTES)
         groupname_hash = name_hash(check_name(given.groupname, "groupname"))
         uuid, members = str(uuid4()), unique(given.members)
 
@@ -74,6 +64,7 @@ class Groups:
         query = parse.query(call.request)
         if "groupname" not in query:
             return page(self._context, call, "groups", GROUPS, lambda raw: _shown(decode_group(raw)))
+        paging(self._context, query, GROUPS)  # what a list of all refuses is refused here too
         group = find_by_groupname(documents(self._context), query["groupname"])
         return json_response(200, {"groups": [] if group is None else [_shown(group)], "next_cursor": None})
 
@@ -83,7 +74,7 @@ class Groups:
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
         uuid, condition = uuid_parameter(call), parse.condition(call.request)
-        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, GroupChanges, ACCOUNT_BODY_MAX_BYTES)
         fields: dict[str, object] = {}
         if isinstance(given.groupname, str):
             fields["groupname_hash"] = name_hash(check_name(given.groupname, "groupname"))

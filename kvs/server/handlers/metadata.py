@@ -1,7 +1,5 @@
 """`/kv/{key}/metadata`: who owns a key and who may do what with it. Needs no value under the key."""
 
-from uuid import UUID
-
 import msgspec
 import orjson
 
@@ -24,17 +22,10 @@ from kvs.server.body import read_fields
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import MetadataChanges
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import data_key, metadata_key
 from kvs.storage.record import Record, new_uuid
-
-
-class _Changes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a body may name; what it does not name stays."""
-
-    owner_uuid: UUID | msgspec.UnsetType | None = msgspec.UNSET
-    group_uuid: UUID | msgspec.UnsetType | None = msgspec.UNSET
-    permissions: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class MetadataRoutes:
@@ -55,7 +46,7 @@ class MetadataRoutes:
     async def put(self, call: Call) -> Response:
         self._context.check_writable()
         entry = data_key(parse.parse_key(call.parameters["key"]))
-        named = msgspec.to_builtins(await read_fields(call, _Changes, METADATA_MAX_BYTES))
+        named = msgspec.to_builtins(await read_fields(call, MetadataChanges, METADATA_MAX_BYTES))
         if not 0 <= named.get("permissions", 0) <= PERMISSIONS_MAX:
             raise BadRequest("permissions is a number of 12 bits, 0 to 4095", field="permissions")
         trusted = scopes.USERS_UPDATE in call.principal.scopes

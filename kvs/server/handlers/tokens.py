@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address
 from uuid import UUID
 
 import msgspec
@@ -27,28 +26,16 @@ from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import documents, json_response, page, readable_documents
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.users import check_scopes
-from kvs.server.ratelimit import SlidingWindow
+from kvs.server.ratelimit import SlidingWindow, network_of
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import Login, NewToken
 from kvs.server.system import all_documents
 from kvs.server.token_maker import MadeToken, make_token, store_token
 
 log = structlog.get_logger()
 
 _TOKEN_ID = re.compile(rf"[0-9a-f]{{{TOKEN_ID_CHARS}}}")
-
-
-class _NewToken(msgspec.Struct, frozen=True):
-    """`expires_in`: seconds, or a duration such as "12h"."""
-
-    user_uuid: UUID
-    scopes: list[str]
-    expires_in: int | str | None = None
-
-
-class _Login(msgspec.Struct, frozen=True):
-    nickname: str
-    password: str
 
 
 class Tokens:
@@ -61,7 +48,7 @@ class Tokens:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _NewToken, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, NewToken, ACCOUNT_BODY_MAX_BYTES)
         scopes = check_scopes(given.scopes, call.principal)
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:
@@ -96,7 +83,7 @@ class Tokens:
 
     async def login(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _Login, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, Login, ACCOUNT_BODY_MAX_BYTES)
         self._limit_attempts(call.request, given.nickname)
         user = find_by_nickname(documents(self._context), given.nickname)
         # Asked also for a user who does not exist, so that the answer takes as long.
@@ -126,7 +113,11 @@ class Tokens:
             for name, raw in all_documents(self._context.store, prefix, prefix, now_ms):
                 if raw is None:
                     continue
-                stored = self._lost(token_id, now_ms) if isinstance(raw, StoreCorrupt) else decode_token(raw)
+                if isinstance(raw, StoreCorrupt):
+                    log.error("A corrupt record stands for a token", key=name, error=str(raw))
+                    stored = self._lost(token_id, now_ms)
+                else:
+                    stored = decode_token(raw)
                 if stored.revoked_at is None:
                     return name.removeprefix(TOKENS), stored
         raise NotFound("there is no such token")
@@ -152,15 +143,18 @@ class Tokens:
     def _limit_attempts(self, request: web.BaseRequest, nickname: str) -> None:
         """Raises TooManyRequests."""
         now_ms = self._context.now_ms()
-        verdicts = (
-            (self._addresses.hit(_network(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
+        waits = (
+            (self._addresses.hit(network_of(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
             (self._accounts.hit(name_hash(nickname), now_ms), LOGIN_PER_ACCOUNT_MAX),
         )
-        refused = [(verdict.retry_after_s, limit) for verdict, limit in verdicts if not verdict.allowed]
-        if refused:
-            wait_s, limit = max(refused)
+        wait_s, limit = max(waits)
+        if wait_s:
             raise TooManyRequests(
-                "too many attempts to log in", limit=limit, window_s=LOGIN_WINDOW_S, retry_after_s=wait_s
+                "too many attempts to log in",
+                counted_by="login",
+                limit=limit,
+                window_s=LOGIN_WINDOW_S,
+                retry_after_s=wait_s,
             )
 
 
@@ -174,14 +168,3 @@ def _user_uuid(query: Mapping[str, str]) -> str | None:
 
 def _answer(made: MadeToken) -> dict[str, object]:
     return {"token": made.token, "expires_at": made.stored.expires_at, "token_id": made.stored.token_id}
-
-
-def _network(address: str) -> str:
-    """The client as one: an IPv6 host has a whole /64 to itself."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        return parsed.exploded[:19]
-    return address

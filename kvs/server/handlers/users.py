@@ -1,7 +1,7 @@
 """`/api/users`."""
 
 from collections.abc import Mapping
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
@@ -32,6 +32,7 @@ from kvs.server.handlers.accounts import (
     json_response,
     listed_by,
     page,
+    paging,
     under,
     unique,
     uuid_parameter,
@@ -39,23 +40,8 @@ from kvs.server.handlers.accounts import (
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import NewUser, UserChanges
 from kvs.server.system import Documents
-
-
-class _NewUser(msgspec.Struct, frozen=True):
-    nickname: str
-    password: str | None = None
-    groups: list[UUID] = []
-    scopes: list[str] | None = None
-
-
-class _Changes(msgspec.Struct, frozen=True):
-    """What a body may name; what it does not name stays."""
-
-    nickname: str | msgspec.UnsetType = msgspec.UNSET
-    password: str | msgspec.UnsetType | None = msgspec.UNSET
-    groups: list[UUID] | msgspec.UnsetType = msgspec.UNSET
-    scopes: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Users:
@@ -64,7 +50,7 @@ class Users:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _NewUser, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, NewUser, ACCOUNT_BODY_MAX_BYTES)
         wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
         scopes = check_scopes(wanted, call.principal)
         nickname_hash = name_hash(check_name(given.nickname, "nickname"))
@@ -91,6 +77,7 @@ class Users:
         query = parse.query(call.request)
         if "nickname" not in query:
             return page(self._context, call, "users", USERS, lambda raw: _shown(decode_user(raw)))
+        paging(self._context, query, USERS)  # what a list of all refuses is refused here too
         user = find_by_nickname(documents(self._context), query["nickname"])
         return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
 
@@ -100,7 +87,7 @@ class Users:
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
         uuid, condition = uuid_parameter(call), parse.condition(call.request)
-        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, UserChanges, ACCOUNT_BODY_MAX_BYTES)
         principal = call.principal
         fields: dict[str, object] = {}
         if isinstance(given.nickname, str):

@@ -1,0 +1,257 @@
+"""The shell around `Replica`: carries out what it wants and tells it what came of it.
+
+PeerCall     a request to a peer, on connections for pushes or for comparisons
+Submit       the writer
+SetAside     the quarantine file, then the writer
+SaveFloor, Filled    the writer
+Reached      whoever waits for copies of a write
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from kvs.cluster import exchange, quarantine, replica
+from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
+from kvs.cluster.chance import Chance
+from kvs.cluster.comparisons import Pace
+from kvs.cluster.conduct import Conduct
+from kvs.cluster.events import Change, Discard, Remember, Report
+from kvs.cluster.exchange import (
+    DiffAnswer,
+    DiffRequest,
+    FetchAnswer,
+    FetchRequest,
+    RangeAnswer,
+    RangeRequest,
+    RecentAnswer,
+    RecentRequest,
+    ReplicateAnswer,
+    ReplicateRequest,
+)
+from kvs.cluster.floor import Floor
+from kvs.cluster.floor import decode as decode_floor
+from kvs.cluster.floor import encode as encode_floor
+from kvs.cluster.ingest import Limits
+from kvs.cluster.messages import Digest
+from kvs.cluster.node import Node
+from kvs.cluster.push import Push, Reached
+from kvs.cluster.replica import Replica
+from kvs.cluster.runner import Runner
+from kvs.cluster.sync import Answer, Here, Request
+from kvs.cluster.time_of import Now
+from kvs.cluster.transport import MSGPACK, PeerRefused, PeerUnreachable, Transport, pack, unpack
+from kvs.config import Config
+from kvs.errors import BadMessage, Unavailable
+from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S
+from kvs.server.cluster_tasks import Tasks, Timer
+from kvs.server.meters import Meters
+from kvs.storage.state import FILLED_ROW, FLOOR_ROW, QUARANTINE_FILE
+from kvs.storage.store import Store
+
+log = structlog.get_logger()
+
+_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer], str]] = {
+    RecentRequest: ("/members/pairs_by_time", RecentAnswer, "fill"),
+    DiffRequest: ("/merkle_tree/diff", DiffAnswer, "compare"),
+    FetchRequest: ("/kv_range", FetchAnswer, "fetch"),
+    RangeRequest: ("/kv_range", RangeAnswer, "fetch"),
+    ReplicateRequest: ("/replicate", ReplicateAnswer, "send"),
+}
+"""Request to path, answer, and what its bytes count as when it is no push."""
+
+
+class RecordsShell:
+    """Who holds what. `replica`, `push`, `floor` and `conduct` are to be looked at only."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        node: Node,
+        runner: Runner,
+        transport: Transport,
+        tasks: Tasks,
+        chance: Chance,
+        now: Callable[[], Now],
+        meters: Meters | None = None,
+    ) -> None:
+        self._meters = meters
+        self._config = config
+        self._store = store
+        self._node = node
+        self._runner = runner
+        self._transport = transport
+        self._tasks = tasks
+        self._now = now
+        self._timer = Timer(self.tick)
+        self._reached: dict[int, asyncio.Future[None]] = {}
+        self._tickets = 0
+        self.addresses: dict[str, str] = {}
+        """Of the members that are up, by id."""
+        self.conduct = Conduct()
+        has_seeds = bool(config.other_seeds)
+        self.push = Push(config.push_fanout, chance)
+        self.floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=has_seeds)
+        needs_filling = has_seeds and store.get(FILLED_ROW) is None
+        self.replica = Replica(
+            Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms),
+            self.push,
+            Bootstrap(_bootstrap_settings(config), now().mono_ms, needed=needs_filling),
+            self.floor,
+            chance,
+            now(),
+            push_enabled=config.push_enabled,
+        )
+
+    # --- what the rest of the node asks ---
+
+    def here(self) -> Here:
+        """This node's records as they are now."""
+        assert self._node.tree is not None
+        now_ms = self._now().unix_ms
+        return Here(self._node.tree, self._store, Limits(now_ms, self._node.tombstone_limit(now_ms)))
+
+    def digest(self) -> Digest:
+        """What pings say of them."""
+        root = self.here().tree.root
+        return Digest(
+            root=root.fingerprint.hex(),
+            count=root.size,
+            gc_floor=self.floor.floor_ms,
+            proven=self.floor.announced_ms,
+        )
+
+    async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
+        """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
+        self._tickets += 1
+        ticket = self._tickets
+        self.push.watch(ticket, entry, version, nodes - 1)
+        reached = self._reached[ticket] = asyncio.get_running_loop().create_future()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await reached
+        del self._reached[ticket]
+        return self.push.forget(ticket) + 1
+
+    # --- what it is told ---
+
+    def up(self, peer: str, address: str) -> None:
+        """A member lives, and is reached there."""
+        self.addresses[peer] = address
+        self.handle(replica.PeerUp(peer))
+
+    def lost(self, peer: str) -> None:
+        """A member is down, if it was up."""
+        if self.addresses.pop(peer, None) is not None:
+            self.handle(replica.PeerDown(peer))
+
+    def know(self, peers: Sequence[str]) -> None:
+        """These are all other nodes that were not removed."""
+        self.handle(replica.Known(peers))
+        self._node.floor_ms = self.floor.collected_below_ms
+
+    def heard(self, peer: str, digest: Digest) -> None:
+        self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor))
+
+    def refuse(self, peer: str, count: int, reason: str) -> None:
+        """So much that this peer has or sends cannot be taken."""
+        self.conduct.refuse(peer, count)
+        log.warning("A peer has what cannot be taken", peer=peer, refused=count, reason=reason)
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """These records are on the disk."""
+        self.handle(replica.Written(changes))
+
+    def tick(self) -> None:
+        self.handle(replica.Tick())
+
+    def end(self) -> None:
+        """Nothing is begun from here on."""
+        self._timer.end()
+
+    def handle(self, event: replica.Event) -> None:
+        for effect in self.replica.handle(event, self.here(), self._now()):
+            match effect:
+                case replica.PeerCall():
+                    self._tasks.spawn(self._call(effect), "push" if effect.push else "sync")
+                case replica.Submit():
+                    self._tasks.spawn(self._submit(effect), "sync")
+                case replica.Refused(peer, count, reason):
+                    self.refuse(peer, count, reason)
+                case replica.SetAside():
+                    self._tasks.spawn(self._set_aside(effect), "sync")
+                case replica.SaveFloor():
+                    self._tasks.spawn(self._save_floor(), "sync")
+                case Filled():
+                    self._tasks.spawn(self._note_filled(effect), "sync")
+                case Reached(ticket):
+                    reached = self._reached.get(ticket)
+                    if reached is not None and not reached.done():
+                        reached.set_result(None)
+                case Report(name, fields, level):
+                    (log.warning if level == "warning" else log.info)(name, **fields)
+        if not isinstance(event, replica.Written):  # a write moves no plan, and there are many of them
+            self._timer.set(self.replica.wake_at_ms)
+
+    # --- carrying out ---
+
+    async def _call(self, call: replica.PeerCall) -> None:
+        path, kind, step = _ROUTES[type(call.request)]
+        event: replica.Event
+        if call.delay_ms:
+            await asyncio.sleep(call.delay_ms / 1000)
+        sent = pack(exchange.encode(call.request))
+        try:
+            body = await self._transport.call(
+                "push" if call.push else "sync",
+                self.addresses.get(call.peer, ""),
+                "POST",
+                path,
+                sent,
+                content_type=MSGPACK,
+                timeout_s=PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S,
+            )
+            if self._meters is not None and not call.push:
+                self._meters.sync_bytes[step] += len(sent) + len(body)
+            event = replica.Answered(call.call, exchange.decode(unpack(body), kind))
+        except (PeerRefused, PeerUnreachable, BadMessage) as failure:
+            event = replica.Failed(call.call, str(failure))
+        self.handle(event)
+
+    async def _submit(self, submit: replica.Submit) -> None:
+        try:
+            outcomes = await self._runner.submit(submit.commands) if submit.commands else []
+        except Unavailable as error:
+            self.handle(replica.Failed(submit.ticket, error.detail))
+        else:
+            self.handle(replica.Submitted(submit.ticket, outcomes))
+
+    async def _save_floor(self) -> None:
+        stored = self.floor.stored()
+        await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
+        self.floor.saved(stored, self._now().unix_ms)
+        self._node.floor_ms = self.floor.collected_below_ms
+
+    async def _note_filled(self, filled: Filled) -> None:
+        await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+        if filled.alone:
+            log.warning("No seed answered: this node takes writes alone and goes on trying")
+        else:
+            log.info("This node was filled by its peers", records=filled.records)
+
+    async def _set_aside(self, aside: replica.SetAside) -> None:
+        """Into a file that an operator can look at, then out of the store."""
+        path = self._config.data_dir / QUARANTINE_FILE
+        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
+        await self._runner.submit([Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
+        count = len(aside.entries)
+        log.warning("Records that may have been deleted elsewhere were set aside", records=count, file=str(path))
+
+
+def _bootstrap_settings(config: Config) -> BootstrapSettings:
+    return BootstrapSettings(
+        config.bootstrap_max_age_hours * 3_600_000, round(config.bootstrap_patience * 1000), config.fetch_delay_ms
+    )

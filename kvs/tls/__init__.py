@@ -1,0 +1,1 @@
+"""Certificates: reading and checking them, speaking TLS with them, issuing them."""

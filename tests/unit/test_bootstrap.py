@@ -1,0 +1,119 @@
+"""Filling an empty node: which questions it asks, and what it does when a peer or its own disk fails."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, BootstrapSettings, Filled, TakeRecent
+from kvs.cluster.exchange import RecentAnswer, RecentRequest
+from kvs.errors import BadMessage
+from kvs.limits import BOOTSTRAP_RETRY_MS
+from kvs.storage.codec import encode_record
+from kvs.storage.keyspace import data_key
+from tests.records import record
+
+HOUR_MS = 3_600_000
+SETTINGS = BootstrapSettings(max_age_ms=HOUR_MS, patience_ms=30_000, fetch_delay_ms=5)
+
+
+def filling(*peers: str) -> tuple[Bootstrap, list[BootstrapEffect]]:
+    bootstrap = Bootstrap(SETTINGS, 0, needed=True)
+    effects = [effect for peer in peers for effect in bootstrap.up(peer, 2 * HOUR_MS)]
+    return bootstrap, effects
+
+
+def answer(before: bytes, *keys: bytes) -> RecentAnswer:
+    return RecentAnswer([(data_key(key), encode_record(record(payload=b"1"))) for key in keys], before)
+
+
+def asks(effects: Sequence[BootstrapEffect]) -> list[tuple[str, bytes, int]]:
+    return [(ask.peer, ask.request.before, ask.delay_ms) for ask in effects if isinstance(ask, AskRecent)]
+
+
+def takes(effects: Sequence[BootstrapEffect]) -> list[list[bytes]]:
+    return [[command.entry[1:] for command in take.commands] for take in effects if isinstance(take, TakeRecent)]
+
+
+def test_the_next_answer_is_fetched_while_the_last_is_on_its_way_to_the_disk() -> None:
+    bootstrap, effects = filling("a", "b")
+    assert effects == [AskRecent("a", RecentRequest(b"", HOUR_MS), 0)]
+    effects = bootstrap.answered(answer(b"9", b"x", b"y"))
+    assert (takes(effects), asks(effects)) == ([[b"x", b"y"]], [("b", b"9", 5)])
+    effects = bootstrap.answered(answer(b"8", b"z"))
+    assert (takes(effects), asks(effects)) == ([[b"z"]], []), "two answers wait for the disk: enough"
+    assert asks(bootstrap.taken()) == [("a", b"8", 5)]
+    assert bootstrap.taken() == [], "that question is under way"
+    assert takes(bootstrap.answered(answer(b"", b"w"))) == [[b"w"]]
+    assert not bootstrap.is_over
+    assert bootstrap.taken() == [Filled(alone=False, records=4)]
+    assert bootstrap.is_over
+
+
+def test_it_ends_only_when_everything_is_on_the_disk() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"9", b"x"))
+    assert asks(bootstrap.answered(answer(b"", b"y"))) == []
+    assert bootstrap.taken() == []
+    assert bootstrap.taken() == [Filled(alone=False, records=2)]
+
+
+def test_a_peer_with_nothing_ends_it() -> None:
+    bootstrap, _ = filling("a")
+    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=0)]
+
+
+def test_an_answer_of_which_nothing_may_be_sent_is_passed_over() -> None:
+    bootstrap, _ = filling("a")
+    assert asks(bootstrap.answered(answer(b"9"))) == [("a", b"9", 5)]
+    assert takes(bootstrap.answered(answer(b"8", b"x"))) == [[b"x"]]
+    assert asks(bootstrap.answered(answer(b"7"))) == [], "it is done when the one before it is"
+    assert asks(bootstrap.taken()) == [("a", b"7", 5)]
+    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=1)]
+
+
+def test_the_end_comes_behind_what_is_on_its_way_to_the_disk() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"9", b"x"))
+    assert bootstrap.answered(answer(b"")) == []
+    assert bootstrap.taken() == [Filled(alone=False, records=1)]
+
+
+def test_what_lands_after_the_node_has_gone_on_alone_changes_nothing() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"9", b"x"))
+    bootstrap.failed(0)
+    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+    assert bootstrap.taken() == []
+
+
+def test_a_peer_that_fails_is_asked_no_more() -> None:
+    bootstrap, _ = filling("a", "b")
+    assert asks(bootstrap.failed(0)) == [("b", b"", 5)]
+    bootstrap.answered(answer(b"9", b"x"))
+    assert bootstrap.failed(1_000) == []
+    assert bootstrap.wake_at_ms == 31_000
+    assert bootstrap.taken() == [], "nobody is left who could be asked"
+    assert asks(bootstrap.up("c", 2 * HOUR_MS)) == [("c", b"9", 0)], "what was taken is not asked for again"
+
+
+def test_what_the_disk_did_not_take_is_asked_for_again() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"9", b"x"))
+    bootstrap.answered(answer(b"8", b"y"))
+    bootstrap.taken()
+    assert asks(bootstrap.not_taken()) == [("a", b"9", BOOTSTRAP_RETRY_MS)]
+    bootstrap.answered(answer(b"", b"y"))
+    assert bootstrap.taken() == [Filled(alone=False, records=2)]
+
+
+def test_an_answer_that_does_not_go_on_is_refused() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"9", b"x"))
+    with pytest.raises(BadMessage):
+        bootstrap.answered(answer(b"9", b"y"))
+
+
+def test_a_node_that_nobody_answers_goes_on_alone() -> None:
+    bootstrap, _ = filling()
+    assert bootstrap.tick(29_999) == []
+    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]

@@ -1,0 +1,81 @@
+"""What a comparison proves: that both nodes hold what was written before it, but for what it kept back."""
+
+from random import Random
+
+from kvs.cluster import replica
+from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
+from kvs.cluster.comparisons import Pace
+from kvs.cluster.events import Delete, Put, Sweep
+from kvs.cluster.exchange import RecentRequest
+from kvs.cluster.floor import Floor, Stored
+from kvs.cluster.push import Push
+from kvs.cluster.replica import Replica
+from kvs.cluster.time_of import Now
+from kvs.limits import LEFT_TO_PUSH_MS
+from kvs.storage.keyspace import EXPIRIES, data_key
+from kvs.storage.record import new_uuid
+from tests.comparing import answer, here, take
+from tests.model import leaves_ms
+from tests.nodes import LoneNode
+
+BEGAN_MS = 1_700_000_000_000
+KEY = data_key(b"k")
+
+
+def put(value: bytes, ttl_ms: int = 0) -> Put:
+    return Put(entry=KEY, uuid=new_uuid(), codec=0, payload=value, ttl_ms=ttl_ms)
+
+
+def proof_of(a: LoneNode, b: LoneNode, now_ms: int) -> int:
+    """Let `a` compare with `b`; the moment up to which it finds the two equal then."""
+    floor, now = Floor(Stored(), 0), Now(0, now_ms)
+    push, bootstrap = Push(0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
+    at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), now, push_enabled=False)
+    events: list[replica.Event] = [replica.Known(["b"]), replica.PeerUp("b"), replica.DigestSeen("b", "", 0, 0)]
+    while events:
+        for effect in at.handle(events.pop(0), here(a, now_ms), now):
+            match effect:
+                case replica.PeerCall(call, _, request):
+                    assert not isinstance(request, RecentRequest)
+                    events.append(replica.Answered(call, answer(b, request, now_ms)))
+                case replica.Submit(ticket, commands):
+                    events.append(replica.Submitted(ticket, take(a, commands, now_ms)))
+        if at.last_comparison("b") is not None:
+            return floor.proven_ms(now_ms)
+    raise AssertionError("the comparison did not end")
+
+
+def pair() -> tuple[LoneNode, LoneNode]:
+    """Two nodes that hold the same value."""
+    a, b = (LoneNode(node_id=name, in_cluster=True) for name in "ab")
+    a.do(BEGAN_MS, put(b"1"))
+    assert proof_of(a, b, BEGAN_MS + 60_000) == BEGAN_MS + 60_000
+    assert a.tree.root == b.tree.root
+    return a, b
+
+
+def test_what_has_expired_holds_off_older_versions_until_it_leaves_the_disk() -> None:
+    """The peer gets it as it gets any record: the tombstone that takes its place has the old timestamp, and so may be
+    forgotten as soon as both are proven to be equal."""
+    a, b = pair()
+    written_ms = BEGAN_MS + 100_000
+    a.do(written_ms, put(b"2", ttl_ms=1))
+    assert proof_of(a, b, written_ms + 60_000) == written_ms + 60_000
+    assert a.tree.root == b.tree.root
+    swept_ms = leaves_ms(written_ms + 1)
+    for node in (a, b):
+        assert node.live(KEY, written_ms + 60_000) is None
+        node.node.floor_ms = written_ms
+        node.do(swept_ms, Sweep(rows=tuple(node.rows(EXPIRIES))))
+    assert a.tree.root == b.tree.root
+    assert proof_of(a, b, swept_ms) == swept_ms
+
+
+def test_what_is_left_to_the_push_is_no_proof() -> None:
+    a, b = pair()
+    written_ms = a.node.floor_ms = BEGAN_MS + 100_000
+    a.do(written_ms, Delete(entry=KEY, uuid=new_uuid()))
+    assert proof_of(a, b, written_ms + LEFT_TO_PUSH_MS - 1) == written_ms
+    assert a.tree.root != b.tree.root
+    assert proof_of(a, b, written_ms + LEFT_TO_PUSH_MS) == written_ms + LEFT_TO_PUSH_MS
+    assert a.tree.root == b.tree.root
