@@ -25,6 +25,8 @@ class KvsError(Exception):
             self.code = code
         self.members = members
         self.headers: dict[str, str] = {}
+        self.actor = ""
+        """Whom it refused, where only whoever raises it knows: for the audit log, never shown to clients."""
 
 
 # --- the caller's fault ---

@@ -147,6 +147,41 @@ LEFT_TO_PUSH_MS = 2_000
 TIMESTAMP_MAX = 1 << 48
 """No version that a peer sends may be later (the year 10889): behind it there would be no room for newer ones."""
 
+# --- the audit log ---
+
+AUDIT_NUMBER_MAX = (1 << 53) - 1
+"""Entries and heads of a log: what every reader of JSON holds exactly."""
+AUDIT_TICK_S = 10
+"""How often what is new in the log is gathered for its head, and heads go to peers that lack them."""
+AUDIT_SLICE_ENTRIES = 250
+"""Entries that are gathered before other requests get their turn: half a millisecond."""
+AUDIT_PATH_MAX_CHARS = 256
+"""Of the path of a refused request; keys are in the log as a whole."""
+AUDIT_REFUSALS_WINDOW_S = 300
+"""Refused requests of one address and user are in the log at once when they begin, then as a number once in this time.
+"""
+AUDIT_REFUSALS_TRACKED_MAX = 100
+"""Addresses and users that are told apart at one time; all others are one. With the window above, whoever is refused
+can write no more than 60,000 entries a day, some 10 MB."""
+AUDIT_UNWRITTEN_MAX = 1_000
+"""Notes that wait for a disk that takes no writes; beyond it the oldest are lost."""
+AUDIT_HEADS_PER_MESSAGE_MAX = 100
+"""Four days of heads, some 150 KB."""
+AUDIT_OFFER_MAX_BYTES = 512 * 1024
+AUDIT_KEPT_HEADS_MAX = 4
+"""Of one node: its present log, and ends of logs that the present one does not continue. The first ones stay, so that
+nobody who makes up new logs gets rid of what speaks against him."""
+AUDIT_KEPT_NODES_MAX = 1_000
+"""As many as there can be members. Heads of nodes that are none any more make room."""
+AUDIT_TELL_PEERS_MAX = 10
+"""Peers that are told of a head at one time."""
+AUDIT_TELL_TIMEOUT_S = 5.0
+AUDIT_FINDINGS_MAX = 100
+"""That are named when a log is verified; the others are counted."""
+AUDIT_SEAL_TIMEOUT_S = 1.0
+"""How long a node that stops gathers what has no head yet, and how long it then waits for peers to keep the last one.
+"""
+
 # --- recovery after a failed write ---
 
 RECOVERY_RETRY_MIN_MS = 500

@@ -12,6 +12,7 @@ from kvs.cluster.events import (
     Lapse,
     Look,
     Merge,
+    Note,
     Put,
     Remember,
     Restore,
@@ -99,7 +100,7 @@ class Model:
                 return self._transact(command, now_ms)
             case Put() | Delete() | Restore():
                 return self._write(command, now_ms)
-            case Merge() | Discard() | Scrub() | Remember():
+            case Merge() | Discard() | Scrub() | Remember() | Note():
                 raise AssertionError("a lone node has no peers")
 
     def _transact(self, command: Transact, now_ms: int) -> Answer:

@@ -35,7 +35,7 @@ ONLY_IN = {
     "pytest": ("kvs/client/pytest_plugin.py",),
     "rich": ("kvs/daemon/",),
     "ssl": ("kvs/tls/", "kvs/server/", "kvs/cluster/transport.py", "kvs/daemon/trust.py", "kvs/client/"),
-    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py"),
+    "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py", "kvs/cluster/audit_heads.py"),
 }
 """Library to the only places that may know it."""
 
@@ -44,9 +44,11 @@ PURE = [
     "kvs/errors.py",
     "kvs/limits.py",
     "kvs/keys.py",
+    "kvs/actions.py",
     "kvs/durations.py",
     "kvs/meter.py",
     "kvs/storage/version.py",
+    "kvs/storage/audit.py",
     "kvs/storage/keyspace.py",
     "kvs/storage/codec.py",
     "kvs/storage/current.py",
@@ -65,6 +67,11 @@ PURE = [
     "kvs/client/model.py",
     "kvs/client/sse.py",
     "kvs/client/wire.py",
+    "kvs/cluster/audit_check.py",
+    "kvs/cluster/audit_heads.py",
+    "kvs/cluster/audit_kept.py",
+    "kvs/cluster/audit_run.py",
+    "kvs/cluster/trail.py",
     "kvs/cluster/clock.py",
     "kvs/cluster/events.py",
     "kvs/cluster/merging.py",
@@ -92,6 +99,7 @@ PURE = [
     "kvs/cluster/upkeep.py",
     "kvs/cluster/time_of.py",
     "kvs/cluster/voice.py",
+    "kvs/server/audit_reading.py",
     "kvs/server/authorisation.py",
     "kvs/server/catching_up.py",
     "kvs/server/cursor.py",
@@ -99,6 +107,7 @@ PURE = [
     "kvs/server/meters.py",
     "kvs/server/parse.py",
     "kvs/server/ratelimit.py",
+    "kvs/server/refusals.py",
     "kvs/server/render.py",
 ]
 IMPURE = {"asyncio", "time", "random", "os", "socket", "logging", "structlog", "threading", "plyvel", "pathlib"}

@@ -29,8 +29,10 @@ from kvs.cluster.events import (
     Effect,
     Group,
     Lapse,
+    Line,
     Merge,
     Merged,
+    Note,
     Plan,
     Put,
     Remember,
@@ -52,6 +54,7 @@ from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
 from kvs.cluster.scrubbing import scrub
 from kvs.cluster.tally import Tally
+from kvs.cluster.trail import Trail
 from kvs.cluster.upkeep import discard, lapse, sweep, trim
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
@@ -80,14 +83,15 @@ class NodeSettings(NamedTuple):
 
 
 class Node:
-    """The state that decides: the clock, the sequence and the Merkle tree (in a cluster). All else is read through the
-    reader that is handed in."""
+    """The state that decides: the clock, the sequence, the Merkle tree (in a cluster) and the end of the audit log. All
+    else is read through the reader that is handed in."""
 
     def __init__(
         self,
         settings: NodeSettings,
         progress: Progress,
         tree: Tree | None = None,
+        trail: Trail | None = None,
         *,
         has_metadata: bool = True,
         check_document: Callable[[bytes, bytes | None], None] = lambda name, document: None,
@@ -100,6 +104,8 @@ class Node:
         self._rows = Rows(progress.seq, tree, settings.versions_max, has_metadata=has_metadata)
         self.tally = Tally(progress.records, progress.tombstones)
         """What is on the disk."""
+        self.trail = trail
+        """The audit log; None where none is kept."""
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
 
@@ -131,6 +137,7 @@ class Node:
         self._rows.begin()
         effects: list[Effect] = []
         done = Committed([], [])
+        lines: list[Line] = []
         for ticket, commands, _ in submissions:
             reply = Reply(ticket, [])
             for command in commands:
@@ -147,6 +154,8 @@ class Node:
                     effects.extend(plan.reports)
                     done.changes.extend(plan.changes)
                     done.ended.extend(plan.ended)
+                    if self.trail is not None:
+                        self.trail.note(command, plan.outcome, lines)
             effects.append(reply)
         changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
         if changed:
@@ -156,9 +165,10 @@ class Node:
             view.write(edit.rows())
         if edit is not None or done.changes or done.ended:
             effects.append(done)
+        tip = self.trail.extend(lines, now_ms, view.batch) if self.trail is not None and lines else None
         if view.batch:
             view.batch[PROGRESS_ROW] = encode_progress(self._progress())
-        return Group(view.batch, effects, edit, self._rows.tally)
+        return Group(view.batch, effects, edit, self._rows.tally, lines, tip)
 
     def _progress(self) -> Progress:
         """How far the node will have come. No mistake in counting may keep a write out, so no number is below 0."""
@@ -171,6 +181,8 @@ class Node:
         if self.tree is not None and group.edit is not None:
             self.tree.apply(group.edit)
         self.tally.add(group.tally)
+        if self.trail is not None and group.tip is not None:
+            self.trail.committed(group.lines, group.tip)
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -192,6 +204,8 @@ class Node:
                 return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
+            case Note():
+                return Plan({}, Remembered())
 
     def _plan_many(self, command: Transact | Sweep | Discard | Scrub, view: Reader, now_ms: int) -> Plan:
         """Those that change several records: what one did to the tree before it failed is undone."""

@@ -254,7 +254,7 @@ class Replica:
                 self._silent.discard(peer)
                 self._pushes.remove(peer)
                 self._comparisons.down(peer)
-                self._bootstrap.down(peer)
+                self._bootstrap.down(peer, now.mono_ms)
             case Known(peers):
                 self._floor.members(peers)
                 self._compared = {peer: self._compared[peer] for peer in peers if peer in self._compared}

@@ -249,6 +249,8 @@ class Runner:
                 self._store.reopen()
                 tree = None if self._node.tree is None else read_tree(self._store)
                 self._node.resume(read_progress(self._store), tree)
+                if self._node.trail is not None:
+                    self._node.trail.resume(self._store)
             except StoreError as error:
                 log.warning("The store cannot be reopened yet", error=str(error), retry_ms=delay_ms)
             except Exception:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kvs.daemon.failure import NOT_FOUND, OK, Failed
-from kvs.daemon.session import Session, asking, in_open_session, time_text
+from kvs.daemon.session import Session, Way, asking, in_open_session, time_text
 
 _ROOT_CHARS = 16
 
@@ -43,10 +43,10 @@ def cluster_remove(node_id: str, local: str, as_json: bool) -> int:
     """Forget a node that is down and will not come back: no deletion waits for it any more."""
     from kvs.daemon.local import local_peer
 
-    url, headers, trust = local_peer(local)
-    with asking(url, headers, trust) as client:
+    way = Way(*local_peer(local))
+    with asking(way) as client:
         client.call("DELETE", "/members/leave", {"id": node_id, "remove": True})
-        return Session(client, as_json=as_json).done({"removed": node_id})
+        return Session(client, way, as_json=as_json).done({"removed": node_id})
 
 
 def _text(view: Mapping[str, Any]) -> str:

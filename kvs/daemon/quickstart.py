@@ -20,7 +20,7 @@ from kvs.daemon.files import create_own
 from kvs.daemon.home import Home, canonical
 from kvs.daemon.instances import inspect
 from kvs.daemon.local import local_credential
-from kvs.daemon.session import Session, asking
+from kvs.daemon.session import Session, Way, asking, authorization_field
 from kvs.errors import ConfigError, StartError
 from kvs.server.first_start import ROOT_NICKNAME
 
@@ -79,8 +79,9 @@ def _authorization(config: Path) -> str:
         return ""
     life_s = min(_ONE_DAY_S, settings.token_max_ttl // 1000)
     url, authorization, trust = local_credential(str(config))
-    with asking(url, {"Authorization": authorization}, trust) as client:
-        root = Session(client, as_json=False).user_uuid(ROOT_NICKNAME)
+    way = Way(url, authorization_field(authorization), trust)
+    with asking(way) as client:
+        root = Session(client, way, as_json=False).user_uuid(ROOT_NICKNAME)
         made = client.create_token(root, DATA, expires_in=timedelta(seconds=life_s))
     path = config.parent / _HEADER_FILE
     path.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import click
@@ -19,14 +20,29 @@ if TYPE_CHECKING:
 
 _RETRY_S = 2.0
 """A node that is restarted just now is waited for, and hardly more than that."""
+_TIMEOUT_S = 10.0
 _DEFAULT_URL = "http://127.0.0.1:8080"
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class Way(NamedTuple):
+    """How a node is asked: where, with which header fields, and whom it is believed to be."""
+
+    url: str
+    headers: Mapping[str, str]
+    trust: "Trust"
+
+    def at(self, address: str) -> "Way":
+        """Another node of the cluster, asked in the same way."""
+        return self._replace(url=f"{self.url.partition('://')[0]}://{address}")
 
 
 class Session:
     """One node, asked with one credential."""
 
-    def __init__(self, client: "Client", *, as_json: bool) -> None:
+    def __init__(self, client: "Client", way: Way, *, as_json: bool) -> None:
         self.client = client
+        self.way = way
         self.as_json = as_json
 
     def user_uuid(self, ref: str) -> str:
@@ -84,24 +100,48 @@ def in_open_session(command: Callable[..., int]) -> Callable[..., int]:
     return _in_session(command, may_be_open=True)
 
 
+def in_remote_session(command: Callable[..., int]) -> Callable[..., int]:
+    """As `in_open_session`, for what has its own way to a node of this host."""
+
+    @_url
+    @_token
+    @_ca_file
+    @_json
+    @functools.wraps(command)
+    def with_session(url: str, token: str, ca_file: Path | None, as_json: bool, **arguments: Any) -> int:
+        from kvs.daemon.trust import Trust
+
+        way = Way(url, authorization_field(f"Bearer {token}" if token else ""), Trust(ca_file))
+        with asking(way) as client:
+            return command(Session(client, way, as_json=as_json), **arguments)
+
+    return with_session
+
+
+_url = click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
+_token = click.option(
+    "--token",
+    envvar="KVS_TOKEN",
+    default="",
+    help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
+)
+_ca_file = click.option(
+    "--ca-file",
+    envvar="KVS_CA_FILE",
+    type=click.Path(path_type=Path),
+    help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[..., int]:
-    @click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
-    @click.option(
-        "--token",
-        envvar="KVS_TOKEN",
-        default="",
-        help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
-    )
+    @_url
+    @_token
     @click.option(
         "--local", metavar="CONFIG", help="Ask the node of CONFIG on this host, by the key in its data directory."
     )
-    @click.option(
-        "--ca-file",
-        envvar="KVS_CA_FILE",
-        type=click.Path(path_type=Path),
-        help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @_ca_file
+    @_json
     @functools.wraps(command)
     def with_session(
         url: str, token: str, local: str | None, ca_file: Path | None, as_json: bool, **arguments: Any
@@ -116,21 +156,26 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
             authorization = f"Bearer {token}" if token else ""
         else:
             raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
-        headers = {"Authorization": authorization} if authorization else {}
-        with asking(url, headers, trust) as client:
-            return command(Session(client, as_json=as_json), **arguments)
+        way = Way(url, authorization_field(authorization), trust)
+        with asking(way) as client:
+            return command(Session(client, way, as_json=as_json), **arguments)
 
     return with_session
 
 
+def authorization_field(value: str) -> Mapping[str, str]:
+    """None if it is empty."""
+    return {"Authorization": value} if value else _NONE
+
+
 @contextmanager
-def asking(url: str, headers: Mapping[str, str], trust: "Trust") -> Iterator["Client"]:
+def asking(way: Way, *, timeout_s: float = _TIMEOUT_S, retry_s: float = _RETRY_S) -> Iterator["Client"]:
     """A client of one node. Its failures come out as Failed."""
     from kvs.client import Client, ClientError
 
-    context = trust.context() if url.startswith("https:") else None
+    context = way.trust.context() if way.url.startswith("https:") else None
     try:
-        client = Client(url, headers=headers, retry_s=_RETRY_S, ssl_context=context)
+        client = Client(way.url, headers=way.headers, timeout_s=timeout_s, retry_s=retry_s, ssl_context=context)
     except ValueError as error:
         raise Failed(str(error)) from None
     try:

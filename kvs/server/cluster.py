@@ -24,7 +24,7 @@ from kvs.cluster.replica import SyncTotals
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
 from kvs.cluster.time_of import Now
-from kvs.cluster.transport import Transport
+from kvs.cluster.transport import JSON, Transport
 from kvs.config import Config
 from kvs.errors import Conflict, NotFound, Unavailable
 from kvs.limits import LEAVE_TIMEOUT_S
@@ -107,6 +107,19 @@ class Cluster:
         """Where this node and the members that are up are reached, this node first. Raises Unavailable."""
         others = self._records.addresses
         return [self._members.membership.me(self._now()).address, *(others[node_id] for node_id in sorted(others))]
+
+    def up(self) -> list[str]:
+        """The other members that are up, by id."""
+        return list(self._records.addresses)
+
+    def known(self) -> list[str]:
+        """All other nodes that were not removed, those that are down among them."""
+        return [member.id for member in self._members.membership.remembered()] if self._members.is_started else []
+
+    async def ask(self, peer: str, path: str, body: bytes, timeout_s: float) -> bytes:
+        """The answer of a member that is up to a POST in JSON. Raises PeerUnreachable, PeerRefused."""
+        address = self._records.addresses.get(peer, "")
+        return await self._transport.call("sync", address, "POST", path, body, content_type=JSON, timeout_s=timeout_s)
 
     async def answer(self, request: messages.Request, sender: Sender) -> messages.Response:
         """What a peer is answered. Raises the KvsError that refuses it."""

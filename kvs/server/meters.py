@@ -30,7 +30,6 @@ class Meters:
         self.sync_bytes = dict.fromkeys(("fill", "compare", "fetch", "send"), 0)
         """Bodies of calls of comparisons, and of filling, both ways."""
         self.loop_lag = Histogram(LAG_SECONDS)
-        self.audit_entries: dict[str, int] = {}
         self.backups = dict.fromkeys(("success", "failure"), 0)
         self.last_backup_ms: int | None = None
         """When the last good one ended, Unix ms."""
@@ -55,10 +54,6 @@ class Meters:
             self.auth_failures[asked_for] += 1
         elif error.code == "clock_skew":
             self.drift_refused += 1
-
-    def audited(self, action: str, entries: int = 1) -> None:
-        """So many entries of an action are in the audit log. `action` is one of the program's own words."""
-        self.audit_entries[action] = self.audit_entries.get(action, 0) + entries
 
     def backup_ended(self, *, success: bool, now_ms: int) -> None:
         self.backups["success" if success else "failure"] += 1

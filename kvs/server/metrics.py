@@ -25,7 +25,7 @@ _STATUSES = ("alive", "suspect", "dead", "left", "remembered")
 
 def families(context: Context, node: Node, meters: Meters) -> list[Family]:
     """All but those of the disk. On the event loop."""
-    found = [*_requests(meters), *_node(context, node), *_writes(context, node, meters), *_work(meters)]
+    found = [*_requests(meters), *_node(context, node), *_writes(context, node, meters), *_work(node, meters)]
     if context.cluster is not None:
         found += [*_replication(context.cluster, node, meters), *_membership(context.cluster, context.mode)]
     return found
@@ -99,11 +99,12 @@ def _writes(context: Context, node: Node, meters: Meters) -> list[Family]:
     ]
 
 
-def _work(meters: Meters) -> list[Family]:
+def _work(node: Node, meters: Meters) -> list[Family]:
+    entries = {} if node.trail is None else node.trail.written
     last = None if meters.last_backup_ms is None else meters.last_backup_ms / 1000
     return [
         _histogram("kvs_event_loop_lag_seconds", "How late a timer of the event loop was.", meters.loop_lag),
-        _counters("kvs_audit_entries_total", "Entries written to the audit log.", "action", meters.audit_entries),
+        _counters("kvs_audit_entries_total", "Entries written to the audit log.", "action", entries),
         _counters("kvs_backups_total", "Backups that ended.", "result", meters.backups),
         _gauge("kvs_backup_last_success_timestamp_seconds", "When the last good backup ended.", last),
     ]

@@ -2,13 +2,15 @@
 line in the log."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
 import structlog
 from aiohttp import web
 
-from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests
+from kvs.auth.principal import Principal
+from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests, Unauthorized
 from kvs.limits import SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
@@ -31,30 +33,40 @@ _PRIVATE = b"Cache-Control: no-store\r\n"
 class Dispatcher:
     """The handler of the HTTP server."""
 
-    def __init__(self, router: Router, gate: Gate, limit: RequestLimit, meters: Meters | None = None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        gate: Gate,
+        limit: RequestLimit,
+        meters: Meters | None = None,
+        on_refused: Callable[[web.BaseRequest, str, KvsError], None] | None = None,
+    ) -> None:
+        """`on_refused` hears of requests that are refused for who asks: who it was, as far as that is known."""
         self._router = router
         self._gate = gate
         self._limit = limit
         self._meters = meters
+        self._on_refused = on_refused
 
     async def __call__(self, request: web.BaseRequest) -> Response:
         started_s = monotonic()
         request_id = ids.of(request)
         private = self._gate.asks
         route: Route | None = None
-        admitted = False
+        principal: Principal | None = None
         try:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
             access = route.access
             private = private or access.open
             admit = partial(self._gate.admit, request, access)
             principal = admit()
-            admitted = True
             if access.counted:
                 self._limit.count(principal.user, client_of(request), started_s * 1000)
             response = await route.handler(Call(request, parameters, principal, admit))
         except KvsError as error:
-            refusal = error if admitted else self._not_admitted(request, error, started_s)
+            if self._on_refused is not None and isinstance(error, Unauthorized | Forbidden):
+                self._on_refused(request, error.actor or ("" if principal is None else principal.actor), error)
+            refusal = error if principal is not None else self._not_admitted(request, error, started_s)
             response = self._refuse(refusal, route, request_id)
             # aiohttp closes behind a body that was not read; the client is told.
             response.close = not request.content.is_eof()

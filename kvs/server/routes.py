@@ -3,6 +3,7 @@
 from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
 from kvs.server.access import (
+    AUDIT,
     BULK,
     DELETE,
     METADATA_READ,
@@ -15,6 +16,7 @@ from kvs.server.access import (
     WRITE,
     token,
 )
+from kvs.server.handlers.audit import Audit, AuditPeers
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
@@ -41,16 +43,19 @@ def routes(
     peers: Peers | None = None,
     status: ClusterStatus | None = None,
     metrics: MetricsRoute | None = None,
+    audit_peers: AuditPeers | None = None,
 ) -> list[Route]:
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
-    authentication is switched off, and with it the account routes. `members`, `peers` and `status` are None without a
-    cluster, `metrics` when nothing is measured."""
+    authentication is switched off, and with it the account routes. `members`, `peers`, `status` and `audit_peers` are
+    None without a cluster, `metrics` when nothing is measured."""
     made = [
         *_data_routes(context),
+        *_audit_routes(Audit(context)),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
         *(_peer_routes(peers) if peers else ()),
         *(_status_routes(status, gives_secret=token_key is not None) if status else ()),
+        *([Route("POST", "/audit/heads", PEER, audit_peers.heads)] if audit_peers else ()),
         *((Route("GET", "/metrics", MONITORING, metrics.get),) if metrics else ()),
     ]
     description = Description(context, made, asks=token_key is not None)
@@ -108,6 +113,14 @@ def _status_routes(status: ClusterStatus, *, gives_secret: bool) -> list[Route]:
     return [
         Route("GET", "/api/cluster/status", STATUS, status.status),
         *((bootstrap,) if gives_secret else ()),
+    ]
+
+
+def _audit_routes(audit: Audit) -> list[Route]:
+    return [
+        Route("GET", "/api/audit", AUDIT, audit.entries),
+        Route("GET", "/api/audit/heads", AUDIT, audit.heads),
+        Route("GET", "/api/audit/kept", AUDIT, audit.kept),
     ]
 
 

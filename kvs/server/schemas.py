@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from kvs.auth.permissions import DEFAULT_PERMISSIONS, PERMISSIONS_MAX
 from kvs.auth.scopes import ALL
+from kvs.cluster.audit_heads import Head
 from kvs.cluster.messages import Leave
 from kvs.limits import (
     GROUPS_PER_USER_MAX,
@@ -50,6 +51,13 @@ _Cursor = Annotated[str | None, Meta(description="Where the next page begins; nu
 _Uuid = Annotated[str, _shown("", format="uuid")]
 _Data = Annotated[Any, Meta(description="The value as it was sent; base64 text for a blob, null for a tombstone.")]
 _Encoding = Literal["base64"]
+_DAMAGED_ROW = {
+    "type": "object",
+    "properties": {"number": {"type": ["integer", "null"]}, "damaged": {"type": "string"}},
+    "required": ["number", "damaged"],
+}
+_HEAD_ROW = {"anyOf": [{"$ref": "#/components/schemas/Head"}, _DAMAGED_ROW]}
+"""Written out, because msgspec knows no choice between two structs."""
 
 
 # --- bodies ---
@@ -324,6 +332,41 @@ class TokenPage(msgspec.Struct, frozen=True):
 
     tokens: list[TokenShown]
     next_cursor: _Cursor
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """An entry, or a row that is damaged: then there is its number, null where that is none, and its bytes in base64.
+    `user_uuid` may also be `local`, `node`, or empty for nobody that is known."""
+
+    number: int | None
+    timestamp: Annotated[str, Meta(description="RFC 3339, in UTC.")] | UnsetType = UNSET
+    action: str | UnsetType = UNSET
+    user_uuid: str | UnsetType = UNSET
+    resource: str | UnsetType = UNSET
+    signature: Annotated[str, Meta(description="SHA3-512 in hex, of the entry and the one before.")] | UnsetType = UNSET
+    damaged: str | UnsetType = UNSET
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """Entries in the order that was asked for."""
+
+    entries: list[AuditEntry]
+    next_cursor: _Cursor
+
+
+class AuditHeadsPage(msgspec.Struct, frozen=True):
+    """Heads of the log with the id `log`, in the order that was asked for."""
+
+    node_id: str
+    log: str
+    heads: Annotated[list[Any], _shown("Heads; a damaged row is its number and its bytes in base64.", items=_HEAD_ROW)]
+    next_cursor: _Cursor
+
+
+class AuditHeadsKept(msgspec.Struct, frozen=True):
+    """By node."""
+
+    nodes: dict[str, list[Head]]
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from aiohttp import web
 from kvs.auth.documents import check_brought
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
+from kvs.cluster.trail import Trail
 from kvs.cluster.tree_building import give_up_tree, open_tree
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
@@ -19,15 +20,18 @@ from kvs.limits import (
     ROOT_TOKEN_LIFE_MS,
     SHUTDOWN_TIMEOUT_S,
 )
+from kvs.server.auditor import Auditor
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
+from kvs.server.handlers.audit import AuditPeers
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
 from kvs.server.handlers.metrics import MetricsRoute
 from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
+from kvs.server.head_keeper import HeadKeeper
 from kvs.server.loop_lag import LoopLag
 from kvs.server.meters import Meters
 from kvs.server.middleware import Dispatcher
@@ -36,10 +40,11 @@ from kvs.server.ratelimit import RequestLimit
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
-from kvs.server.security import build_security
+from kvs.server.security import build_audit_keys, build_security
 from kvs.server.tls import Tls
 from kvs.server.tls_listener import TlsListener
 from kvs.server.watch import Watching, log_name
+from kvs.server.witnesses import Witnesses
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
@@ -66,6 +71,8 @@ class Server:
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
         self._watching: Watching | None = None
+        self._auditor: Auditor | None = None
+        self._keeper: HeadKeeper | None = None
         self._http: web.ServerRunner | None = None
         self._loop_lag: LoopLag | None = None
         self._listener: asyncio.Server | None = None
@@ -105,6 +112,8 @@ class Server:
 
     async def stop(self) -> None:
         """The reverse: requests under way are answered, waiting writes committed, the store closed."""
+        if self._auditor is not None:
+            await self._auditor.seal()
         if self._cluster is not None:
             await self._cluster.stop()
         if self._listener is not None:
@@ -119,6 +128,8 @@ class Server:
             self._loop_lag.stop()
         if self._tls_listener is not None:
             await self._tls_listener.stop()
+        if self._auditor is not None:
+            await self._auditor.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
         if self._runner is not None:
@@ -132,6 +143,8 @@ class Server:
         self._limit.configure(
             enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
         )
+        if self._auditor is not None:
+            self._auditor.reconfigured(config)
 
     async def _start(self) -> None:
         config = self._config
@@ -139,8 +152,11 @@ class Server:
             self._tls = Tls(config, unix_ms)
         self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")
         identity = open_state(self._store, unix_ms())
+        trail = None
+        if config.tamper_logging_enabled:
+            trail = Trail(identity.instance_id, config.tamper_log_actions, self._store)
         versions_max = config.max_revisions if config.revision_history_enabled else 1
-        node = _node(config, self._store, identity, versions_max)
+        node = _node(config, self._store, identity, trail, versions_max)
         security = build_security(config, self._store, unix_ms)
         meters = Meters() if config.metrics_enabled else None
         self._runner = Runner(self._store, node, unix_ms, meters.commits if meters else None)
@@ -156,6 +172,7 @@ class Server:
             )
             self._runner.on_committed.append(self._cluster.committed)
         self._runner.start()
+        self._start_audit(identity.instance_id, trail)
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
         context = Context(
             config,
@@ -168,13 +185,18 @@ class Server:
             self._watching,
             self._cluster,
             meters,
+            self._auditor,
+            self._keeper,
+            identity.instance_id,
         )
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
         metrics = None if meters is None else MetricsRoute(context, node, meters)
-        router = Router(routes(context, security.token_key, members, peers, status, metrics))
-        http = HttpServer(Dispatcher(router, security.gate, self._limit, meters), meters)
+        audit_peers = None if self._keeper is None else AuditPeers(self._keeper)
+        router = Router(routes(context, security.token_key, members, peers, status, metrics, audit_peers))
+        on_refused = None if self._auditor is None else self._auditor.refused
+        http = HttpServer(Dispatcher(router, security.gate, self._limit, meters, on_refused), meters)
         self._http = web.ServerRunner(http, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._http.setup()
         await self._listen(http)
@@ -189,6 +211,15 @@ class Server:
             life_ms = min(ROOT_TOKEN_LIFE_MS, config.token_max_ttl)
             key = security.token_key
             self.first_account = await make_root(self._store, self._runner, key, unix_ms, token_life_ms=life_ms)
+        if self._auditor is not None:
+            self._auditor.start()
+            await self._auditor.configured(config)
+        self._start_timers(node, versions_max, address)
+
+    def _start_timers(self, node: Node, versions_max: int, address: str) -> None:
+        """`address` is where other nodes ask this one."""
+        assert self._store is not None
+        assert self._runner is not None
         self._scheduler = Scheduler(
             self._store,
             self._runner,
@@ -203,6 +234,21 @@ class Server:
             self._tls.check_address(address)
             self._scheduler.every(CERTIFICATE_CHECK_INTERVAL_S, self._tls.check)
         self._scheduler.start()
+
+    def _start_audit(self, log_id: str, trail: Trail | None) -> None:
+        """`log_id` is the instance id of the data directory; `trail` is None when no audit log is kept: heads of peers
+        are kept nevertheless."""
+        config, cluster = self._config, self._cluster
+        assert self._store is not None
+        assert self._runner is not None
+        if trail is None and cluster is None:
+            return
+        keys = build_audit_keys(config)
+        if cluster is not None:
+            self._keeper = HeadKeeper(self._store, self._runner, keys.trusted, cluster.known)
+        if trail is not None:
+            witnesses = None if cluster is None else Witnesses(cluster, self._store, log_id)
+            self._auditor = Auditor(self._store, self._runner, trail, keys, config.node_id, unix_ms, witnesses)
 
     async def _listen(self, http: HttpServer) -> None:
         address, port = self._config.bind_address, self._config.port
@@ -222,7 +268,7 @@ class Server:
         self.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
 
 
-def _node(config: Config, store: Store, identity: Identity, versions_max: int) -> Node:
+def _node(config: Config, store: Store, identity: Identity, trail: Trail | None, versions_max: int) -> Node:
     """What decides, at the point that the store has reached."""
     settings = NodeSettings(
         config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention, config.max_clock_drift
@@ -233,4 +279,5 @@ def _node(config: Config, store: Store, identity: Identity, versions_max: int) -
     else:
         give_up_tree(store)
     has_metadata = any(store.scan(METADATA, after(METADATA)))
-    return Node(settings, read_progress(store), tree, has_metadata=has_metadata, check_document=check_brought)
+    progress = read_progress(store)
+    return Node(settings, progress, tree, trail, has_metadata=has_metadata, check_document=check_brought)

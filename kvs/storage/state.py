@@ -92,6 +92,15 @@ def read_log_start(reader: Reader) -> int:
     return decode_seq(reader.get(LOG_START_ROW) or b"")
 
 
+def read_identity(store: Store) -> Identity | None:
+    """Who the node of these data is; None where no node ever ran. Raises StoreCorrupt."""
+    raw = store.get(IDENTITY_ROW)
+    try:
+        return None if raw is None else Identity(**json.loads(raw))
+    except (ValueError, TypeError):
+        raise StoreCorrupt("the node's identity is unreadable") from None
+
+
 def open_state(store: Store, now_ms: int) -> Identity:
     """Who this node is; made up in an empty store. Raises StoreError when the data have a format unknown here."""
     raw_format = store.get(FORMAT_ROW)
@@ -103,7 +112,7 @@ def open_state(store: Store, now_ms: int) -> Identity:
     if raw_format != b"%d" % FORMAT:
         found = (raw_format or b"none").decode(errors="replace")
         raise StoreError(f"the data have format {found}, this version of KVS reads format {FORMAT} only")
-    try:
-        return Identity(**json.loads(raw_identity or b""))
-    except (ValueError, TypeError):
-        raise StoreCorrupt("the node's identity is unreadable") from None
+    known = read_identity(store)
+    if known is None:
+        raise StoreCorrupt("the node's identity is missing")
+    return known

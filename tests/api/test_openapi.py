@@ -20,6 +20,7 @@ from tests.markdown import rows, section, spans
 from tests.test_docs import API, DOCUMENTED_CODES, requests
 
 HANDLERS = Path(__file__).parents[2] / "kvs" / "server" / "handlers"
+AUDIT_READING = HANDLERS.parent / "audit_reading.py"
 NOT_OF_AN_OPERATION = {"unknown_route", "method_not_allowed"}
 OPERATIONS: list[tuple[str, str, dict[str, Any]]] = [
     (method.upper(), path, operation)
@@ -95,22 +96,29 @@ def test_names_in_a_path_are_its_parameters(method: str, path: str, operation: d
 
 def names_read(source: str) -> set[str]:
     """The parameters of queries that a handler looks for: texts in its calls and lookups."""
-    calls = re.findall(r'(?:integer|boolean|duration_ms|_text)\((?:query|parse\.query\([\w.]+\)), "(\w+)"', source)
-    lookups = re.findall(r'query\["(\w+)"\]', source) + re.findall(r'"(\w+)" (?:not )?in query', source)
+    calls = re.findall(
+        r'(?:integer|boolean|duration_ms|_text|_time)\((?:query|parse\.query\([\w.]+\)), "(\w+)"', source
+    )
+    lookups = re.findall(r'query(?:\["|\.get\(")(\w+)"', source) + re.findall(r'"(\w+)" (?:not )?in query', source)
     return {*calls, *lookups}
 
 
 def test_every_parameter_of_a_query_that_is_read_is_described() -> None:
-    read = set().union(*(names_read(path.read_text()) for path in HANDLERS.glob("*.py")))
+    read = set().union(*(names_read(path.read_text()) for path in [*HANDLERS.glob("*.py"), AUDIT_READING]))
     told = {each["name"] for _, _, operation in OPERATIONS for each in operation["parameters"] if each["in"] == "query"}
     assert read == told
     assert len(read) > 12
-    assert names_read('boolean(parse.query(call.request), "a") or "b" in query and query["c"]') == {"a", "b", "c"}
+    assert names_read('boolean(parse.query(call.request), "a") or "b" in query and query["c"] or query.get("d")') == {
+        *"abcd"
+    }
+
+
+NO_CONDITIONS = {"X-Node-ID", "Last-Event-ID"}
 
 
 def test_who_takes_conditions_takes_both_and_may_fail_them() -> None:
     for method, path, operation in OPERATIONS:
-        fields = {each["name"] for each in operation["parameters"] if each["in"] == "header"} - {"X-Node-ID"}
+        fields = {each["name"] for each in operation["parameters"] if each["in"] == "header"} - NO_CONDITIONS
         if method in ("GET", "HEAD"):
             assert fields == ({"If-None-Match"} if path == "/kv/{key}" else set())
             assert ("304" in operation["responses"]) == (path == "/kv/{key}")

@@ -94,6 +94,7 @@ def test_texts_that_are_not_unicode(peer: Peer, path: str) -> None:
         "/members/pairs_by_time": {"prefix": "MARK"},
         "/replicate": {"records": [sent("MARK", 1)]},
         "/members/gossip": [{**PEER1, "id": "MARK"}],
+        "/audit/heads": {"heads": [{"node_id": "MARK"}]},
     }.get(path, {**PEER1, "id": "MARK"})
     body = json.dumps(document).encode()
     for text in (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\\ud800", b"\\udfff"):

@@ -352,10 +352,7 @@ def test_who_does_not_verify_is_warned(file: Path) -> None:
 
 def test_what_has_no_effect_is_a_warning_when_asked_for(file: Path) -> None:
     config = loaded(file, "backup_enabled: true\nmetrics_enabled: false\n", KVS_TAMPER_LOGGING_ENABLED="true")
-    assert config.warnings == (
-        "tamper_logging_enabled: true has no effect: this version does not have the audit log yet",
-        "backup_enabled: true has no effect: this version does not have backups yet",
-    )
+    assert config.warnings == ("backup_enabled: true has no effect: this version does not have backups yet",)
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import orjson
 
 from kvs.auth import scopes
 from kvs.auth.principal import Principal
-from kvs.cluster.events import ANY, UNCONDITIONAL, Command, Condition, Delete, Outcome, Written
-from kvs.errors import BadRequest, Forbidden, KvsError, TooLarge
+from kvs.cluster.events import ANY, UNCONDITIONAL, Command, Condition, Delete, Outcome, Put, Written
+from kvs.errors import BadRequest, Forbidden, KvsError, TooLarge, Unauthorized
 from kvs.keys import check_key
 from kvs.limits import BULK_MAX_BYTES, BULK_MAX_ITEMS, OFFLOAD_MIN_BYTES
 from kvs.server import parse
@@ -26,7 +26,7 @@ from kvs.server.problems import describe
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.schemas import BulkItem
-from kvs.storage.keyspace import data_key
+from kvs.storage.keyspace import data_key, path_of
 from kvs.storage.record import JSON, new_uuid, uuid_text
 
 _item = msgspec.json.Decoder(BulkItem)
@@ -47,10 +47,21 @@ class Bulk:
         planned = [await self._command(item, call.principal) async for item in _in_turns(items)]
         commands = [command for command in planned if not isinstance(command, KvsError)]
         outcomes = iter(await self._context.runner.submit(commands) if commands else ())
-        results = [
-            _result(command, command if isinstance(command, KvsError) else next(outcomes)) for command in planned
-        ]
-        return Response(200, orjson.dumps({"results": results}))
+        ended = [(command, command if isinstance(command, KvsError) else next(outcomes)) for command in planned]
+        self._note_refusals(call, ended)
+        return Response(200, orjson.dumps({"results": [_result(command, outcome) for command, outcome in ended]}))
+
+    def _note_refusals(self, call: Call, ended: Sequence[tuple[Command | KvsError, Outcome]]) -> None:
+        """Items are refused one by one, where nobody else hears of it. The audit log gets the first key, and how many
+        there were."""
+        auditor = self._context.auditor
+        refused = [pair for pair in ended if isinstance(pair[1], Unauthorized | Forbidden)]
+        if auditor is None or not refused:
+            return
+        command, error = refused[0]
+        key = f" {path_of(command.entry)}" if isinstance(command, Put | Delete) else ""
+        assert isinstance(error, KvsError)
+        auditor.refused(call.request, call.principal.actor, error, f"/kv/_bulk{key}", len(refused))
 
     async def _command(self, raw: bytes, principal: Principal) -> Command | KvsError:
         """The command of an item, or why there is none."""

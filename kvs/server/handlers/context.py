@@ -10,9 +10,11 @@ from kvs.cluster.runner import Runner
 from kvs.config import Config
 from kvs.errors import CorruptRecord, ReadOnly, StoreClosed, StoreCorrupt, StoreError, Unavailable
 from kvs.limits import OFFLOAD_MIN_BYTES
+from kvs.server.auditor import Auditor
 from kvs.server.authorisation import write_guard
 from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
+from kvs.server.head_keeper import HeadKeeper
 from kvs.server.meters import Meters
 from kvs.server.passwords import Passwords
 from kvs.server.watch import Watching
@@ -36,6 +38,10 @@ class Context(NamedTuple):
     watching: Watching
     cluster: Cluster | None = None
     meters: Meters | None = None
+    auditor: Auditor | None = None
+    keeper: HeadKeeper | None = None
+    log_id: str = ""
+    """The instance id of the data directory, which names its audit log."""
 
     @property
     def mode(self) -> str:

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import msgspec
 
+from kvs.actions import GROUP_CREATE, GROUP_DELETE, GROUP_UPDATE
 from kvs.auth.accounts import (
     GROUPS,
     USERS,
@@ -22,6 +23,7 @@ from kvs.server import parse
 from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import (
     account,
+    act_of,
     carry_out,
     check_name,
     documents,
@@ -56,7 +58,7 @@ class Groups:
             )
             return create_group(look, group)
 
-        await carry_out(self._context, change)
+        await carry_out(self._context, change, act_of(GROUP_CREATE, call, GROUPS + uuid))
         return json_response(201, {"uuid": uuid}, location=f"/api/groups/{uuid}")
 
     async def list(self, call: Call) -> Response:
@@ -84,7 +86,8 @@ class Groups:
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return update_group(look, uuid, now_ms, **fields)
 
-        await carry_out(self._context, under(condition, GROUPS + uuid, change))
+        act = act_of(GROUP_UPDATE, call, GROUPS + uuid)
+        await carry_out(self._context, under(condition, GROUPS + uuid, change), act)
         return self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
@@ -95,7 +98,8 @@ class Groups:
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return delete_group(look, uuid, now_ms, listed_by=members)
 
-        await carry_out(self._context, under(condition, GROUPS + uuid, change))
+        act = act_of(GROUP_DELETE, call, GROUPS + uuid)
+        await carry_out(self._context, under(condition, GROUPS + uuid, change), act)
         return Response(204)
 
     def _account(self, uuid: str) -> Response:

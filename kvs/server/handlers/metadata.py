@@ -3,6 +3,7 @@
 import msgspec
 import orjson
 
+from kvs.actions import METADATA_UPDATE
 from kvs.auth import scopes
 from kvs.auth.permissions import (
     DEFAULT_PERMISSIONS,
@@ -13,7 +14,7 @@ from kvs.auth.permissions import (
     owner_of,
 )
 from kvs.auth.principal import Principal
-from kvs.cluster.events import Look, Transact, Transacted
+from kvs.cluster.events import Act, Look, Transact, Transacted
 from kvs.errors import BadRequest, Forbidden, KvsError, NotFound
 from kvs.limits import METADATA_MAX_BYTES
 from kvs.server import parse
@@ -24,7 +25,7 @@ from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.schemas import MetadataChanges
 from kvs.storage.codec import decode
-from kvs.storage.keyspace import data_key, metadata_key
+from kvs.storage.keyspace import data_key, metadata_key, path_of
 from kvs.storage.record import Record, new_uuid
 
 
@@ -62,7 +63,8 @@ class MetadataRoutes:
             changed = msgspec.structs.replace(metadata, **named, updated_at=now_ms)
             return {metadata_key(entry): encode_metadata(changed)}
 
-        (outcome,) = await self._context.runner.submit([Transact(uuid=new_uuid(), decide=decide)])
+        act = Act(METADATA_UPDATE, call.principal.actor, path_of(entry))
+        (outcome,) = await self._context.runner.submit([Transact(uuid=new_uuid(), decide=decide, acts=(act,))])
         if isinstance(outcome, KvsError):
             raise outcome
         assert isinstance(outcome, Transacted)

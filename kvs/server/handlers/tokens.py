@@ -8,7 +8,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from kvs.actions import TOKEN_REVOKE
 from kvs.auth.accounts import User, find_by_nickname, find_user, name_hash
+from kvs.auth.principal import Principal
 from kvs.auth.tokens import TOKEN_ID_CHARS, TOKENS, SigningKey, StoredToken, decode_token
 from kvs.durations import parse_duration
 from kvs.errors import BadRequest, NotFound, StoreCorrupt, TooManyRequests, Unauthorized
@@ -31,7 +33,7 @@ from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.schemas import Login, NewToken
 from kvs.server.system import all_documents
-from kvs.server.token_maker import MadeToken, make_token, store_token
+from kvs.server.token_maker import MadeToken, make_token, store_token, token_act
 
 log = structlog.get_logger()
 
@@ -53,7 +55,7 @@ class Tokens:
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:
             raise BadRequest("there is no user with this uuid", field="user_uuid")
-        made = await self._make(user, scopes, self._life_ms(given.expires_in), call.principal.user)
+        made = await self._make(user, scopes, self._life_ms(given.expires_in), call.principal)
         return json_response(201, _answer(made))
 
     async def list(self, call: Call) -> Response:
@@ -78,7 +80,8 @@ class Tokens:
         digest, stored = self._find(call.parameters["token_id"])
         now_ms = self._context.now_ms()
         revoked = msgspec.structs.replace(stored, revoked_at=now_ms)
-        await self._context.runner.write(store_token(digest, revoked, now_ms))
+        act = token_act(TOKEN_REVOKE, call.principal.actor, stored)
+        await self._context.runner.write(store_token(digest, revoked, now_ms, act))
         return Response(204)
 
     async def login(self, call: Call) -> Response:
@@ -90,18 +93,21 @@ class Tokens:
         good = await self._context.passwords.check(user.password_hash if user else None, given.password)
         if user is None or not good:
             log.warning("Login refused", client=call.request.remote)
-            raise Unauthorized
-        made = await self._make(user, user.scopes, self._life_ms(None), user.uuid)
+            refusal = Unauthorized()
+            refusal.actor = "" if user is None else user.uuid
+            raise refusal
+        made = await self._make(user, user.scopes, self._life_ms(None), Principal(user=user.uuid))
         return json_response(200, {**_answer(made), "user_uuid": user.uuid})
 
-    async def _make(self, user: User, scopes: tuple[str, ...], life_ms: int, created_by: str) -> MadeToken:
+    async def _make(self, user: User, scopes: tuple[str, ...], life_ms: int, creator: Principal) -> MadeToken:
         made = make_token(
             self._key,
             user=user.uuid,
             scopes=scopes,
             now_ms=self._context.now_ms(),
             life_ms=life_ms,
-            created_by=created_by,
+            created_by=creator.user,
+            actor=creator.actor,
         )
         await self._context.runner.write(made.command)
         return made

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import msgspec
 
+from kvs.actions import USER_CREATE, USER_DELETE, USER_UPDATE
 from kvs.auth.accounts import (
     GROUPS,
     USERS,
@@ -26,6 +27,7 @@ from kvs.server import parse
 from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import (
     account,
+    act_of,
     carry_out,
     check_name,
     documents,
@@ -69,7 +71,7 @@ class Users:
             )
             return create_user(look, user)
 
-        await carry_out(self._context, change)
+        await carry_out(self._context, change, act_of(USER_CREATE, call, USERS + uuid))
         return json_response(201, {"uuid": uuid}, location=f"/api/users/{uuid}")
 
     async def list(self, call: Call) -> Response:
@@ -106,7 +108,8 @@ class Users:
                 raise Forbidden("this user's login gives scopes that your token lacks", code="scope_exceeded")
             return update_user(look, uuid, now_ms, **fields)
 
-        await carry_out(self._context, under(condition, USERS + uuid, change))
+        act = act_of(USER_UPDATE, call, USERS + uuid)
+        await carry_out(self._context, under(condition, USERS + uuid, change), act)
         return self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
@@ -117,7 +120,8 @@ class Users:
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return delete_user(look, uuid, now_ms, listed_by=groups)
 
-        await carry_out(self._context, under(condition, USERS + uuid, change))
+        act = act_of(USER_DELETE, call, USERS + uuid)
+        await carry_out(self._context, under(condition, USERS + uuid, change), act)
         return Response(204)
 
     def _account(self, uuid: str) -> Response:

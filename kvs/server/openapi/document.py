@@ -17,7 +17,7 @@ from kvs.auth.tokens import LOCAL_SCHEME
 from kvs.cluster.transport import NODE_HEADER, SECRET_HEADER
 from kvs.server import schemas
 from kvs.server.access import Access
-from kvs.server.openapi import accounts, cluster, data, node
+from kvs.server.openapi import accounts, audit, cluster, data, node
 from kvs.server.openapi.parts import (
     DIGITS,
     EVERYWHERE,
@@ -37,6 +37,7 @@ _SECTIONS = {
     "values": data.OPERATIONS,
     "accounts": accounts.OPERATIONS,
     "cluster": cluster.OPERATIONS,
+    "audit": audit.OPERATIONS,
     "node": node.OPERATIONS,
 }
 _SECOND_NAMES = {"/members": "/members/", "/sync/merkle/root": "/merkle_tree/root"}
