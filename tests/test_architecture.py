@@ -24,16 +24,16 @@ ALLOWED = {
 ONLY_IN = {
     "plyvel": ("kvs/storage/leveldb.py",),
     "aiohttp": ("kvs/server/", "kvs/cluster/transport.py", "kvs/client/"),
-    "apscheduler": ("kvs/server/scheduler.py", "kvs/setting_checks.py"),
+    "apscheduler": ("kvs/server/scheduler.py", "kvs/cron.py"),
     "asyncio": ("kvs/cluster/runner.py", "kvs/cluster/transport.py", "kvs/server/", "kvs/daemon/", "kvs/client/"),
     "argon2": ("kvs/auth/passwords.py",),
     "prometheus_client": ("kvs/server/exposition.py",),
     "jwt": ("kvs/auth/tokens.py",),
     "uvloop": ("kvs/daemon/",),
     "click": ("kvs/daemon/",),
+    "rich": ("kvs/daemon/progress.py",),
     "psutil": ("kvs/daemon/",),
     "pytest": ("kvs/client/pytest_plugin.py",),
-    "rich": ("kvs/daemon/",),
     "ssl": ("kvs/tls/", "kvs/server/", "kvs/cluster/transport.py", "kvs/daemon/trust.py", "kvs/client/"),
     "cryptography": ("kvs/tls/", "kvs/auth/tokens.py", "kvs/server/cursor.py", "kvs/cluster/audit_heads.py"),
 }

@@ -107,4 +107,5 @@ class Client:
     cluster_status = _waits(AsyncClient.cluster_status)
     members = _waits(AsyncClient.members)
     call = _waits(AsyncClient.call)
+    send = _waits(AsyncClient.send)
     pages = _iterates(AsyncClient.pages)

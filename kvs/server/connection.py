@@ -62,6 +62,7 @@ class Connection(EagerHandler):
         "_stream",
         "_unsent_bytes",
         "client",
+        "is_stalled",
         "watcher",
     )
 
@@ -78,6 +79,8 @@ class Connection(EagerHandler):
         """The network that it comes from, as clients are counted; what headers say of that is not believed."""
         self._is_tls = False
         self._on_lost: Callable[[], None] | None = None
+        self.is_stalled = False
+        """It was ended because the client took nothing."""
         self.watcher: Watcher | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -239,6 +242,7 @@ class Connection(EagerHandler):
         assert self._stream is not None
         taken_bytes = self._unsent_bytes - self._stream.get_write_buffer_size()
         if taken_bytes < RESPONSE_STALL_TIMEOUT_S * RESPONSE_MIN_BYTES_PER_S:
+            self.is_stalled = True
             self.abort()
         else:
             self._watch_stall()

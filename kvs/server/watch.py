@@ -102,6 +102,13 @@ class Watching:
         self._keepalive_at_s = 0.0
         self._keepalive_is_due = False
         self._is_stopping = False
+        self.dropped = dict.fromkeys(("slow", "access", "position"), 0)
+        """Streams that this node ended: their clients took too little, may not go on, or must begin anew."""
+
+    @property
+    def watchers(self) -> int:
+        """How many streams are open."""
+        return len(self._watchers)
 
     def stop(self) -> None:
         """End all streams; new ones are refused."""
@@ -130,7 +137,7 @@ class Watching:
             lost = True
         if lost:
             for watcher in list(self._watchers):
-                watcher.end()
+                self._drop(watcher, "position")
         if self._feed.has_pending and self._round is None:
             self._plan_round()
 
@@ -174,6 +181,7 @@ class Watching:
                 await self._catch_up(watcher, way, request)
             await watcher.ended
         finally:
+            self.dropped["slow"] += connection.is_stalled
             self._leave(watcher)
 
     def _enter(self, watcher: Watcher) -> None:
@@ -231,7 +239,7 @@ class Watching:
         except (LostPlace, StoreError) as error:
             if isinstance(error, StoreError):
                 log.error("A watcher cannot be told what he missed", error=str(error))
-            watcher.end()
+            self._drop(watcher, "position")
             return b""
         for entry in corrupt:
             log.error("A corrupt record is left out of a stream", key=entry[1:].decode(errors="replace"))
@@ -247,12 +255,17 @@ class Watching:
     def _metadata_of(self, entry: bytes) -> Metadata | None:
         return read_metadata(self._store, entry, self._now_ms()) if self._runner.has_metadata else None
 
+    def _drop(self, watcher: Watcher, reason: str) -> None:
+        if not watcher.ended.done():
+            self.dropped[reason] += 1
+            watcher.end()
+
     # --- who he is ---
 
     def _ask_again(self, watcher: Watcher) -> None:
         if watcher.is_admitted():
             return
-        watcher.end()
+        self._drop(watcher, "access")
         self._feed.leave(watcher)
         if watcher.connection is not None:
             watcher.connection.end_stream()
@@ -263,6 +276,7 @@ class Watching:
         assert watcher.connection is not None
         most = min(WATCH_QUEUE_MAX_BYTES, WATCH_QUEUES_MAX_BYTES // len(self._watchers))
         if not watcher.connection.send(data, most):
+            self.dropped["slow"] += 1
             log.info("A watcher was cut off: it takes events too slowly", client=watcher.connection.peername)
 
     def _plan_round(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.accounts import Caller, Person, Place
 from tests.api.events import Stream
+from tests.scrape import Scrape
 
 _numbers = count(1)
 PRIVATE = 0xF00
@@ -113,6 +114,8 @@ def test_a_stream_ends_with_the_rights_it_rests_on(
     at.root.ask.put(f"/kv/{key}", b"1")
     lose(at, person)
     at.root.ask.put(f"/kv/{key}", b"2")
+    seen = Scrape(at.root.ask.get("/metrics").body.decode())
+    assert seen.value("kvs_watch_dropped_total", reason="access") > 0
     assert [event.data["data"] for event in stream.rest()] in ([], [1])  # what was written before may still be told
     assert [event.data["data"] for event in other.take(2)] == [1, 2]
 

@@ -15,6 +15,8 @@ from kvs.storage.store import Batch
 from tests.api.client import Client
 from tests.api.events import Stream
 from tests.api.running import RunningNode
+from tests.process.eventually import eventually
+from tests.scrape import Scrape
 
 MANY = 1_000
 LARGE = b'"%b"' % (b"x" * 500_000)
@@ -80,9 +82,23 @@ def test_a_slow_reader_is_cut_off_and_resumes(busy: Client) -> None:
                 assert quick.take(1)[0].path == f"{number:02}"
             got = [event.path for event in slow.rest()]
         assert len(got) < 60
+        assert dropped(busy) == {"slow": 1, "access": 0, "position": 0}
         with Stream(busy.address, f"since={slow.last_id}") as again:
             rest = [event.path for event in again.take(60 - len(got))]
         assert got + rest == [f"{number:02}" for number in range(60)]
+
+
+def dropped(client: Client) -> dict[str, float]:
+    """How many streams the node ended, by the reason."""
+    seen = Scrape(client.get("/metrics").body.decode())
+    return {reason: seen.value("kvs_watch_dropped_total", reason=reason) for reason in ("slow", "access", "position")}
+
+
+def test_open_streams_are_counted(busy: Client) -> None:
+    with Stream(busy.address).begun(), Stream(busy.address).begun():
+        assert Scrape(busy.get("/metrics").body.decode()).value("kvs_watchers") == 2
+    assert eventually(lambda: Scrape(busy.get("/metrics").body.decode()).value("kvs_watchers") == 0, 10)
+    assert dropped(busy) == {"slow": 0, "access": 0, "position": 0}, "they left by themselves"
 
 
 def test_one_event_larger_than_all_that_may_wait_is_told(busy: Client) -> None:
@@ -118,6 +134,7 @@ def test_who_takes_nothing_at_all_is_cut_off_in_time(busy: Client) -> None:
         with patch("kvs.server.watch.WATCHERS_MAX", 1):
             when_there_is_room(busy).close()
         assert len(stream.rest()) < 12
+        assert dropped(busy) == {"slow": 1, "access": 0, "position": 0}
 
 
 def test_a_stop_ends_streams_at_once(tmp_path: Path) -> None:
