@@ -184,6 +184,7 @@ class TokenGate:
             scopes=frozenset(claims.scopes),
             expires_at=claims.exp * 1000,
             token_id=stored.token_id,
+            rests_on=(_TOKEN_ENTRIES + digest.encode(), _USER_ENTRIES + user.uuid.encode()),
         )
 
     def _verify_local(self, token: str, access: Access, now_ms: int) -> Principal:

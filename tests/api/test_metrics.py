@@ -108,7 +108,7 @@ def test_nothing_that_is_sent_becomes_a_label(start: Callable[..., Peer], connec
 def test_all_names_of_labels_are_known_before(start: Callable[..., Peer]) -> None:
     assert {name for name, _ in scrape(start(**QUIET)).labels()} <= {
         "method", "route", "status", "le", "code", "credential", "counted_by", "version", "mode", "source",
-        "result", "step", "winner", "kept", "action",
+        "result", "step", "winner", "kept", "action", "reason",
     }  # fmt: skip
 
 
