@@ -1,0 +1,142 @@
+"""Runs rounds of a plan on real daemons and judges what came of each."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from http.client import HTTPException
+from itertools import count
+from pathlib import Path
+
+from tests.chaos.clients import Clients
+from tests.chaos.faults import Faults
+from tests.chaos.history import History
+from tests.chaos.plan import Round, Setup
+from tests.chaos.site import Site, holds
+from tests.process.cluster import allowed
+from tests.process.eventually import eventually
+
+_EQUAL_WITHIN_S = 120.0
+"""After all faults: nodes that gave each other up try again once a minute, and then compare."""
+_IDLE_S = 6.0
+
+
+@dataclass
+class Report:
+    """What a campaign came to."""
+
+    rounds: int = 0
+    seconds: float = 0.0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Writes by outcome."""
+    reads: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    equal_after_max_s: float = 0.0
+    violations: list[str] = field(default_factory=list)
+    not_possible: str = ""
+
+
+class Campaign:
+    """`tell` gets a line for every round."""
+
+    def __init__(self, folder: Path, setup: Setup, seed: int, library: Path, tell: Callable[[str], None]) -> None:
+        self.report = Report()
+        self._tell = tell
+        self._history = History()
+        self._site = Site(folder, setup, library, seed)
+        self._faults = Faults(self._site, self._history, seed)
+        targets = [machine.target() for machine in self._site.machines]
+        self._clients = Clients(seed, targets, self._history)
+        self._order = count()
+
+    def run(self, rounds: Iterator[Round], enough: Callable[[], bool]) -> Report:
+        """Until `enough`, or until the nodes do not become equal, after which nothing more can be judged."""
+        began_s = time.monotonic()
+        self.report.not_possible = self._site.without_disk
+        try:
+            self._site.start()
+            self._settle(0)
+            while not enough() and not self.report.violations:
+                self._run(next(rounds))
+            if not self.report.violations:
+                self._stay_idle()
+        except Exception as error:
+            self.report.violations.append(f"round {self.report.rounds}: {type(error).__name__}: {error}")
+            raise
+        finally:
+            self._clients.pause()
+            self._site.close()
+            self._sum_up(time.monotonic() - began_s)
+        return self.report
+
+    def _run(self, this: Round) -> None:
+        self.report.rounds = this.number
+        before = self._faults.counts.copy()
+        self._faults.open(this.opening, self._site.machines[this.victim])
+        self._clients.run()
+        self._play(this)
+        self._clients.pause()
+        self._faults.close(self._site.machines)
+        equal_s = self._settle(this.number)
+        done = ", ".join(f"{kind} {n}" for kind, n in sorted((self._faults.counts - before).items())) or "no fault"
+        self._tell(f"round {this.number:3}  {this.lasts_s:4.1f} s  equal after {equal_s:5.1f} s  {done}")
+
+    def _play(self, this: Round) -> None:
+        """Break and mend at the times of the plan; in the end mend what is left."""
+        began_s = time.monotonic()
+        waiting = threading.Event()
+        todo: list[tuple[float, int, Callable[[], None]]] = []
+
+        def begin(index: int) -> None:
+            step = this.steps[index]
+            mend = self._faults.begin(step)
+            if mend is not None:
+                heappush(todo, (time.monotonic() - began_s + step.lasts_s, next(self._order), mend))
+
+        for index, step in enumerate(this.steps):
+            heappush(todo, (step.at_s, next(self._order), lambda index=index: begin(index)))  # type: ignore[misc]
+        while todo:
+            at_s, _, act = heappop(todo)
+            waiting.wait(max(0.0, min(at_s, this.lasts_s) - (time.monotonic() - began_s)))
+            act()
+        waiting.wait(max(0.0, this.lasts_s - (time.monotonic() - began_s)))
+        self._site.cluster.heal()
+
+    def _settle(self, number: int) -> float:
+        """Wait until all are equal and judge what they hold; how long it took."""
+        began_s = time.monotonic()
+        whole = eventually(lambda: holds(self._site.is_whole), allowed(_EQUAL_WITHIN_S))
+        if not whole:
+            self.report.violations.append(f"round {number}: not equal again: {self._differences()}")
+            return 0.0
+        equal_s = time.monotonic() - began_s
+        self.report.equal_after_max_s = max(self.report.equal_after_max_s, equal_s)
+        names = [machine.name for machine in self._site.machines]
+        self._history.settle(self._site.held(self._history.keys()), names)
+        found = [*self._history.violations, *self._site.complaints()]
+        self.report.violations += [f"round {number}: {violation}" for violation in found]
+        self._history.violations.clear()
+        return equal_s
+
+    def _differences(self) -> str:
+        told = []
+        for machine in self._site.machines:
+            with suppress(OSError, HTTPException):
+                told.append(f"{machine.name}: {machine.node.mode()}, {machine.node.root()}, {machine.node.members()}")
+        return "; ".join(told)
+
+    def _stay_idle(self) -> None:
+        """Who is equal and is written nothing moves nothing."""
+        moved = self._site.moved()
+        if eventually(lambda: self._site.moved() != moved, _IDLE_S):
+            self.report.violations.append("records are moved though all are equal and nobody writes")
+
+    def _sum_up(self, seconds: float) -> None:
+        report = self.report
+        report.seconds = seconds
+        report.outcomes = self._history.counts()
+        report.reads = self._history.reads
+        report.faults = self._faults.counts
