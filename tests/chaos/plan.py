@@ -73,13 +73,14 @@ def setup(seed: int, nodes: int) -> Setup:
     chance = Random(f"setup {seed}")
     forgets = chance.random() < 0.4
     gossip_s = chance.choice([5, 20, 60])
+    probe_ms = chance.choice([300, 1000])
     settings: dict[str, object] = {
         "sync_interval": chance.choice([1, 3, 15]),
         "catchup_interval": chance.choice([1, 5]),
         "throttle_delay_ms": chance.choice([0, 10, 100]),
         "fetch_delay_ms": chance.choice([0, 50]),
-        "probe_interval_ms": chance.choice([200, 1000]),
-        "probe_timeout_ms": 500,
+        "probe_interval_ms": probe_ms,
+        "probe_timeout_ms": min(probe_ms, 500),
         "suspicion_timeout": chance.choice([2, 10]),
         "gossip_interval_min": gossip_s,
         "gossip_interval_max": 2 * gossip_s,
