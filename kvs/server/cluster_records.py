@@ -241,20 +241,16 @@ class RecordsShell:
         self._node.floor_ms = self.floor.collected_below_ms
 
     async def _note_filled(self, filled: Filled) -> None:
-        while not await self._has_noted(FILLED_ROW):
+        try:
+            await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+        except Unavailable:
             await asyncio.sleep(RECOVERY_RETRY_MAX_MS / 1000)
+            self._tasks.spawn(self._note_filled(filled), "sync")
+            return
         if filled.alone:
             log.warning("No seed answered: this node takes writes alone and goes on trying")
         else:
             log.info("This node was filled by its peers", records=filled.records)
-
-    async def _has_noted(self, row: bytes) -> bool:
-        """Whether the disk took it."""
-        try:
-            await self._runner.submit([Remember(rows={row: b""})])
-        except Unavailable:
-            return False
-        return True
 
     async def _set_aside(self, aside: replica.SetAside) -> None:
         """Into a file that an operator can look at, then out of the store. If the disk does not take it, the next
