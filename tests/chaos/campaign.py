@@ -16,6 +16,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.history import History
 from tests.chaos.plan import Round, Setup
 from tests.chaos.site import Site, holds
+from tests.chaos.tokens import Administrator, Tokens
 from tests.process.cluster import allowed
 from tests.process.eventually import eventually
 
@@ -33,6 +34,7 @@ class Report:
     outcomes: dict[str, int] = field(default_factory=dict)
     """Writes by outcome."""
     reads: int = 0
+    tokens: dict[str, int] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     equal_after_max_s: float = 0.0
     violations: list[str] = field(default_factory=list)
@@ -48,8 +50,10 @@ class Campaign:
         self._history = History()
         self._site = Site(folder, setup, library, seed)
         self._faults = Faults(self._site, self._history, seed)
-        targets = [machine.target() for machine in self._site.machines]
-        self._clients = Clients(seed, targets, self._history)
+        self._seed = seed
+        self._asks_for_tokens = bool(setup.settings.get("auth_enabled"))
+        self._clients: Clients | None = None
+        self._tokens: Tokens | None = None
         self._order = count()
 
     def run(self, rounds: Iterator[Round], enough: Callable[[], bool]) -> Report:
@@ -59,6 +63,7 @@ class Campaign:
         try:
             self._site.start()
             self._settle(0)
+            self._let_in()
             while not enough() and not self.report.violations:
                 self._run(next(rounds))
             if not self.report.violations:
@@ -67,18 +72,36 @@ class Campaign:
             self.report.violations.append(f"round {self.report.rounds}: {type(error).__name__}: {error}")
             raise
         finally:
-            self._clients.pause()
+            self._pause()
             self._site.close()
             self._sum_up(time.monotonic() - began_s)
         return self.report
+
+    def _let_in(self) -> None:
+        targets = [machine.target() for machine in self._site.machines]
+        token = ""
+        if self._asks_for_tokens:
+            administrator = Administrator(self._site.machines[0].node)
+            token = administrator.token
+            self._tokens = Tokens(self._seed, targets, self._history, administrator)
+        self._clients = Clients(self._seed, targets, self._history, token)
+        self._settle(0)
+
+    def _actors(self) -> list[Clients | Tokens]:
+        return [each for each in (self._clients, self._tokens) if each is not None]
+
+    def _pause(self) -> None:
+        for each in self._actors():
+            each.pause()
 
     def _run(self, this: Round) -> None:
         self.report.rounds = this.number
         before = self._faults.counts.copy()
         self._faults.open(this.opening, self._site.machines[this.victim])
-        self._clients.run()
+        for each in self._actors():
+            each.run()
         self._play(this)
-        self._clients.pause()
+        self._pause()
         self._faults.close(self._site.machines)
         equal_s = self._settle(this.number)
         done = ", ".join(f"{kind} {n}" for kind, n in sorted((self._faults.counts - before).items())) or "no fault"
@@ -116,6 +139,8 @@ class Campaign:
         self.report.equal_after_max_s = max(self.report.equal_after_max_s, equal_s)
         names = [machine.name for machine in self._site.machines]
         self._history.settle(self._site.held(self._history.keys()), names)
+        if self._tokens is not None:
+            self._tokens.check([machine.node for machine in self._site.machines])
         found = [*self._history.violations, *self._site.complaints()]
         self.report.violations += [f"round {number}: {violation}" for violation in found]
         self._history.violations.clear()
@@ -140,3 +165,5 @@ class Campaign:
         report.outcomes = self._history.counts()
         report.reads = self._history.reads
         report.faults = self._faults.counts
+        if self._tokens is not None:
+            report.tokens = {"made": self._tokens.made, "revoked": self._tokens.revoked}

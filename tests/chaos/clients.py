@@ -11,7 +11,7 @@ import random
 import threading
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from traceback import format_exc
@@ -23,6 +23,7 @@ from tests.process.audit import stored_bytes, value_of
 from tests.process.daemon import Answer, Client, kv_path
 
 REQUEST_TIMEOUT_S = 5.0
+_CLIENTS, _KEYS = 5, 60
 _PAUSE_S = 0.05
 """After a failure: a node that is down is not asked without end."""
 _PACE_S = 0.03
@@ -41,14 +42,27 @@ class Target(NamedTuple):
     takes_writes: Callable[[], bool]
 
 
+class _Authorized(Client):
+    """Shows a token with every request, if there is one."""
+
+    def __init__(self, url: str, token: str) -> None:
+        super().__init__(url, REQUEST_TIMEOUT_S)
+        self._own = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return super().request(method, path, body, {**self._own, **(headers or {})})
+
+
 class Clients:
     """All of them. `counts` are answers by kind."""
 
-    def __init__(self, seed: int, targets: Sequence[Target], history: History, *, clients: int = 5, keys: int = 60):
+    def __init__(self, seed: int, targets: Sequence[Target], history: History, token: str = "") -> None:
         self.counts: Counter[str] = Counter()
         self._clients = [
-            _Chaotic(random.Random(f"client {seed}/{n}"), n, targets, history, self.counts, keys)
-            for n in range(clients)
+            _Chaotic(random.Random(f"client {seed}/{n}"), n, targets, history, self.counts, token)
+            for n in range(_CLIENTS)
         ]
 
     def run(self) -> None:
@@ -71,12 +85,12 @@ class _Chaotic:
         targets: Sequence[Target],
         history: History,
         counts: Counter[str],
-        keys: int,
+        token: str,
     ) -> None:
         self.pausing = threading.Event()
         self._chance, self._number, self._targets = chance, number, targets
-        self._history, self._counts = history, counts
-        self._keys = [f"k/{n}" for n in range(keys)]
+        self._history, self._counts, self._token = history, counts, token
+        self._keys = [f"k/{n}" for n in range(_KEYS)]
         self._names = count(1)
         self._tags: dict[str, str] = {}
         """The last version that was seen of a key, for conditions."""
@@ -134,7 +148,7 @@ class _Chaotic:
             known[1].close()
             del self._connections[target.name]
         if url:
-            self._connections[target.name] = (url, Client(url, REQUEST_TIMEOUT_S))
+            self._connections[target.name] = (url, _Authorized(url, self._token))
         return self._connections[target.name][1] if url else None
 
     # --- what is sent ---
@@ -229,8 +243,8 @@ class _Chaotic:
             if answer.get("code") in _NOTHING_WRITTEN:
                 self._history.refuse(write)
             self.pausing.wait(_PAUSE_S)
-        elif status in (400, 404, 412):
-            # 400: more copies than the node knows members.
+        elif status in (400, 401, 404, 412):
+            # 400: more copies than the node knows members. 401: by its clock the token was made an hour from now.
             self._history.refuse(write)
         else:
             self._history.violations.append(f"{node} answered a write of {write.key} with {status}: {answer}")
@@ -241,7 +255,7 @@ class _Chaotic:
         key = self._key()
         mark = self._history.mark(node, key)
         answer = client.get(key)
-        if answer.status == 503:
+        if answer.status in (401, 503):
             self._counts["unread"] += 1
             return
         value = value_of(answer)

@@ -91,6 +91,8 @@ def setup(seed: int, nodes: int) -> Setup:
     }
     if forgets:
         settings["tombstone_retention"] = "3m"
+    if chance.random() < 0.6:
+        settings |= {"auth_enabled": True, "allow_anonymous_read": True}
     return Setup(nodes, settings, forgets)
 
 

@@ -19,12 +19,13 @@ class Run(NamedTuple):
 def row(run: Run, report: Report) -> str:
     """Of the table."""
     written = ", ".join(f"{number:,} writes {outcome}" for outcome, number in report.outcomes.items())
+    tokens = "".join(f", {number:,} tokens {outcome}" for outcome, number in report.tokens.items())
     cells = (
         f"`{run.command}`",
         run.commit,
         f"{report.seconds / 60:.1f} min",
         f"{report.rounds}",
-        f"{written}, {report.reads:,} reads",
+        f"{written}, {report.reads:,} reads{tokens}",
         ", ".join(f"{kind} {number:,}" for kind, number in sorted(report.faults.items())),
         f"{report.equal_after_max_s:.1f} s at most",
         f"{len(report.violations)}",

@@ -13,6 +13,7 @@ from tests.process.shim import NoCompiler, build
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
 NODES = 3
+AUTH: dict[str, object] = {"auth_enabled": True, "allow_anonymous_read": True}
 
 
 @pytest.fixture
@@ -43,18 +44,19 @@ def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path,
         Step(5.5, "hold", 1, 0, 1.0, 0.5),
         Step(6.0, "clock leap", 2, 0, 1.0, 0.2),
     ]
-    settings = setup(SEED, NODES).settings | {"sync_interval": 1, "throttle_delay_ms": 0, "gossip_interval_min": 5}
+    settings = setup(SEED, NODES).settings | {"sync_interval": 1, "throttle_delay_ms": 0, **AUTH}
     report = campaign(tmp_path, library, [Round(1, "wipe", 1, 7.5, tuple(steps))], settings)
     print(report)
     assert not report.violations
     assert set(report.faults) >= {step.kind for step in steps} | {"wipe"}
     assert report.outcomes["acknowledged"] > 100
     assert report.reads > 100
+    assert report.tokens["revoked"] > 0
 
 
 def test_nodes_that_acknowledge_before_the_disk_has_it_are_found_out(tmp_path: Path, library: Path) -> None:
     """Were nothing lost here, the check would be worth nothing."""
-    steps = tuple(Step(at_s, "blackout", 0, 1, 0.1, 0.5) for at_s in (1.0, 3.0, 5.0))
-    settings = setup(SEED, NODES).settings | {"write_durability": "os"}
-    report = campaign(tmp_path, library, [Round(1, "none", 0, 6.0, steps)], settings)
+    steps = tuple(Step(at_s, "blackout", 0, 1, 0.1, 0.5) for at_s in (1.0, 2.5))
+    settings = setup(SEED, NODES).settings | {"write_durability": "os", "auth_enabled": False}
+    report = campaign(tmp_path, library, [Round(1, "none", 0, 3.5, steps)], settings)
     assert report.violations

@@ -159,10 +159,11 @@ def read_journal(path: Path) -> Iterator[Step]:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make the folder one with these files only."""
+    """Make the folder one with these files only, which nobody else may read: one of them is a key."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     for name, content in files.items():
+        (folder / name).touch(mode=0o600)
         (folder / name).write_bytes(content)
 
 
