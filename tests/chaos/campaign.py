@@ -3,9 +3,10 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from http.client import HTTPException
 from itertools import count
@@ -14,8 +15,8 @@ from pathlib import Path
 from tests.chaos.clients import Clients
 from tests.chaos.faults import Faults
 from tests.chaos.history import History
-from tests.chaos.plan import Round, Setup
-from tests.chaos.site import Site, holds
+from tests.chaos.plan import Round, Setup, Step
+from tests.chaos.site import Machine, Site, holds
 from tests.chaos.tokens import Administrator, Tokens
 from tests.process.cluster import allowed
 from tests.process.eventually import eventually
@@ -34,6 +35,8 @@ class Report:
     outcomes: dict[str, int] = field(default_factory=dict)
     """Writes by outcome."""
     reads: int = 0
+    audited: int = 0
+    """Audit logs that were verified."""
     tokens: dict[str, int] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     equal_after_max_s: float = 0.0
@@ -68,6 +71,7 @@ class Campaign:
                 self._run(next(rounds))
             if not self.report.violations:
                 self._stay_idle()
+                self._look_at_audit_logs(self._site.machines)
         except Exception as error:
             self.report.violations.append(f"round {self.report.rounds}: {type(error).__name__}: {error}")
             raise
@@ -97,7 +101,10 @@ class Campaign:
     def _run(self, this: Round) -> None:
         self.report.rounds = this.number
         before = self._faults.counts.copy()
-        self._faults.open(this.opening, self._site.machines[this.victim])
+        victim = self._site.machines[this.victim]
+        if this.opening != "none":
+            self._look_at_audit_logs([victim])
+        self._faults.open(this.opening, victim)
         for each in self._actors():
             each.run()
         self._play(this)
@@ -108,24 +115,28 @@ class Campaign:
         self._tell(f"round {this.number:3}  {this.lasts_s:4.1f} s  equal after {equal_s:5.1f} s  {done}")
 
     def _play(self, this: Round) -> None:
-        """Break and mend at the times of the plan; in the end mend what is left."""
-        began_s = time.monotonic()
+        """Break and mend at the times of the plan; in the end mend what is left. The plan's clock stands still while
+        something is carried out, so the order is the same on a slow machine."""
         waiting = threading.Event()
         todo: list[tuple[float, int, Callable[[], None]]] = []
 
-        def begin(index: int) -> None:
-            step = this.steps[index]
+        def later(at_s: float, act: Callable[[], None]) -> None:
+            heappush(todo, (min(at_s, this.lasts_s), next(self._order), act))
+
+        def begin(step: Step) -> None:
             mend = self._faults.begin(step)
             if mend is not None:
-                heappush(todo, (time.monotonic() - began_s + step.lasts_s, next(self._order), mend))
+                later(step.at_s + step.lasts_s, mend)
 
-        for index, step in enumerate(this.steps):
-            heappush(todo, (step.at_s, next(self._order), lambda index=index: begin(index)))  # type: ignore[misc]
+        for step in this.steps:
+            later(step.at_s, partial(begin, step))
+        now_s = 0.0
         while todo:
             at_s, _, act = heappop(todo)
-            waiting.wait(max(0.0, min(at_s, this.lasts_s) - (time.monotonic() - began_s)))
+            waiting.wait(at_s - now_s)
+            now_s = at_s
             act()
-        waiting.wait(max(0.0, this.lasts_s - (time.monotonic() - began_s)))
+        waiting.wait(this.lasts_s - now_s)
         self._site.cluster.heal()
 
     def _settle(self, number: int) -> float:
@@ -158,6 +169,14 @@ class Campaign:
         moved = self._site.moved()
         if eventually(lambda: self._site.moved() != moved, _IDLE_S):
             self.report.violations.append("records are moved though all are equal and nobody writes")
+
+    def _look_at_audit_logs(self, machines: Iterable[Machine]) -> None:
+        """Those of which a whole life is known."""
+        for machine in machines:
+            if machine.is_original:
+                self.report.audited += 1
+                wrong = machine.audit()
+                self.report.violations += [f"the audit log of {wrong}"] if wrong else []
 
     def _sum_up(self, seconds: float) -> None:
         report = self.report

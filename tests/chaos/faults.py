@@ -178,6 +178,7 @@ class Faults:
 
     def _begin_clone(self, machine: Machine) -> None:
         machine.node.stop()
+        machine.is_original = False
         machine.take_image()
         machine.start()
         self._clone = self._site.cluster.add(machine.name)
@@ -190,7 +191,7 @@ class Faults:
         trusted any more."""
         machine.node.kill()
         self._history.lost_its_disk(machine.name)
-        machine.takes_writes = False
+        machine.takes_writes = machine.is_original = False
         for _ in range(self._chance.randint(1, _FLIPS_MAX)):
             _some_bit(machine.data, self._chance).turn(machine.data)
             self.counts["bits"] += 1

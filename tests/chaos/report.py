@@ -25,7 +25,7 @@ def row(run: Run, report: Report) -> str:
         run.commit,
         f"{report.seconds / 60:.1f} min",
         f"{report.rounds}",
-        f"{written}, {report.reads:,} reads{tokens}",
+        f"{written}, {report.reads:,} reads{tokens}, {report.audited} audit logs",
         ", ".join(f"{kind} {number:,}" for kind, number in sorted(report.faults.items())),
         f"{report.equal_after_max_s:.1f} s at most",
         f"{len(report.violations)}",

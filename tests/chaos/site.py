@@ -38,6 +38,8 @@ class Machine:
         self.disk = disk
         self.busy = ""
         self.takes_writes = True
+        self.is_original = True
+        """Whether its disk is the one of the start, and nobody else has a copy."""
         self.image: Path = folder / "image"
         """A copy of its data of an earlier time, if there is one."""
         self._folder, self._library, self._chance = folder, library, chance
@@ -75,6 +77,11 @@ class Machine:
         fault = Fault(call, names, kind, self._chance.choice([1, 2, 5, 20]), lasting=self._chance.random() < 0.3)
         return Shim(self._library, self._folder / "shim", self.data, fault).with_journal().with_clock()
 
+    def audit(self) -> str:
+        """What is wrong with its audit log, by its own words and by what the others know of it."""
+        verified = self.node.daemon.command("audit", "verify")
+        return "" if verified.returncode == 0 else f"{self.name}: {verified.stdout}{verified.stderr}"
+
     # --- its disk ---
 
     def cut_power(self) -> None:
@@ -94,6 +101,7 @@ class Machine:
         begin_journal(self.shim.journal, self.data, files)
 
     def wipe(self) -> None:
+        self.is_original = False
         self.node.wipe()
         self.shim.journal.unlink(missing_ok=True)
         self._starts = 0
@@ -103,6 +111,7 @@ class Machine:
         shutil.copytree(self.data, self.image)
 
     def set_back(self) -> None:
+        self.is_original = False
         shutil.rmtree(self.data)
         shutil.copytree(self.image, self.data)
         self.remember_all()

@@ -52,6 +52,7 @@ def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path,
     assert report.outcomes["acknowledged"] > 100
     assert report.reads > 100
     assert report.tokens["revoked"] > 0
+    assert report.audited == NODES
 
 
 def test_nodes_that_acknowledge_before_the_disk_has_it_are_found_out(tmp_path: Path, library: Path) -> None:

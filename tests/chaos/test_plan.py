@@ -51,4 +51,4 @@ def test_a_table_gets_each_command_once() -> None:
     lines = text.splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
     assert [line.split("|")[2].strip() for line in lines if line.startswith("| `")] == ["a2", "a3"]
-    assert "1,200 writes acknowledged, 10 reads" in text
+    assert "1,200 writes acknowledged, 10 reads, 0 audit logs" in text

@@ -142,6 +142,14 @@ class Daemon:
             self._client = Client(self.url, tls=self.tls)
         return self._client
 
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """`kvs words… CONFIG` on the node's own host, to its end."""
+        environment = {**os.environ, "KVS_HOME": str(self.folder / "home")}
+        command = [sys.executable, "-m", "kvs", *words, str(self._config)]
+        return subprocess.run(
+            command, cwd=_REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
     def configure(self, settings: Mapping[str, object]) -> None:
         """Change settings, from the next start on."""
         self._settings.update(settings)
