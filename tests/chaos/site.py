@@ -11,7 +11,7 @@ from random import Random
 from tests.chaos.clients import Target
 from tests.chaos.history import Held
 from tests.chaos.plan import Setup
-from tests.process.audit import read_range, stored_bytes
+from tests.process.audit import stored_bytes
 from tests.process.cluster import Cluster, Node
 from tests.process.disks import Disk, NoMount, mount
 from tests.process.powercut import Disk as Remembered
@@ -157,7 +157,6 @@ class Site:
         """What all nodes hold of these keys, deletions too. To be asked when they are equal."""
         client = self.machines[0].node.client
         shown = self.machines[0].node.contents()
-        assert shown.keys() == read_range(client).keys()
         found: dict[str, Held | None] = {
             key: Held(value["timestamp"], value["uuid"], stored_bytes(value)) for key, value in shown.items()
         }
