@@ -1,0 +1,32 @@
+"""A node of a cluster whose disk fails while it meets the others."""
+
+from pathlib import Path
+
+from tests.process.cluster import Cluster, seconds_until
+from tests.process.shim import Fault, Shim
+
+LONG_S = 60.0
+
+
+def test_a_node_that_cannot_save_what_it_learns_goes_on_when_its_disk_works(shim: Path, tmp_path: Path) -> None:
+    """What it could not save of its peers and of being filled is saved later, and no word of it is a bug's."""
+    cluster = Cluster(tmp_path, {"probe_interval_ms": 200, "probe_timeout_ms": 200})
+    n1, n2 = cluster.add(), cluster.add()
+    disk = Shim(shim, tmp_path / "shim", n2.daemon.data_dir, Fault("sync", ".log", "eio", lasting=True))
+    n2.daemon.environment = disk.environment
+    try:
+        n1.start()
+        cluster.part([n1], [n2])
+        n2.start()
+        disk.arm()
+        cluster.heal()
+        seconds_until(cluster.all_see, LONG_S)
+        seconds_until(lambda: n2.mode() == "degraded", LONG_S)
+        assert n2.put("k", 1).status == 503
+        disk.disarm()
+        seconds_until(cluster.is_whole, LONG_S)
+        assert n2.put("k", 1, "?w=2").status == 201
+        assert n2.logged("This node was filled by its peers", LONG_S)
+        cluster.check_logs()
+    finally:
+        cluster.close()
