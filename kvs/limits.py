@@ -180,6 +180,19 @@ HANDSHAKE_TIMEOUT_S = 10.0
 """From connecting until TLS is agreed on; the deadline for the first request begins behind it."""
 HANDSHAKE_LINE_INTERVAL_S = 10.0
 """The log tells of TLS handshakes that fail at most so often."""
+BODIES_ARRIVING_MAX_BYTES = 64 * 1024 * 1024
+"""Bodies of clients that are being received, by what they declare; the next one waits for its place."""
+BODIES_WAITING_MAX = 64
+"""Each that waits has sent what the kernel and the parser hold; beyond it 503 `overloaded`."""
+BODY_FREE_BYTES = 16 * 1024
+"""Bodies up to this size need no place: all connections together have no more of them than of the others."""
+ANSWERS_LEAVING_MAX_BYTES = 64 * 1024 * 1024
+"""Answers that clients are taking; beyond it further reads wait."""
+ROOM_TIMEOUT_S = 10.0
+"""How long a request waits for a place; then 503 `overloaded`."""
+PRESS_INTERVAL_S = 1.0
+PRESSED_MIN_BYTES_PER_S = 256 * 1024
+"""While others wait for a place, who moves less than this is cut off, the slowest first."""
 TLS_PIECE_BYTES = 64 * 1024
 """Larger answers go over TLS in such pieces, each when the one before was taken."""
 TLS_ABORT_TIMEOUT_S = 1.0

@@ -8,11 +8,13 @@ the connection's protocol object, with no cost for requests that arrive in one p
 import asyncio
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp import HttpVersion11, StreamReader, web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from kvs.errors import BadRequest, KvsError, Unavailable
@@ -26,9 +28,12 @@ from kvs.limits import (
     REQUEST_LINE_MAX_BYTES,
     RESPONSE_MIN_BYTES_PER_S,
     RESPONSE_STALL_TIMEOUT_S,
+    TLS_PIECE_BYTES,
 )
 from kvs.server import request_id
 from kvs.server.problems import problem
+from kvs.server.response import Response
+from kvs.server.room import Room
 
 log = structlog.get_logger()
 
@@ -48,6 +53,7 @@ class Connection(web.RequestHandler):
     """One client's connection."""
 
     __slots__ = (
+        "_answers",
         "_header_deadline",
         "_input_ended",
         "_is_tls",
@@ -59,6 +65,7 @@ class Connection(web.RequestHandler):
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
+        self._answers = manager.answers
         self._header_deadline: asyncio.TimerHandle | None = None
         self._stall_deadline: asyncio.TimerHandle | None = None
         self._stream: asyncio.Transport | None = None
@@ -164,6 +171,39 @@ class Connection(web.RequestHandler):
         response.close = True
         return cast(web.StreamResponse, response)
 
+    async def send(self, writer: StreamWriter, head: bytes, response: Response) -> None:
+        """Send a large answer, and wait until the client has taken it. Raises ConnectionError when it is gone."""
+        size_bytes = len(response.body)
+        # TLS passes on at once what it is given, and says nothing of how much of that waits for the client.
+        piece_bytes = TLS_PIECE_BYTES if self._is_tls else size_bytes
+        with self._in_room(writer, size_bytes):
+            try:
+                await writer.write(head, drain=False)
+                for start in range(0, size_bytes, piece_bytes):
+                    await writer.write(response.body[start : start + piece_bytes], drain=False)
+                    if self.writing_paused:
+                        await writer.drain()
+            finally:
+                response.body = b""
+
+    async def drain(self, writer: StreamWriter, size_bytes: int) -> None:
+        """Wait until the client has taken an answer that is written. Raises ConnectionError when it is gone."""
+        with self._in_room(writer, size_bytes):
+            await writer.drain()
+
+    @contextmanager
+    def _in_room(self, writer: StreamWriter, size_bytes: int) -> Iterator[None]:
+        room, leaving = self._answers, _Leaving(self, writer)
+        room.occupy(leaving, size_bytes)
+        try:
+            yield
+        finally:
+            room.leave(leaving)
+
+    @property
+    def unsent_bytes(self) -> int:
+        return 0 if self._stream is None else self._stream.get_write_buffer_size()
+
     def _tell_of_broken_body(self, request: web.BaseRequest) -> None:
         """When a body turns out not to be framed as its headers said, aiohttp queues the error behind the request
         that is being read, whose reader would wait for the rest until its deadline."""
@@ -202,10 +242,26 @@ class Connection(web.RequestHandler):
             self._stream.abort()
 
 
+class _Leaving:
+    """An answer on its way, as it is known in the room."""
+
+    def __init__(self, connection: Connection, writer: StreamWriter) -> None:
+        self._connection = connection
+        self._writer = writer
+
+    def moved_bytes(self) -> int:
+        return self._writer.output_size - self._connection.unsent_bytes
+
+    def put_out(self) -> None:
+        self._connection.abort()
+
+
 class HttpServer(web.Server):
     """aiohttp's low-level server with this project's connections."""
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, handler: Any, answers: Room) -> None:
+        """`answers`: where those are that clients are taking."""
+        self.answers = answers
         super().__init__(
             handler,
             access_log=None,

@@ -8,12 +8,13 @@ import structlog
 from aiohttp import web
 
 from kvs.errors import KvsError, StoreError
-from kvs.limits import SLOW_REQUEST_MS
+from kvs.limits import OFFLOAD_MIN_BYTES, SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
 from kvs.server.handlers.context import client_error
 from kvs.server.problems import problem
 from kvs.server.response import Response
+from kvs.server.room import Rooms
 from kvs.server.router import Call, Router
 
 log = structlog.get_logger()
@@ -23,13 +24,16 @@ _level = logging.getLogger(__name__)
 _PRIVATE = b"Cache-Control: no-store\r\n"
 """On every answer of a node that asks who comes, whatever it says, and on those that hold for this moment only."""
 
+_NOTHING = Response(204)
+
 
 class Dispatcher:
     """The handler of the HTTP server."""
 
-    def __init__(self, router: Router, gate: Gate) -> None:
+    def __init__(self, router: Router, gate: Gate, rooms: Rooms) -> None:
         self._router = router
         self._gate = gate
+        self._rooms = rooms
 
     async def __call__(self, request: web.BaseRequest) -> Response:
         started_s = time.monotonic()
@@ -39,7 +43,13 @@ class Dispatcher:
             route, parameters = self._router.resolve(request.method, request.rel_url.raw_path)
             private = private or route.access.open
             admit = partial(self._gate.admit, request, route.access)
-            response = await route.handler(Call(request, parameters, admit(), admit))
+            room = None if route.access.peer else self._rooms.bodies
+            response = await route.handler(Call(request, parameters, admit(), admit, room))
+            while len(response.body) >= OFFLOAD_MIN_BYTES and self._rooms.answers.is_full and request.method == "GET":
+                # It is let go of, and made again when clients have taken enough of other answers.
+                response = _NOTHING
+                await self._rooms.answers.place(1)
+                response = await route.handler(Call(request, parameters, admit(), admit, room))
         except KvsError as error:
             response = problem(error, request_id)
             # aiohttp closes behind a body that was not read; the client is told.

@@ -28,6 +28,7 @@ from kvs.server.handlers.members import Members
 from kvs.server.handlers.peers import Peers
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
+from kvs.server.room import Rooms
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
@@ -149,8 +150,11 @@ class Server:
         members = None if self._cluster is None else Members(self._cluster)
         peers = None if self._cluster is None else Peers(context, node)
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
-        dispatcher = Dispatcher(Router(routes(context, security.token_key, members, peers, status)), security.gate)
-        http = HttpServer(dispatcher)
+        rooms = Rooms.make()
+        dispatcher = Dispatcher(
+            Router(routes(context, security.token_key, members, peers, status)), security.gate, rooms
+        )
+        http = HttpServer(dispatcher, rooms.answers)
         self._http = web.ServerRunner(http, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._http.setup()
         await self._listen(http)
