@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import structlog
 from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage, StreamWriter
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from kvs.errors import BadRequest, KvsError, Unavailable
 from kvs.limits import (
@@ -56,6 +56,7 @@ class Connection(web.RequestHandler):
         "_answers",
         "_header_deadline",
         "_input_ended",
+        "_is_broken",
         "_is_tls",
         "_stall_deadline",
         "_stream",
@@ -72,6 +73,7 @@ class Connection(web.RequestHandler):
         """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
         self._unsent_bytes = 0
         self._input_ended = False
+        self._is_broken = False
         self._is_tls = False
         self.watcher: Watcher | None = None
 
@@ -94,9 +96,11 @@ class Connection(web.RequestHandler):
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_broken:
+            return  # aiohttp would make an error of every further piece, which quotes it
         super().data_received(data)
-        if self._messages and self._current_request is not None:
-            self._tell_of_broken_body(self._current_request)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._end_input()
         if self._messages or self._request_in_progress:
             if self._header_deadline is not None:
                 self._header_deadline.cancel()
@@ -204,10 +208,17 @@ class Connection(web.RequestHandler):
     def unsent_bytes(self) -> int:
         return 0 if self._stream is None else self._stream.get_write_buffer_size()
 
-    def _tell_of_broken_body(self, request: web.BaseRequest) -> None:
-        """When a body turns out not to be framed as its headers said, aiohttp queues the error behind the request
-        that is being read, whose reader would wait for the rest until its deadline."""
-        if not isinstance(self._messages[-1][0], RawRequestMessage) and not request.content.is_eof():
+    def _end_input(self) -> None:
+        """What came is no HTTP; nothing behind it can be. When it is a body that turns out not to be framed as its
+        headers said, aiohttp queues the error behind the request that is being read, whose reader would wait for the
+        rest until its deadline."""
+        self._is_broken = True
+        error, payload = self._messages[-1]
+        assert not isinstance(error, RawRequestMessage)
+        short = type(error)(status=error.status, exc=BadHttpMessage("malformed"), message="")
+        self._messages[-1] = (short, payload)
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("the body is not framed as the headers say"))
             self._lingering_time = 0.0  # there is no rest of the body that could be read
 
