@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks import load, million, report, requests
+from benchmarks import anti_entropy, filling, load, million, report, requests
 
 STARTS = 5
+FILLINGS = 3
 
 
 @click.command()
@@ -24,6 +25,8 @@ def main(rounds: int, seconds: int, keys: int, json_path: Path | None) -> None:
         report.say(f"GET and PUT are skipped: {load.INSTALL_HINT}")
     if keys:
         rows += million.measure(keys, starts=STARTS)
+        rows.append(filling.measure(keys, rounds=FILLINGS))
+        rows += anti_entropy.measure(keys)
     click.echo(report.table(rows))
     if json_path is not None:
         report.write_json(json_path, rows, {"rounds": rounds, "seconds": seconds, "keys": keys})

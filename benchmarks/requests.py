@@ -1,5 +1,5 @@
 """GET and PUT of a small document, in turn, so that all meet the same machine: KVS with a user's token, KVS without
-authentication, and bare handlers."""
+authentication, the same as a member of a cluster, and bare handlers."""
 
 import tempfile
 from contextlib import ExitStack
@@ -14,8 +14,9 @@ from benchmarks.spread import Spread
 GET_AIM = 0.70
 PUT_AIM = 0.60
 AUTH_AIM = 0.90
+TREE_AIM = 0.90
 
-_SERVERS = {"bare": processes.bare, "open": processes.open_node, "KVS": processes.node}
+_SERVERS = {"bare": processes.bare, "open": processes.open_node, "member": processes.member, "KVS": processes.node}
 
 
 def measure(rounds: int, seconds: int) -> list[Row]:
@@ -42,6 +43,7 @@ def measure(rounds: int, seconds: int) -> list[Row]:
         _row("PUT with fsync, against one batch without", outcomes["KVS PUT"], outcomes["bare PUT"], PUT_AIM),
         _row("GET with a token, against none asked for", outcomes["KVS GET"], outcomes["open GET"], AUTH_AIM),
         _row("PUT with a token, against none asked for", outcomes["KVS PUT"], outcomes["open PUT"], AUTH_AIM),
+        _row("PUT with clustering, against without", outcomes["member PUT"], outcomes["open PUT"], TREE_AIM),
     ]
 
 

@@ -24,7 +24,7 @@ INTERNAL_PREFIX = "KVS_INTERNAL_"
 """Variables that one KVS process hands to another."""
 _NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN", "KVS_CA_FILE"}
 
-_SWITCHES = ("rate_limiting_enabled", "tamper_logging_enabled", "backup_enabled", "metrics_enabled")
+_SWITCHES = ("backup_enabled",)
 _NOT_ABOVE = (
     ("gossip_interval_min", "gossip_interval_max"),
     ("probe_timeout_ms", "probe_interval_ms"),

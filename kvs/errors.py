@@ -25,6 +25,8 @@ class KvsError(Exception):
             self.code = code
         self.members = members
         self.headers: dict[str, str] = {}
+        self.actor = ""
+        """Whom it refused, where only whoever raises it knows: for the audit log, never shown to clients."""
 
 
 # --- the caller's fault ---
@@ -58,8 +60,10 @@ class Forbidden(KvsError):
     status = 403
     code = "forbidden"
 
-    def __init__(self, detail: str = "this is not permitted", *, code: str | None = None) -> None:
+    def __init__(self, detail: str = "this is not permitted", *, code: str | None = None, user: str = "") -> None:
+        """`user` is whose token it was, where the route is refused; it is not shown."""
         super().__init__(detail, code=code)
+        self.user = user
 
 
 class ReadOnly(KvsError):
@@ -111,13 +115,15 @@ class UnsupportedMedia(KvsError):
 
 
 class TooManyRequests(KvsError):
-    """More than `limit` requests in `window_s` seconds; none of them remain."""
+    """More than `limit` requests in `window_s` seconds; none of them remain. `counted_by` is what they were counted by:
+    `user`, `address`, or `login` for attempts to log in."""
 
     status = 429
     code = "rate_limited"
 
-    def __init__(self, detail: str, *, limit: int, window_s: int, retry_after_s: int) -> None:
+    def __init__(self, detail: str, *, counted_by: str, limit: int, window_s: int, retry_after_s: int) -> None:
         super().__init__(detail)
+        self.counted_by = counted_by
         self.headers["Retry-After"] = str(retry_after_s)
         self.headers["X-Rate-Limit-Limit"] = str(limit)
         self.headers["X-Rate-Limit-Remaining"] = "0"

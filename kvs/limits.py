@@ -23,6 +23,9 @@ TTL_MAX_MS = 100 * 365 * 24 * 3600 * 1000
 EXPIRY_GRACE_MS = 2 * 60 * 1000
 """An expired record leaves the disk this long after `expires_at`: twice the default `max_clock_drift`, so that by then
 every node's clock agrees that it is over."""
+EXPIRY_STEP_MS = 10 * 1000
+"""Expired records leave at whole steps of the wall clock: all nodes drop the same ones at the same moment, and their
+Merkle trees stay alike."""
 
 GC_YOUNG_MAX = 20_000
 """Objects made before Python looks for garbage cycles. Requests make next to none; at 700 they cost 6 %."""
@@ -51,7 +54,7 @@ LOGIN_WINDOW_S = 60
 LOGIN_PER_ACCOUNT_MAX = 10
 LOGIN_PER_ADDRESS_MAX = 30
 LOGIN_TRACKED_MAX = 10_000
-"""Accounts and addresses whose attempts are counted; the oldest are forgotten."""
+"""Accounts, and addresses, whose attempts are counted one by one."""
 
 # --- one group commit ---
 
@@ -116,6 +119,11 @@ PEER_PACK_MIN_BYTES = 1_024
 PEER_CONNECT_TIMEOUT_S = 3.0
 PUSH_TIMEOUT_S = 10.0
 COMPARE_TIMEOUT_S = 60.0
+NONSENSE_MAX = 20
+NONSENSE_WINDOW_MS = 60_000
+CUT_OFF_MS = 300_000
+"""A daemon at fault repeats itself: so many messages that cannot be, within the window, and it is not answered for a
+while. Comparisons with it have their own, growing pause."""
 OUTBOX_MAX_RECORDS = 20_000
 OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 """What waits for one peer; beyond it the peer is left to a comparison."""
@@ -138,6 +146,41 @@ LEFT_TO_PUSH_MS = 2_000
 """Records younger than this are on their way already."""
 TIMESTAMP_MAX = 1 << 48
 """No version that a peer sends may be later (the year 10889): behind it there would be no room for newer ones."""
+
+# --- the audit log ---
+
+AUDIT_NUMBER_MAX = (1 << 53) - 1
+"""Entries and heads of a log: what every reader of JSON holds exactly."""
+AUDIT_TICK_S = 10
+"""How often what is new in the log is gathered for its head, and heads go to peers that lack them."""
+AUDIT_SLICE_ENTRIES = 250
+"""Entries that are gathered before other requests get their turn: half a millisecond."""
+AUDIT_PATH_MAX_CHARS = 256
+"""Of the path of a refused request; keys are in the log as a whole."""
+AUDIT_REFUSALS_WINDOW_S = 300
+"""Refused requests of one address and user are in the log at once when they begin, then as a number once in this time.
+"""
+AUDIT_REFUSALS_TRACKED_MAX = 100
+"""Addresses and users that are told apart at one time; all others are one. With the window above, whoever is refused
+can write no more than 60,000 entries a day, some 10 MB."""
+AUDIT_UNWRITTEN_MAX = 1_000
+"""Notes that wait for a disk that takes no writes; beyond it the oldest are lost."""
+AUDIT_HEADS_PER_MESSAGE_MAX = 100
+"""Four days of heads, some 150 KB."""
+AUDIT_OFFER_MAX_BYTES = 512 * 1024
+AUDIT_KEPT_HEADS_MAX = 4
+"""Of one node: its present log, and ends of logs that the present one does not continue. The first ones stay, so that
+nobody who makes up new logs gets rid of what speaks against him."""
+AUDIT_KEPT_NODES_MAX = 1_000
+"""As many as there can be members. Heads of nodes that are none any more make room."""
+AUDIT_TELL_PEERS_MAX = 10
+"""Peers that are told of a head at one time."""
+AUDIT_TELL_TIMEOUT_S = 5.0
+AUDIT_FINDINGS_MAX = 100
+"""That are named when a log is verified; the others are counted."""
+AUDIT_SEAL_TIMEOUT_S = 1.0
+"""How long a node that stops gathers what has no head yet, and how long it then waits for peers to keep the last one.
+"""
 
 # --- recovery after a failed write ---
 
@@ -202,6 +245,13 @@ LINGER_TIMEOUT_S = 2.0
 SHUTDOWN_TIMEOUT_S = 6.0
 """Requests under way may take this long after SIGTERM; what remains of 10 s is for the store."""
 REQUEST_ID_MAX_BYTES = 128
+RATE_USERS_TRACKED_MAX = 10_000
+RATE_ADDRESSES_TRACKED_MAX = 20_000
+"""Users and addresses whose requests are counted one by one, some 300 bytes each. Others, if there are more than these
+within one window, share those below."""
+RATE_SHARED_WINDOWS = 1_024
+RATE_LOOKED_AT = 4
+"""Windows that a new client may find over, and take the place of one."""
 SLOW_REQUEST_MS = 1_000
 """Requests from this duration on are logged at `info`."""
 QUERY_PARAMETERS_MAX_COUNT = 32
@@ -223,11 +273,19 @@ BULK_MAX_BYTES = 32 * 1024 * 1024
 
 # --- background work ---
 
+LOOP_LAG_INTERVAL_S = 0.1
+"""How often the lag of the event loop is measured, some microseconds each."""
 SWEEP_MAX_KEYS = 500
 """Keys in one sweep command; a sweep goes on with the next ones after that commit."""
-EXPIRY_SWEEP_INTERVAL_S = 10
 TOMBSTONE_SWEEP_INTERVAL_S = 60
 REVISION_SWEEP_INTERVAL_S = 600
+
+SCRUB_INTERVAL_S = 1
+SCRUB_MAX_RECORDS = 128
+SCRUB_MAX_BYTES = 256 * 1024
+"""Of one step: about a millisecond, in which nobody else has a turn. A million records take two hours and more."""
+SCRUB_PAUSE_MS = 3_600_000
+"""From the end of a pass to the next one."""
 
 # --- membership ---
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from kvs.actions import ACTIONS, DEFAULT_ACTIONS
 from kvs.limits import DECOMPRESSED_MAX_BYTES, NODE_ID_MAX_BYTES
 from kvs.setting_checks import is_host, is_host_port, is_schedule
 from kvs.setting_kinds import Duration, FilePath, Flag, Kind, Number, Text, Texts
@@ -33,10 +34,10 @@ SECTIONS = (
     Section("log_level", "Logs"),
     Section("auth_enabled", "Who may do what"),
     Section("clustering_enabled", "The cluster"),
-    Section("rate_limiting_enabled", "Rate limits", "rate limits"),
-    Section("tamper_logging_enabled", "Audit log", "the audit log"),
+    Section("rate_limiting_enabled", "Rate limits"),
+    Section("tamper_logging_enabled", "Audit log"),
     Section("backup_enabled", "Backups", "backups"),
-    Section("metrics_enabled", "Metrics", "metrics"),
+    Section("metrics_enabled", "Metrics"),
     Section("tls_cert_file", "TLS"),
 )
 
@@ -70,7 +71,7 @@ _NODE_ID = Text(
 _HOST = Text("an IP address or a host name, without a port", accepts=is_host)
 _ADVERTISED = Text('host:port, or "" for bind_address:port', accepts=is_host_port, optional=True)
 _SEEDS = Texts(Text("host:port", accepts=is_host_port), 'a list of host:port, such as ["10.0.0.2:8080"]')
-_ACTIONS = Texts(Text("a word", "[a-z][a-z_]{0,63}"), "a list of actions, such as [data_write, user_create]")
+_ACTIONS = Texts(_choice(*ACTIONS), "a list of actions out of " + ", ".join(ACTIONS))
 _SCHEDULE = Text('five cron fields in quotes, such as "0 0 * * *"', accepts=is_schedule)
 _SECRET = Text("text in quotes, without spaces, of at most 1024 characters", r"\S{1,1024}", optional=True)
 _FOLDER = FilePath("the path of a folder")
@@ -189,7 +190,11 @@ class Settings:
 
     tamper_logging_enabled: bool = _setting(True, _FLAG, "Keep an audit log in which later changes are found.")
     tamper_log_actions: tuple[str, ...] = _setting(
-        ("data_write", "user_create", "auth_failure"), _ACTIONS, "What the audit log holds."
+        DEFAULT_ACTIONS,
+        _ACTIONS,
+        "What it holds, out of data_write, data_delete, metadata_update, user_create, user_update, user_delete, "
+        "group_create, group_update, group_delete, token_create, token_revoke, auth_failure, permission_denied, "
+        "backup, restore, config_change.",
     )
 
     backup_enabled: bool = _setting(True, _FLAG, "Make backups by the schedule.")

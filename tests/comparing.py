@@ -16,17 +16,22 @@ from kvs.cluster.exchange import (
 )
 from kvs.cluster.ingest import Limits
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
+from kvs.cluster.transport import pack
 from tests.nodes import LoneNode
 
 
 @dataclass
 class Traffic:
-    """What went over the wire: encoded messages, and how many bytes of them were records."""
+    """What went over the wire: encoded messages, and how many bytes of them were records; and the same packed, as nodes
+    send them."""
 
     questions: list[Request] = field(default_factory=list)
     wire_bytes: int = 0
     record_bytes: int = 0
+    packed_bytes: int = 0
+    packed_record_bytes: int = 0
     behind: bool = False
+    refused: int = 0
 
 
 def limits(node: LoneNode, now_ms: int) -> Limits:
@@ -64,12 +69,15 @@ def compare(asker: LoneNode, asked: LoneNode, now_ms: int) -> Traffic:
                 traffic.questions.append(request)
                 traffic.wire_bytes += len(sent) + len(reply)
                 decoded = _decoded(request, reply)
-                traffic.record_bytes += _record_bytes(request) + _record_bytes(decoded)
+                traffic.packed_bytes += len(pack(sent)) + len(pack(reply))
+                for records in (_records(request), _records(decoded)):
+                    traffic.record_bytes += len(records)
+                    traffic.packed_record_bytes += len(pack(records))
                 step = session.answered(decoded, here(asker, now_ms))
             case Take(commands):
                 step = session.taken(commands, take(asker, commands, now_ms), here(asker, now_ms))
             case Done(behind):
-                traffic.behind = behind
+                traffic.behind, traffic.refused = behind, session.refused
                 return traffic
 
 
@@ -89,10 +97,11 @@ def _decoded(request: Request, reply: bytes) -> Answer:
             return exchange.decode(reply, ReplicateAnswer)
 
 
-def _record_bytes(message: Request | Answer) -> int:
+def _records(message: Request | Answer) -> bytes:
+    """The records of a message, and their keys if they are told with them."""
     match message:
         case ReplicateRequest() | RangeAnswer():
-            return sum(len(entry) + len(raw) for entry, raw in message.records)
+            return b"".join(entry + raw for entry, raw in message.records)
         case FetchAnswer():
-            return sum(len(raw) for _, raw in message.records)
-    return 0
+            return b"".join(raw for _, raw in message.records)
+    return b""

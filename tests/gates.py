@@ -59,7 +59,7 @@ class House:
     def do(self, *commands: Command) -> None:
         group = self.lone.node.plan_group([Submission(1, commands, 0)], self.store, self.now_ms)
         self.store.commit(group.batch)
-        for effect in group.effects:
+        for effect in self.lone.node.committed(group):
             if isinstance(effect, Changed):
                 self.gate.forget(effect.entries)
 

@@ -11,14 +11,16 @@ from kvs.cluster.events import (
     Discard,
     Look,
     Merge,
+    Note,
     Put,
     Remember,
     Restore,
+    Scrub,
     Sweep,
     Transact,
     Trim,
 )
-from kvs.limits import EXPIRY_GRACE_MS
+from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
 from kvs.storage.keyspace import SYSTEM
 from kvs.storage.record import derived_uuid, uuid_text
 
@@ -45,7 +47,12 @@ class Version(NamedTuple):
         """From when on (Unix ms) background work takes it off the disk."""
         if self.deleted:
             return self.stamp[0] + retention_ms + 1
-        return self.expires_at + EXPIRY_GRACE_MS if self.expires_at else None
+        return leaves_ms(self.expires_at) if self.expires_at else None
+
+
+def leaves_ms(expires_at: int) -> int:
+    """When a value that ends then leaves the disk, at the next whole step."""
+    return -(-expires_at // EXPIRY_STEP_MS) * EXPIRY_STEP_MS + EXPIRY_GRACE_MS
 
 
 class Model:
@@ -87,7 +94,7 @@ class Model:
                 return self._transact(command, now_ms)
             case Put() | Delete() | Restore():
                 return self._write(command, now_ms)
-            case Merge() | Discard() | Remember():
+            case Merge() | Discard() | Scrub() | Remember() | Note():
                 raise AssertionError("a lone node has no peers")
 
     def _transact(self, command: Transact, now_ms: int) -> Answer:

@@ -6,10 +6,14 @@ from contextlib import suppress
 from kvs.cluster.events import Command, Group, Outcome, Reply, Submission
 from kvs.cluster.merkle import Tree, item_of, items, read_tree
 from kvs.cluster.node import Node, NodeSettings
+from kvs.cluster.trail import Trail
 from kvs.errors import StoreFailed
+from kvs.storage.audit import Entry
+from kvs.storage.audit import decode as decode_entry
 from kvs.storage.codec import decode
 from kvs.storage.current import history, index_rows
 from kvs.storage.keyspace import (
+    AUDIT_ENTRIES,
     CHANGES,
     DATA,
     EXPIRIES,
@@ -25,6 +29,9 @@ from kvs.storage.memory import MemoryStore
 from kvs.storage.record import Record, value_digest
 from kvs.storage.state import read_progress
 
+LOG = "0f1e2d3c-4b5a-4978-a6b5-c4d3e2f10213"
+"""The instance id of a LoneNode's data."""
+
 
 class LoneNode:
     """Plans and commits like the runner, one group a call."""
@@ -37,17 +44,23 @@ class LoneNode:
         node_id: str = "node1",
         joined: int = 1,
         in_cluster: bool = False,
+        actions: Sequence[str] | None = None,
     ) -> None:
+        """`actions` are those of its audit log; None for a node that keeps none."""
         self.store = MemoryStore()
         self.settings = NodeSettings(node_id, joined, versions_max, tombstone_retention_ms, 60_000)
-        self.node = Node(self.settings, read_progress(self.store), Tree({}) if in_cluster else None)
+        self._actions = actions
+        self.node = Node(self.settings, read_progress(self.store), Tree({}) if in_cluster else None, self._trail())
+
+    def _trail(self) -> Trail | None:
+        return None if self._actions is None else Trail(LOG, self._actions, self.store)
 
     def restart(self, *, versions_max: int | None = None) -> None:
         if versions_max is not None:
             self.settings = self.settings._replace(versions_max=versions_max)
         self.store = self.store.crash()
         tree = None if self.node.tree is None else read_tree(self.store)
-        self.node = Node(self.settings, read_progress(self.store), tree)
+        self.node = Node(self.settings, read_progress(self.store), tree, self._trail())
 
     def do(self, now_ms: int, *commands: Command) -> list[Outcome]:
         """All commands in one group, each its own submission."""
@@ -74,6 +87,13 @@ class LoneNode:
         self.store.reopen()
         tree = None if self.node.tree is None else read_tree(self.store)
         self.node.resume(read_progress(self.store), tree)
+        if self.node.trail is not None:
+            self.node.trail.resume(self.store)
+
+    @property
+    def log(self) -> list[Entry]:
+        """The audit log."""
+        return [decode_entry(raw) for raw in self.rows(AUDIT_ENTRIES).values()]
 
     def _plan(self, now_ms: int, commands: Sequence[Command]) -> Group:
         submissions = [Submission(number, (command,), 0) for number, command in enumerate(commands)]
@@ -104,8 +124,17 @@ class LoneNode:
         }
         assert found == expected
         assert set(self.rows(REVISIONS)) == revisions
+        self.check_counts()
         if self.node.tree is not None:
             self._check_tree(self.node.tree)
+
+    def check_counts(self) -> None:
+        """The numbers that are kept up are those that counting finds."""
+        raws = {**self.rows(DATA), **self.rows(SYSTEM)}
+        tombstones = sum(decode(entry, raw).record.deleted for entry, raw in raws.items())
+        assert (self.node.tally.records, self.node.tally.tombstones) == (len(raws), tombstones)
+        progress = read_progress(self.store)
+        assert (progress.records, progress.tombstones) == (len(raws), tombstones)
 
     def _check_tree(self, tree: Tree) -> None:
         expected = {}

@@ -8,20 +8,32 @@ from kvs.auth.scopes import ALL, KV
 class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`user` is a uuid, empty for the anonymous; `groups` are uuids from the stored user, never from the token.
 
-    `expires_at` is Unix ms, 0 for never; `token_id` is empty without a token.
+    `expires_at` is Unix ms, 0 for never; `token_id` is empty without a token. `local`: the operator on the node's host.
     """
 
     user: str = ""
+    local: bool = False
     groups: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     expires_at: int = 0
     token_id: str = ""
 
     @property
+    def actor(self) -> str:
+        """Who it is, for the audit log."""
+        return LOCAL_ACTOR if self.local else self.user
+
+    @property
     def bypasses(self) -> bool:
         """Whether the permissions of keys do not apply."""
         return KV in self.scopes
 
+
+LOCAL_ACTOR = "local"
+"""In the audit log, in the place of a uuid: whoever can read the node's files."""
+
+NODE_ACTOR = "node"
+"""The same: the node itself."""
 
 ANONYMOUS = Principal()
 

@@ -68,7 +68,7 @@ decode_token = msgspec.json.Decoder(StoredToken).decode
 encode_token = msgspec.json.Encoder().encode
 
 
-def derive_key(secret: bytes, purpose: Literal["tokens", "local", "cursors"]) -> SigningKey:
+def derive_key(secret: bytes, purpose: Literal["tokens", "local", "cursors", "audit"]) -> SigningKey:
     """The key for `purpose` (HKDF, RFC 5869); one secret gives the same key on every node."""
     key = _derive(secret, f"kvs {purpose} key")
     audience = base64.urlsafe_b64encode(_derive(secret, "kvs audience")[:12]).decode()

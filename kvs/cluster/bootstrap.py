@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from kvs.cluster.events import Merge
 from kvs.cluster.exchange import RecentAnswer, RecentRequest
-from kvs.cluster.ingest import merge_of
+from kvs.cluster.ingest import merges_of
 from kvs.errors import BadMessage
 from kvs.limits import BOOTSTRAP_RETRY_MS
 
@@ -43,6 +43,14 @@ class TakeRecent(NamedTuple):
     commands: list[Merge]
 
 
+class Nonsense(NamedTuple):
+    """Effect: so many records that this peer sent cannot be taken; why the first of them cannot."""
+
+    peer: str
+    refused: int
+    reason: str
+
+
 class Filled(NamedTuple):
     """Effect: the node takes writes from now on. `alone`: because no seed answered."""
 
@@ -50,7 +58,7 @@ class Filled(NamedTuple):
     records: int
 
 
-BootstrapEffect = AskRecent | TakeRecent | Filled
+BootstrapEffect = AskRecent | TakeRecent | Nonsense | Filled
 
 
 class Bootstrap:
@@ -99,11 +107,13 @@ class Bootstrap:
         """What the peer that was asked has sent. Raises BadMessage."""
         if answer.before and self._next and answer.before >= self._next:
             raise BadMessage("the answer does not go on where the question began")
-        commands = [merge_of(entry, raw, self._peers[0]) for entry, raw in answer.records]
+        peer = self._peers[0]
+        commands, refused, reason = merges_of(answer.records, peer)
         self._asks = False
         self._next = answer.before
         self._taking.append((answer.before, len(commands)))
-        return [TakeRecent(commands), *self._ask_on()] if commands else self._go_on()
+        nonsense: list[BootstrapEffect] = [Nonsense(peer, refused, reason)] if refused else []
+        return nonsense + ([TakeRecent(commands), *self._ask_on()] if commands else self._go_on())
 
     def taken(self) -> list[BootstrapEffect]:
         """The first of what is on its way to the disk is there."""

@@ -9,7 +9,8 @@
     the last comparison failed                  after a pause that doubles up to `catchup_interval`   that one
 
 One comparison runs at a time. A ping that shows equal roots stands for a comparison that found nothing, and calls off
-what was due with that peer.
+what was due with that peer. One that failed is not made up for by any other reason before its pause is over: a peer
+that answers nonsense, or has what cannot be taken, would be asked the same for ever.
 """
 
 from typing import NamedTuple
@@ -29,6 +30,7 @@ class Pace(NamedTuple):
 class _Peer:
     def __init__(self) -> None:
         self.due_ms: int | None = None
+        self.rests_until_ms: int | None = None
         self.retry_ms = COMPARE_RETRY_MIN_MS
         self.roots: tuple[str, str] | None = None
         self.is_equal: bool | None = None
@@ -45,7 +47,8 @@ class Comparisons:
         self._running: str | None = None
 
     def up(self, peer: str, now_ms: int) -> None:
-        self._peers.setdefault(peer, _Peer()).due_ms = now_ms
+        known = self._peers.setdefault(peer, _Peer())
+        known.due_ms, known.rests_until_ms = now_ms, None
 
     def down(self, peer: str) -> None:
         self._peers.pop(peer, None)
@@ -62,7 +65,7 @@ class Comparisons:
             return
         known.is_equal = mine == theirs
         if known.is_equal:
-            known.due_ms, known.roots = None, None
+            known.due_ms, known.roots, known.rests_until_ms = None, None, None
         elif known.roots == (mine, theirs):
             self._due(known, now_ms)
         else:
@@ -81,12 +84,15 @@ class Comparisons:
         if due and min(due)[0] <= now_ms:
             peer = min(due)[1]
         elif self._next_ms <= now_ms:
-            peer = some(self._chance, sorted(self._peers), 1)[0]
             self._next_ms = now_ms + self._pace.sync_interval_ms
+            awake = [peer for peer, known in self._peers.items() if (known.rests_until_ms or now_ms) <= now_ms]
+            if not awake:
+                return None
+            peer = some(self._chance, sorted(awake), 1)[0]
         else:
             return None
         self._running = peer
-        self._peers[peer].due_ms = None
+        self._peers[peer].due_ms = self._peers[peer].rests_until_ms = None
         return peer
 
     def wake_at_ms(self) -> int | None:
@@ -108,7 +114,8 @@ class Comparisons:
         """The peer did not answer, or nonsense."""
         known = self._end()
         if known is not None:
-            self._due(known, now_ms + known.retry_ms)
+            known.rests_until_ms = now_ms + known.retry_ms
+            self._due(known, known.rests_until_ms)
             known.retry_ms = min(2 * known.retry_ms, self._pace.catchup_interval_ms)
 
     def _end(self) -> _Peer | None:
@@ -116,4 +123,5 @@ class Comparisons:
         return None if peer is None else self._peers.get(peer)
 
     def _due(self, known: _Peer, at_ms: int) -> None:
+        at_ms = max(at_ms, known.rests_until_ms or at_ms)
         known.due_ms = at_ms if known.due_ms is None else min(known.due_ms, at_ms)

@@ -1,13 +1,15 @@
 """What the core is asked (commands), what it answers (outcomes), and what is to be done after a commit (effects)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from kvs.cluster.merging import Verdict
 from kvs.cluster.merkle import TreeEdit
+from kvs.cluster.tally import Tally
 from kvs.errors import KvsError, PreconditionFailed
+from kvs.storage.audit import Tip
 from kvs.storage.record import JSON, Record
 
 ANY = frozenset(("*",))
@@ -39,9 +41,19 @@ Guard = Callable[[Record | None, bytes | None], None]
 answer holds for the very record that is replaced. Raises the KvsError that refuses. None lets everybody."""
 
 
+class Act(NamedTuple):
+    """Something for the audit log: `action` is one of `kvs.actions.ACTIONS`, `user` a uuid or a word of
+    `kvs.auth.principal`, `resource` what it was done to. None of them holds a control character."""
+
+    action: str
+    user: str
+    resource: str
+
+
 class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Store a value. `uuid` is the new version's; `ttl_ms` 0 is for ever; `digest` is the `value_digest` of the value,
-    empty when the plan shall make it."""
+    empty when the plan shall make it. `owner` is whoever writes. What a write of a user's key is in the audit log needs
+    no saying; `acts` are what one of KVS's own is."""
 
     entry: bytes
     uuid: bytes
@@ -53,6 +65,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ttl_ms: int = 0
     condition: Condition = UNCONDITIONAL
     guard: Guard | None = None
+    acts: tuple[Act, ...] = ()
 
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -89,12 +102,14 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `decide` gets a way to look at records and the time in Unix ms; it returns the new JSON values by entry key, None to
     delete, or raises the KvsError that refuses. It must be pure: a plan may be thrown away. `check` raises StoreCorrupt
-    for a document (its entry key, its bytes) that is not what its name says: it counts as corrupt.
+    for a document (its entry key, its bytes) that is not what its name says: it counts as corrupt. `acts` are what it
+    is in the audit log.
     """
 
     uuid: bytes
     decide: Callable[[Look, int], Mapping[bytes, bytes | None]]
     check: Callable[[bytes, bytes], None] = lambda entry, document: None
+    acts: tuple[Act, ...] = ()
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -128,13 +143,26 @@ class Discard(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     before_ms: int
 
 
+class Scrub(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Compare the Merkle tree with the records from the entry key `start` on, as many as one step takes, and mend it.
+    Only in a cluster."""
+
+    start: bytes
+
+
 class Remember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Write rows of the node's own state; None removes one."""
 
     rows: Mapping[bytes, bytes | None]
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Remember
+class Note(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Write down in the audit log what changes no record."""
+
+    acts: tuple[Act, ...]
+
+
+Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Scrub | Remember | Note
 
 
 class Written(NamedTuple):
@@ -157,7 +185,7 @@ class Merged(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """The state is on the disk."""
+    """The state, or the note, is on the disk."""
 
 
 class Swept(NamedTuple):
@@ -166,11 +194,22 @@ class Swept(NamedTuple):
     entries: int
 
 
-Outcome = Written | Transacted | Merged | Remembered | Swept | KvsError
+class Scrubbed(NamedTuple):
+    """Where the next step goes on (empty: that was the end), how many records were looked at, how many items and runs
+    of the tree were wrong, how many records are corrupt."""
+
+    end: bytes
+    records: int
+    drifted: int
+    corrupt: int
+
+
+Outcome = Written | Transacted | Merged | Remembered | Swept | Scrubbed | KvsError
 
 
 class Change(NamedTuple):
-    """A new current record. `source` is the peer that it came from, empty for a write of this node's clients."""
+    """A new current record. `source` is the id that whoever brought it gave itself, empty for a write of this node's
+    clients."""
 
     entry: bytes
     record: Record
@@ -191,7 +230,7 @@ class Report(NamedTuple):
 
     event: str
     fields: dict[str, Any]
-    level: Literal["info", "warning"] = "warning"
+    level: Literal["info", "warning", "error"] = "warning"
 
 
 class Changed(NamedTuple):
@@ -226,9 +265,18 @@ class Submission(NamedTuple):
     size_bytes: int
 
 
+Line = tuple[bytes, bytes, bytes]
+"""Action, user and resource of an entry of the audit log to be."""
+
+
 class Group(NamedTuple):
-    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree."""
+    """Planned submissions that are committed together. `edit` is what they do to the Merkle tree, `tally` what they
+    write, in numbers, `lines` what they add to the audit log, `tip` the end of the log behind them (None: it does not
+    grow)."""
 
     batch: dict[bytes, bytes | None]
     effects: list[Effect]
-    edit: TreeEdit | None = None
+    edit: TreeEdit | None
+    tally: Tally
+    lines: Sequence[Line] = ()
+    tip: Tip | None = None

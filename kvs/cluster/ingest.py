@@ -27,7 +27,6 @@ from kvs.storage.codec import decode, decode_record, record_bytes
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, is_media_type, value_digest
-from kvs.storage.retention import must_stay_as_tombstone
 from kvs.storage.store import Reader
 
 _NODE_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{NODE_ID_MAX_BYTES}}}")
@@ -53,44 +52,55 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
     return Merge(entry=entry, record=record, raw=raw, digest=value_digest(data), source=source)
 
 
+class Brought(NamedTuple):
+    """What can be taken of a peer's records, how many cannot, and why the first of those cannot."""
+
+    commands: list[Merge]
+    refused: int
+    reason: str
+
+
+def merges_of(records: Iterable[tuple[bytes, bytes]], source: str) -> Brought:
+    """As `merge_of`, for many: one that cannot be taken does not keep the others out."""
+    commands: list[Merge] = []
+    refused, reason = 0, ""
+    for entry, raw in records:
+        try:
+            commands.append(merge_of(entry, raw, source))
+        except BadMessage as error:
+            refused, reason = refused + 1, reason or error.detail
+    return Brought(commands, refused, reason)
+
+
 class Limits(NamedTuple):
-    """What peers get no more, as of one moment: values that have expired (`now_ms`), tombstones below
-    `tombstone_limit_ms`, which every member is proven to have. Both in Unix ms."""
+    """As of one moment (`now_ms`): tombstones below `tombstone_limit_ms`, which every member is proven to have, are
+    what peers get no more. Both in Unix ms."""
 
     now_ms: int
     tombstone_limit_ms: int
 
 
 def sendable(reader: Reader, entry: bytes, limits: Limits) -> Record | None:
-    """The current record if peers may have it; one that fails its checksum they may not."""
+    """The current record if peers may have it; one that fails its checksum they may not.
+
+    A value that has expired is sent until it leaves the disk (see `kvs.storage.retention`): till then it is in the
+    tree, and holds off older versions that a peer may still have.
+    """
     found = _sendable(reader, entry, limits)
     return None if found is None else found[0]
 
 
 def _sendable(reader: Reader, entry: bytes, limits: Limits) -> tuple[Record, bytes] | None:
     """The same, and its `encode_record`."""
-    found = _held(reader, entry)
-    if found is None:
-        return None
-    record = found[0]
-    may_be_sent = record.timestamp >= limits.tombstone_limit_ms if record.deleted else record.is_live(limits.now_ms)
-    return found if may_be_sent else None
-
-
-def withheld_ms(reader: Reader, entry: bytes) -> int | None:
-    """The timestamp of a record that is not sendable, if peers must have it all the same: a value that is over, whose
-    place a tombstone will take. None for any other."""
-    found = _held(reader, entry)
-    return found[0].timestamp if found is not None and must_stay_as_tombstone(found[0]) else None
-
-
-def _held(reader: Reader, entry: bytes) -> tuple[Record, bytes] | None:
-    """The current record and its `encode_record`; None also for one that fails its checksum."""
     try:
         raw = reader.get(entry)
-        return None if raw is None else (decode(entry, raw).record, record_bytes(raw))
+        if raw is None:
+            return None
+        record = decode(entry, raw).record
     except StoreCorrupt:
         return None
+    may_be_sent = not record.deleted or record.timestamp >= limits.tombstone_limit_ms
+    return (record, record_bytes(raw)) if may_be_sent else None
 
 
 def records_between(

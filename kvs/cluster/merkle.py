@@ -17,7 +17,7 @@ records; their rows and the items' are written in the batch of the record, so th
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from struct import Struct
@@ -98,15 +98,18 @@ def read_tree(reader: Reader) -> "Tree":
     return Tree(runs)
 
 
+def run_row(run: Sum) -> bytes:
+    """What stands in the row of a run."""
+    return _RUN.pack(run.size, run.total.to_bytes(32, "big"))
+
+
 class Tree:
     """The runs. Raises nothing; what it reads through a reader must be the state that it was read from."""
 
     def __init__(self, runs: dict[bytes, Sum]) -> None:
         self._runs = {b"": EMPTY, **runs}
         self._starts = sorted(self._runs)
-        self.root = EMPTY
-        for run in self._runs.values():
-            self.root = self.root.plus(run)
+        self.root = self._sum_of_runs()
         self._before: tuple[list[int], list[int]] | None = None
 
     def edit(self) -> "TreeEdit":
@@ -127,8 +130,18 @@ class Tree:
             elif old is not None and run is None:
                 del self._starts[bisect_left(self._starts, start)]
         self.root = Sum(size, total % _MODULUS)
+        if edit.recount:
+            self.root = self._sum_of_runs()
         if edit.changed:
             self._before = None
+
+    def is_root_right(self) -> bool:
+        """Whether the root is the sum of all runs, as it should always be."""
+        return self.root == self._sum_of_runs()
+
+    def _sum_of_runs(self) -> Sum:
+        runs = self._runs.values()
+        return Sum(sum(run.size for run in runs), sum(run.total for run in runs) % _MODULUS)
 
     def run(self, start: bytes) -> Sum:
         return self._runs[start]
@@ -212,7 +225,12 @@ class TreeEdit:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self.changed: dict[bytes, Sum | None] = {}
+        self.recount = False
+        """Whether the root is to be summed up anew."""
         self._made: list[bytes] = []
+
+    def is_root_right(self) -> bool:
+        return self._tree.is_root_right()
 
     def put(
         self, batch: dict[bytes, bytes | None], view: Reader, entry: bytes, item: bytes, *, is_new: bool = False
@@ -221,8 +239,8 @@ class TreeEdit:
         says that nothing stands under `entry`, which saves looking for its old item."""
         row = ITEMS + entry
         old = None if is_new else view.get(row)
-        start = self._run_start(entry)
-        run = self._run(start)
+        start = self.run_start(entry)
+        run = self.run(start)
         if old is not None:
             total = run.total + int.from_bytes(item, "big") - int.from_bytes(old, "big")
             self.changed[start] = Sum(run.size, total % _MODULUS)
@@ -230,10 +248,10 @@ class TreeEdit:
             self._cut(view, start, entry, _sum(item))
         else:
             if run.size >= RUN_ITEMS_MAX:
-                keys = [key for key, _ in items(view, start, self._next_start(start))]
+                keys = [key for key, _ in items(view, start, self.next_start(start))]
                 self._cut(view, start, keys[len(keys) // 2], EMPTY)
-                start = self._run_start(entry)
-                run = self._run(start)
+                start = self.run_start(entry)
+                run = self.run(start)
             self.changed[start] = Sum(run.size + 1, (run.total + int.from_bytes(item, "big")) % _MODULUS)
         batch[row] = item
 
@@ -243,36 +261,45 @@ class TreeEdit:
         old = view.get(row)
         if old is None:
             return {}
-        start = self._run_start(entry)
-        rest = self._run(start).minus(_sum(old))
+        start = self.run_start(entry)
+        rest = self.run(start).minus(_sum(old))
         if start == entry:
             self.changed[start] = None
             if start in self._made:
                 self._made.remove(start)
-            start = self._run_start(entry)
-            rest = rest.plus(self._run(start))
+            start = self.run_start(entry)
+            rest = rest.plus(self.run(start))
         self.changed[start] = rest
         return {row: None}
 
+    def mend(self, start: bytes, run: Sum) -> None:
+        """The run that begins here comes to this, whatever was thought before."""
+        self.changed[start] = run
+
+    def copy(self) -> "TreeEdit":
+        """As it is now: to go back to when what comes next fails halfway."""
+        made = TreeEdit(self._tree)
+        made.changed, made._made = dict(self.changed), list(self._made)
+        return made
+
     def rows(self) -> dict[bytes, bytes | None]:
         """The rows of all changed runs."""
-        return {
-            RUNS + start: None if run is None else _RUN.pack(run.size, run.total.to_bytes(32, "big"))
-            for start, run in self.changed.items()
-        }
+        return {RUNS + start: None if run is None else run_row(run) for start, run in self.changed.items()}
 
     def _cut(self, view: Reader, start: bytes, entry: bytes, new: Sum) -> None:
         """Make a run that begins at `entry` of the end of the run at `start` and of `new`."""
-        tail = sum_items(view, entry, self._next_start(start))
-        self.changed[start] = self._run(start).minus(tail)
+        tail = sum_items(view, entry, self.next_start(start))
+        self.changed[start] = self.run(start).minus(tail)
         self.changed[entry] = tail.plus(new)
         insort(self._made, entry)
 
-    def _run(self, start: bytes) -> Sum:
+    def run(self, start: bytes) -> Sum:
+        """The sum of the run that begins here."""
         changed = self.changed.get(start)
         return self._tree.run(start) if changed is None else changed
 
-    def _run_start(self, entry: bytes) -> bytes:
+    def run_start(self, entry: bytes) -> bytes:
+        """Where the run that holds this entry key begins."""
         start = self._tree.run_start(entry)
         while self.changed.get(start, EMPTY) is None:
             start = self._tree.start_before(start)
@@ -282,7 +309,7 @@ class TreeEdit:
                 return self._made[at - 1]
         return start
 
-    def _next_start(self, start: bytes) -> bytes:
+    def next_start(self, start: bytes) -> bytes:
         """Where the run behind the one at `start` begins; empty when there is none."""
         stop = self._tree.start_behind(start)
         while stop and self.changed.get(stop, EMPTY) is None:
@@ -306,8 +333,13 @@ def sum_items(reader: Reader, start: bytes, stop: bytes) -> Sum:
     return _sum_of(list(items(reader, start, stop)))
 
 
+def sum_of_items(found: Iterable[bytes]) -> Sum:
+    numbers = [int.from_bytes(item, "big") for item in found]
+    return Sum(len(numbers), sum(numbers) % _MODULUS)
+
+
 def _sum_of(found: Sequence[tuple[bytes, bytes]]) -> Sum:
-    return Sum(len(found), sum([int.from_bytes(item, "big") for _, item in found]) % _MODULUS)
+    return sum_of_items(item for _, item in found)
 
 
 def _sum(item: bytes) -> Sum:

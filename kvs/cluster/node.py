@@ -28,8 +28,10 @@ from kvs.cluster.events import (
     Discard,
     Effect,
     Group,
+    Line,
     Merge,
     Merged,
+    Note,
     Plan,
     Put,
     Remember,
@@ -37,6 +39,8 @@ from kvs.cluster.events import (
     Reply,
     Report,
     Restore,
+    Scrub,
+    Scrubbed,
     Submission,
     Sweep,
     Swept,
@@ -48,6 +52,9 @@ from kvs.cluster.events import (
 from kvs.cluster.merging import UNOPPOSED, Verdict, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
+from kvs.cluster.scrubbing import scrub
+from kvs.cluster.tally import Tally
+from kvs.cluster.trail import Trail
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import encode
@@ -79,14 +86,15 @@ class NodeSettings(NamedTuple):
 
 
 class Node:
-    """The state that decides: the clock, the sequence and the Merkle tree (in a cluster). All else is read through the
-    reader that is handed in."""
+    """The state that decides: the clock, the sequence, the Merkle tree (in a cluster) and the end of the audit log. All
+    else is read through the reader that is handed in."""
 
     def __init__(
         self,
         settings: NodeSettings,
         progress: Progress,
         tree: Tree | None = None,
+        trail: Trail | None = None,
         *,
         has_metadata: bool = True,
         check_document: Callable[[bytes, bytes | None], None] = lambda name, document: None,
@@ -97,6 +105,10 @@ class Node:
         self._check_document = check_document
         self._clock = Clock(progress.timestamp, progress.counter, settings.clock_drift_max_ms)
         self._rows = Rows(progress.seq, tree, settings.versions_max, has_metadata=has_metadata)
+        self.tally = Tally(progress.records, progress.tombstones)
+        """What is on the disk."""
+        self.trail = trail
+        """The audit log; None where none is kept."""
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
 
@@ -105,6 +117,7 @@ class Node:
         self._clock.last = max(self._clock.last, (progress.timestamp, progress.counter))
         self._rows.seq = max(self._rows.seq, progress.seq)
         self._rows.tree = tree
+        self.tally.records, self.tally.tombstones = progress.records, progress.tombstones
 
     @property
     def tree(self) -> Tree | None:
@@ -127,6 +140,7 @@ class Node:
         self._rows.begin()
         effects: list[Effect] = []
         changes: list[Change] = []
+        lines: list[Line] = []
         for ticket, commands, _ in submissions:
             reply = Reply(ticket, [])
             for command in commands:
@@ -142,6 +156,8 @@ class Node:
                     reply.outcomes.append(plan.outcome)
                     effects.extend(plan.reports)
                     changes.extend(plan.changes)
+                    if self.trail is not None:
+                        self.trail.note(command, plan.outcome, lines)
             effects.append(reply)
         changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
         if changed:
@@ -150,14 +166,24 @@ class Node:
         if edit is not None:
             view.write(edit.rows())
             effects.append(Committed(changes))
+        tip = self.trail.extend(lines, now_ms, view.batch) if self.trail is not None and lines else None
         if view.batch:
-            view.batch[PROGRESS_ROW] = encode_progress(Progress(*self._clock.last, self._rows.seq))
-        return Group(view.batch, effects, edit)
+            view.batch[PROGRESS_ROW] = encode_progress(self._progress())
+        return Group(view.batch, effects, edit, self._rows.tally, lines, tip)
+
+    def _progress(self) -> Progress:
+        """How far the node will have come. No mistake in counting may keep a write out, so no number is below 0."""
+        records = self.tally.records + self._rows.tally.records
+        tombstones = self.tally.tombstones + self._rows.tally.tombstones
+        return Progress(*self._clock.last, self._rows.seq, max(0, records), max(0, tombstones))
 
     def committed(self, group: Group) -> list[Effect]:
         """What follows from a group that is on the disk."""
         if self.tree is not None and group.edit is not None:
             self.tree.apply(group.edit)
+        self.tally.add(group.tally)
+        if self.trail is not None and group.tip is not None:
+            self.trail.committed(group.lines, group.tip)
         return group.effects
 
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
@@ -171,16 +197,31 @@ class Node:
                 return self._delete(command, view, now_ms)
             case Restore():
                 return self._restore(command, view, now_ms)
-            case Transact():
-                return self._transact(command, view, now_ms)
-            case Sweep():
-                return self._sweep(command, view, now_ms)
             case Trim():
                 return self._trim(command, view)
-            case Discard():
-                return self._discard(command, view)
+            case Transact() | Sweep() | Discard() | Scrub():
+                return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
+            case Note():
+                return Plan({}, Remembered())
+
+    def _plan_many(self, command: Transact | Sweep | Discard | Scrub, view: Reader, now_ms: int) -> Plan:
+        """Those that change several records: what one did to the tree before it failed is undone."""
+        before = None if self._rows.edit is None else self._rows.edit.copy()
+        try:
+            match command:
+                case Transact():
+                    return self._transact(command, view, now_ms)
+                case Sweep():
+                    return self._sweep(command, view, now_ms)
+                case Discard():
+                    return self._discard(command, view)
+                case Scrub(start=start):
+                    return self._scrub(start, view)
+        except (KvsError, StoreCorrupt):
+            self._rows.edit = before
+            raise
 
     # --- writes ---
 
@@ -310,13 +351,17 @@ class Node:
                 return Plan({}, _TAKEN, reports)
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
             return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
         verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
+            kept = self._rows.versions_max(entry) > 1
+            self._rows.tally.conflict(incoming_won=verdict.kind == "wins", kept=kept)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
+            self._rows.tally.came_from_peer()
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
@@ -374,11 +419,16 @@ class Node:
 
     def _discard(self, command: Discard, view: Reader) -> Plan:
         batch: dict[bytes, bytes | None] = {}
-        for entry in command.entries:
+        for entry in dict.fromkeys(command.entries):
             stored = read_current(view, entry).stored
             if stored is not None and stored.record.timestamp < command.before_ms:
                 batch |= self._rows.remove(entry, stored, view)
         return Plan(batch, Swept(len(batch)))
+
+    def _scrub(self, start: bytes, view: Reader) -> Plan:
+        if self._rows.edit is None:
+            return Plan({}, Scrubbed(b"", 0, 0, 0))
+        return Plan(*scrub(self._rows.edit, view, start))
 
     def tombstone_limit(self, now_ms: int) -> int:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""

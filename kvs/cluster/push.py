@@ -66,6 +66,10 @@ class _Outbox:
         self.under_way: dict[bytes, Version] | None = None
         self.is_held = True
 
+    @property
+    def unacknowledged(self) -> int:
+        return len(self.waiting) + len(self.under_way or ())
+
     def put(self, entry: bytes, version: Version, raw: bytes) -> None:
         old = self.waiting.pop(entry, None)
         if old is not None:
@@ -98,6 +102,8 @@ class Push:
         self._fanout = fanout
         self._chance = chance
         self._outboxes: dict[str, _Outbox] = {}
+        self.dropped = 0
+        """Records that left an outbox without an acknowledgement; comparisons bring them to their peers."""
         self._watches: dict[int, _Watch] = {}
         self._watched: dict[bytes, set[int]] = {}
 
@@ -116,28 +122,32 @@ class Push:
         return self._send((peer,))
 
     def remove(self, peer: str) -> None:
-        self._outboxes.pop(peer, None)
+        outbox = self._outboxes.pop(peer, None)
+        if outbox is not None:
+            self.dropped += outbox.unacknowledged
 
     def waiting(self, peer: str) -> int:
         """How many records the peer has not acknowledged yet: those that wait and those under way."""
         outbox = self._outboxes.get(peer)
-        return 0 if outbox is None else len(outbox.waiting) + len(outbox.under_way or ())
+        return 0 if outbox is None else outbox.unacknowledged
 
     # --- records ---
 
     def committed(self, changes: Sequence[Change]) -> list[PushEffect]:
-        """These records are on this node's disk. Those that came from a peer are sent on in large clusters only."""
+        """These records are on this node's disk. Those that came from a peer are sent on in large clusters only; who
+        has the secret and is no peer that is up has sent them to nobody else."""
         peers = list(self._outboxes)
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
         for entry, record, source in changes:
-            if source and to_all:
+            if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)
             for peer in peers if to_all else self._chosen([peer for peer in peers if peer != source]):
                 outbox = self._outboxes[peer]
                 outbox.put(entry, version, raw)
                 if outbox.is_full():
+                    self.dropped += len(outbox.waiting)
                     outbox.clear()
                     full.add(peer)
         return [*(Behind(peer) for peer in sorted(full)), *self._send(peers)]
@@ -159,6 +169,7 @@ class Push:
         outbox = self._outboxes.get(peer)
         if outbox is None:
             return []
+        self.dropped += outbox.unacknowledged
         outbox.under_way = None
         outbox.clear()
         return [Behind(peer)]

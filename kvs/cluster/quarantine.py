@@ -1,7 +1,7 @@
 """The file into which a node that was away for too long puts what may have been deleted meanwhile.
 
-One line for each record: {"path", "uuid", "timestamp", "content_type", "encoding": "base64", "data"}. An operator can
-look at them and write back what is still wanted.
+One line for each value: {"path", "uuid", "timestamp", "content_type", "encoding": "base64", "data"}. An operator can
+look at them and write back what is still wanted. Tombstones and what has expired hold nothing that could be.
 """
 
 import json
@@ -17,8 +17,8 @@ from kvs.storage.record import uuid_text
 from kvs.storage.store import Reader
 
 
-def append(path: Path, reader: Reader, entries: Iterable[bytes]) -> None:
-    """Write the records at the end of the file, and to the disk. Raises OSError."""
+def append(path: Path, reader: Reader, entries: Iterable[bytes], now_ms: int) -> None:
+    """Write the values at the end of the file, and to the disk. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         for entry in entries:
@@ -29,6 +29,8 @@ def append(path: Path, reader: Reader, entries: Iterable[bytes]) -> None:
                 record = decode(entry, raw).record
                 data = record.data
             except StoreCorrupt:
+                continue
+            if not record.is_live(now_ms):
                 continue
             line = {
                 "path": path_of(entry),

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, TakeRecent
+from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, Nonsense, TakeRecent
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Comparisons, Pace
 from kvs.cluster.events import Change, Merge, Outcome, Report
@@ -23,7 +23,7 @@ from kvs.cluster.floor import Floor
 from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
 from kvs.cluster.time_of import Now
-from kvs.errors import BadMessage
+from kvs.errors import BadMessage, StoreError
 
 
 class PeerUp(NamedTuple):
@@ -113,24 +113,49 @@ class SetAside(NamedTuple):
     before_ms: int
 
 
+class Refused(NamedTuple):
+    """Effect: so many records of this peer cannot be taken; `reason` is why the first of them cannot."""
+
+    peer: str
+    records: int
+    reason: str
+
+
 class SaveFloor(NamedTuple):
     """Effect: put the floor on the disk."""
 
 
-Effect = PeerCall | Submit | SetAside | SaveFloor | Filled | Reached | Report
+Effect = PeerCall | Submit | SetAside | Refused | SaveFloor | Filled | Reached | Report
 
 
 class Compared(NamedTuple):
-    """How a comparison ended. `at_ms` is when it began, in Unix ms; `behind`: there was more to move; `failure` is why
-    it was given up, empty if it was not."""
+    """How a comparison ended. `at_ms` is when it began, in Unix ms; `refused` counts records of the peer that cannot be
+    taken; `behind`: there was more to move; `failure` is why it was given up, empty if it was not."""
 
     at_ms: int
     fetched: int
     sent: int
     set_aside: int
+    refused: int
     questions: int
     behind: bool = False
     failure: str = ""
+
+
+class SyncTotals:
+    """All comparisons that this node began since its start, by how they ended, and what they did."""
+
+    def __init__(self) -> None:
+        self.done = self.behind = self.failed = 0
+        self.rounds = self.compared = self.fetched = self.sent = self.set_aside = self.refused = 0
+
+    def ended(self, session: Session) -> None:
+        self.rounds += session.rounds
+        self.compared += session.compared
+        self.fetched += session.fetched
+        self.sent += session.sent
+        self.set_aside += len(session.set_aside)
+        self.refused += session.refused
 
 
 class Replica:
@@ -158,6 +183,7 @@ class Replica:
         self._filling_with: deque[int] = deque()
         self._session: Session | None = None
         self._compared: dict[str, Compared] = {}
+        self.totals = SyncTotals()
         self._started_ms = 0
         self._peer = ""
         self._call = 0
@@ -259,6 +285,8 @@ class Replica:
             return []
         self._forgotten_ms = floor_ms
         if self._session is not None:
+            self.totals.failed += 1
+            self.totals.ended(self._session)
             self._session = None
             self._comparisons.failed(now.mono_ms)
         return [Report("This node was away for too long: it compares first", {"floor_ms": floor_ms})]
@@ -275,8 +303,8 @@ class Replica:
                 return self._bootstrap_effects(self._bootstrap.answered(answer)) if call == self._asked_to_fill else []
             if self._session is not None and call == self._waits_for:
                 return self._step(self._session.answered(answer, here), now)
-        except BadMessage as error:
-            return self._give_up(call, error.detail, now)
+        except (BadMessage, StoreError) as error:
+            return self._give_up(call, str(error), now)
         return []
 
     def _failed(self, call: int, reason: str, now: Now) -> list[Effect]:
@@ -295,6 +323,7 @@ class Replica:
             return [report, *self._bootstrap_effects(self._bootstrap.failed(now.mono_ms))]
         if self._session is None or call != self._waits_for:
             return []
+        self.totals.failed += 1
         self._note(self._session, failure=reason)
         self._session = None
         self._comparisons.failed(now.mono_ms)
@@ -306,7 +335,10 @@ class Replica:
             return self._bootstrap_effects(self._bootstrap.taken())
         if self._session is None or ticket != self._waits_for:
             return []
-        return self._step(self._session.taken(self._taking, outcomes, here), now)
+        try:
+            return self._step(self._session.taken(self._taking, outcomes, here), now)
+        except StoreError as error:
+            return self._give_up(ticket, str(error), now)
 
     # --- steps ---
 
@@ -327,13 +359,20 @@ class Replica:
     def _done(self, session: Session, now: Now, *, behind: bool) -> list[Effect]:
         # What was set aside is still in the store: only a comparison that finds nothing of it ends the absence.
         behind = behind or bool(session.set_aside)
+        self.totals.behind += behind
+        self.totals.done += not behind
         self._note(session, behind=behind)
         self._session = None
-        self._comparisons.done(now.mono_ms, behind=behind)
         effects: list[Effect] = []
+        if session.refused:
+            effects.append(Refused(self._peer, session.refused, session.refusal))
+            self._comparisons.failed(now.mono_ms)
+        else:
+            self._comparisons.done(now.mono_ms, behind=behind)
         if session.fetched or session.sent or session.set_aside:
             fields = {
                 "peer": self._peer,
+                "compared": session.compared,
                 "fetched": session.fetched,
                 "sent": session.sent,
                 "set_aside": len(session.set_aside),
@@ -351,7 +390,8 @@ class Replica:
         return effects
 
     def _note(self, session: Session, *, behind: bool = False, failure: str = "") -> None:
-        moved = session.fetched, session.sent, len(session.set_aside), session.questions
+        self.totals.ended(session)
+        moved = session.fetched, session.sent, len(session.set_aside), session.refused, session.questions
         self._compared[self._peer] = Compared(self._started_ms, *moved, behind, failure)
 
     def _bootstrap_effects(self, effects: list[BootstrapEffect]) -> list[Effect]:
@@ -365,6 +405,8 @@ class Replica:
                 case TakeRecent(commands):
                     self._filling_with.append(self._call)
                     found.append(Submit(self._call, commands))
+                case Nonsense(peer, refused, reason):
+                    found.append(Refused(peer, refused, reason))
                 case Filled():
                     found.append(effect)
         return found

@@ -6,6 +6,7 @@ item in the Merkle tree. Whoever changes a record says here what becomes of it a
 
 from kvs.cluster.merging import entombed
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
+from kvs.cluster.tally import Tally
 from kvs.storage.codec import Stored, encode, stored_bytes
 from kvs.storage.current import Current, index_rows, removal
 from kvs.storage.keyspace import DATA, METADATA, change_row, revision_range, revision_row
@@ -24,6 +25,8 @@ class Rows:
         self.tree = tree
         self.edit: TreeEdit | None = None
         """What the group under construction does to the tree."""
+        self.tally = Tally()
+        """What it writes, in numbers."""
         self.has_metadata = has_metadata
         """Whether any key may have metadata."""
         self._versions_max = versions_max
@@ -31,6 +34,7 @@ class Rows:
     def begin(self) -> None:
         """A new group of writes."""
         self.edit = None if self.tree is None else self.tree.edit()
+        self.tally = Tally()
 
     def replace(
         self, entry: bytes, current: Current, record: Record, view: Reader, *, digest: bytes = b"", raw: bytes = b""
@@ -40,6 +44,7 @@ class Rows:
         generation, kept = 1, 0
         if current.stored is not None:
             old, seq, generation_old, kept_old = current.stored
+            self.tally.tombstones -= old.deleted
             batch = dict.fromkeys(index_rows(entry, old))
             batch[change_row(seq)] = None
             generation = generation_old + 1
@@ -75,6 +80,7 @@ class Rows:
         if entry.startswith(METADATA):
             self.has_metadata = True
         self.seq += 1
+        self.tally.written(record, is_new=is_new)
         if raw:
             batch[entry] = stored_bytes(entry, raw, self.seq, generation, kept)
         else:
@@ -100,6 +106,7 @@ class Rows:
 
     def remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
         """The batch that takes a record off the disk without a trace."""
+        self.tally.removed(stored.record)
         batch = removal(entry, stored)
         if self.edit is not None:
             batch |= self.edit.remove(view, entry)
@@ -109,6 +116,7 @@ class Rows:
         """The batch that takes a record off the disk whose time is over, or leaves a tombstone in its place."""
         if self.edit is None or not must_stay_as_tombstone(stored.record):
             return self.remove(entry, stored, view)
+        self.tally.tombstones += 1
         batch = removal(entry, stored)
         tombstone = entombed(stored.record)
         batch[entry] = encode(entry, Stored(tombstone, stored.seq, stored.generation, kept=0))

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import perf_counter
 
 import structlog
 
@@ -42,8 +43,9 @@ from kvs.limits import (
     RECOVERY_RETRY_MIN_MS,
     WAITING_MAX_BYTES,
 )
+from kvs.meter import CommitMeter
 from kvs.storage.state import read_progress
-from kvs.storage.store import Store
+from kvs.storage.store import Batch, Store
 
 log = structlog.get_logger()
 
@@ -57,6 +59,7 @@ class Runner:
         node: Node,
         now_ms: Callable[[], int],
         on_changed: Callable[[Sequence[bytes]], None] = lambda _: None,
+        meter: CommitMeter | None = None,
     ) -> None:
         """`on_changed` hears which of KVS's own records were written, before anybody is answered. Of a commit that
         failed it hears once the store is open again: then the records may be the new ones."""
@@ -64,6 +67,7 @@ class Runner:
         self._node = node
         self._now_ms = now_ms
         self._on_changed = on_changed
+        self._meter = meter
         self.on_committed: Callable[[Sequence[Change]], None] = lambda _: None
         """Hears, in a cluster, of all records that are on the disk."""
         self._waiting: deque[Submission] = deque()
@@ -75,11 +79,18 @@ class Runner:
         self._writer: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._stopping = False
+        self.failures = 0
+        """How often writing stopped because the disk failed."""
 
     @property
     def degraded(self) -> bool:
         """Whether writes are refused because the disk failed."""
         return self._recovery is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The values that wait for their commit."""
+        return self._waiting_bytes
 
     @property
     def has_metadata(self) -> bool:
@@ -168,13 +179,24 @@ class Runner:
             return
         try:
             if group.batch:
-                await self._loop.run_in_executor(self._thread, self._store.commit, group.batch)
+                await self._loop.run_in_executor(self._thread, self._store_batch, group.batch)
+                if self._meter is not None:
+                    self._meter.writes.add(sum([len(submission.commands) for submission in submissions]))
         except Exception as error:  # whatever it was, nobody knows what the disk holds
             changed = [effect for effect in group.effects if isinstance(effect, Changed)]
             self._degrade(error, changed)
             return
         for effect in self._node.committed(group):
             self._perform(effect)
+
+    def _store_batch(self, batch: Batch) -> None:
+        """In the commit thread."""
+        if self._meter is None:
+            self._store.commit(batch)
+        else:
+            started_s = perf_counter()
+            self._store.commit(batch)
+            self._meter.seconds.add(perf_counter() - started_s)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -185,7 +207,7 @@ class Runner:
             case Reply(ticket, outcomes):
                 self._resolve(ticket, outcomes)
             case Report(event, fields, level):
-                (log.warning if level == "warning" else log.info)(event, **fields)
+                getattr(log, level)(event, **fields)
 
     def _resolve(self, ticket: int, outcomes: list[Outcome]) -> None:
         reply = self._replies.pop(ticket)
@@ -196,6 +218,7 @@ class Runner:
 
     def _degrade(self, error: Exception, changed: Sequence[Changed] = ()) -> None:
         """`changed`: the records that are the old or the new ones, nobody knows."""
+        self.failures += 1
         unforeseen = None if isinstance(error, StoreError) else error
         log.error(
             "A write failed: the node takes no writes until the store is verified",
@@ -224,6 +247,8 @@ class Runner:
                 self._store.reopen()
                 tree = None if self._node.tree is None else read_tree(self._store)
                 self._node.resume(read_progress(self._store), tree)
+                if self._node.trail is not None:
+                    self._node.trail.resume(self._store)
             except StoreError as error:
                 log.warning("The store cannot be reopened yet", error=str(error), retry_ms=delay_ms)
             except Exception:

@@ -16,7 +16,7 @@ which are records like others, delete.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ from kvs.cluster.exchange import (
     ReplicateRequest,
     Span,
 )
-from kvs.cluster.ingest import Limits, in_messages, merge_of, sendable, withheld_ms
+from kvs.cluster.ingest import Limits, in_messages, merges_of, sendable
 from kvs.cluster.merkle import EMPTY, Tree, items
 from kvs.errors import BadMessage
 from kvs.limits import (
@@ -107,13 +107,19 @@ class Session:
         self._keys = 0
         self.rounds = 0
         self.questions = 0
+        self.compared = 0
+        """Records that were compared one by one."""
         self.fetched = 0
         self.sent = 0
         self.behind = False
         self.set_aside: list[bytes] = []
+        self.refused = 0
+        """Records of the peer that cannot be taken."""
+        self.refusal = ""
+        """Why the first of these cannot."""
         self.withheld_ms: int | None = None
-        """The timestamp of the earliest record that the peer did not get and should have: too young, or expired and
-        not a tombstone yet. So far, and no further, the two hold the same."""
+        """The timestamp of the earliest record that the peer did not get because it is too young. So far, and no
+        further, the two hold the same."""
 
     def start(self, here: Here) -> Step:
         self._spans.append(Span(b"", b"", mark_of(here.tree.root)))
@@ -138,6 +144,8 @@ class Session:
         for command, outcome in zip(commands, outcomes, strict=True):
             if isinstance(outcome, Merged) and outcome.verdict.kind == "loses":
                 self._surplus.append(command.entry)
+            elif isinstance(outcome, BadMessage):
+                self._refuse(1, outcome.detail)
         return self._next(here)
 
     # --- comparing ---
@@ -179,6 +187,7 @@ class Session:
         surplus = [key for key in mine if key not in theirs]
         self._surplus += surplus
         self._keys += len(surplus)
+        self.compared += len(theirs) + len(surplus)
 
     def _want(self, key: bytes, here: Here) -> None:
         record = sendable(here.reader, key, here.limits)
@@ -231,8 +240,7 @@ class Session:
         if any(not 0 <= place < len(asked) for place in found):
             raise BadMessage("the answer has records that were not asked for")
         self._surplus += (key for place, (key, version) in enumerate(asked) if place not in found and version != (0, 0))
-        self.fetched += len(found)
-        return Take([merge_of(asked[place][0], raw, self._peer) for place, raw in found.items()])
+        return self._take((asked[place][0], raw) for place, raw in found.items())
 
     def _take_range(self, answer: RangeAnswer) -> Take:
         start, stop = self._ranges.popleft()
@@ -243,22 +251,27 @@ class Session:
             if answer.rest <= keys[-1] or (stop and answer.rest >= stop):
                 raise BadMessage("the rest of a range begins outside it")
             self._ranges.appendleft((answer.rest, stop))
-        self.fetched += len(answer.records)
-        return Take([merge_of(entry, raw, self._peer) for entry, raw in answer.records])
+        return self._take(answer.records)
+
+    def _take(self, records: Iterable[tuple[bytes, bytes]]) -> Take:
+        commands, refused, reason = merges_of(records, self._peer)
+        self.fetched += len(commands)
+        self._refuse(refused, reason)
+        return Take(commands)
+
+    def _refuse(self, count: int, reason: str) -> None:
+        self.refused += count
+        self.refusal = self.refusal or reason
 
     def _records_to_send(self, here: Here) -> Iterator[tuple[bytes, bytes]]:
         whole = (key for start, stop in self._surplus_ranges for key, _ in items(here.reader, start, stop))
         for entry in chain(self._surplus, whole):
             record = sendable(here.reader, entry, here.limits)
             if record is None:
-                self._withhold(withheld_ms(here.reader, entry))
-            elif record.timestamp < self.forgotten_ms:
+                continue
+            if record.timestamp < self.forgotten_ms:
                 self.set_aside.append(entry)
             elif record.timestamp > here.limits.now_ms - LEFT_TO_PUSH_MS:
-                self._withhold(record.timestamp)
+                self.withheld_ms = min(self.withheld_ms or record.timestamp, record.timestamp)
             else:
                 yield entry, encode_record(record)
-
-    def _withhold(self, timestamp_ms: int | None) -> None:
-        if timestamp_ms is not None:
-            self.withheld_ms = min(self.withheld_ms or timestamp_ms, timestamp_ms)

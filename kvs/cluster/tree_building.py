@@ -22,11 +22,17 @@ log = structlog.get_logger()
 
 
 def open_tree(store: Store) -> Tree:
-    """The tree of the store, made first if need be: some seconds for a million records. Raises StoreError."""
-    if store.get(TREE_ROW) is None:
-        _clear(store)
-        _build(store)
-        store.commit({TREE_ROW: b""})
+    """The tree of the store, made first if need be, also when it cannot be read: some seconds for a million records.
+    Raises StoreError."""
+    if store.get(TREE_ROW) is not None:
+        try:
+            return read_tree(store)
+        except StoreCorrupt as error:
+            log.error("The Merkle tree cannot be read and is made anew", error=str(error))
+            store.commit({TREE_ROW: None})
+    _clear(store)
+    _build(store)
+    store.commit({TREE_ROW: b""})
     return read_tree(store)
 
 

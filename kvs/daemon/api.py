@@ -13,7 +13,7 @@ from kvs.daemon.failure import CONDITION, FAILED, LIMITED, NOT_FOUND, REFUSED, U
 from kvs.daemon.trust import Trust
 
 _HOST_TRUST = Trust()
-_TIMEOUT_S = 30
+_TIMEOUT_S = 30.0
 _EXIT_CODES = {401: REFUSED, 403: REFUSED, 404: NOT_FOUND, 409: CONDITION, 412: CONDITION, 429: LIMITED}
 
 
@@ -26,14 +26,23 @@ class Api:
         authorization: str,
         headers: Mapping[str, str] = MappingProxyType({}),
         trust: Trust = _HOST_TRUST,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         """`authorization` is the whole field, empty for none. Raises Failed for a URL that is none, and for files that
         `trust` names and that cannot be used."""
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise Failed(f"not a URL of a node: {url!r}; write it like http://127.0.0.1:8080")
         self._url = url.rstrip("/")
+        self._authorization = authorization
+        self._trust = trust
+        self._timeout_s = timeout_s
         self._opener = trust.opener(url)
         self._headers = {**headers, **({"Authorization": authorization} if authorization else {})}
+
+    def at(self, address: str, timeout_s: float) -> "Api":
+        """Another node of the cluster, asked in the same way."""
+        scheme = urllib.parse.urlsplit(self._url).scheme
+        return Api(f"{scheme}://{address}", self._authorization, trust=self._trust, timeout_s=timeout_s)
 
     def call(self, method: str, path: str, body: object = None, *, if_match: str = "") -> Any:
         """The answer's JSON, None when it has no body. Raises Failed."""
@@ -48,7 +57,7 @@ class Api:
         headers = {**self._headers, **more, **({"Content-Type": "application/json"} if data is not None else {})}
         request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - checked above
         try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
+            with self._opener.open(request, timeout=self._timeout_s) as response:
                 answer, tag = response.read(), response.headers.get("ETag", "")
         except urllib.error.HTTPError as error:
             with error:

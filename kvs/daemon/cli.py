@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from kvs import __version__
+from kvs.daemon.commands_audit import audit
 from kvs.daemon.commands_cert import cert
 from kvs.daemon.commands_cluster import cluster
 from kvs.daemon.commands_config import config
@@ -78,7 +79,22 @@ def cli() -> None:
     """
 
 
-for _command in (start, stop, restart, status, logs, config, cert, cluster, token, user, group, debug, completion):
+for _command in (
+    start,
+    stop,
+    restart,
+    status,
+    logs,
+    config,
+    cert,
+    cluster,
+    token,
+    user,
+    group,
+    audit,
+    debug,
+    completion,
+):
     cli.add_command(_command)
 
 

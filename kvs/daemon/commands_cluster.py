@@ -64,8 +64,18 @@ def _text(view: Mapping[str, Any]) -> str:
         ("proven", _moment(view["proven"])),
         ("gc_floor", _moment(view["gc_floor"])),
         ("clock", _offset(view["clock_offset_ms"])),
+        *_scrub(view["scrub"]),
     )
     return "\n".join([*(f"{name + ':':10}{value}" for name, value in about), "", table(heads, rows)])
+
+
+def _scrub(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Nothing where nothing was wrong."""
+    if not found["drifted"] and not found["corrupt"]:
+        return []
+    return [
+        ("scrub", f"{found['drifted']} fingerprints were wrong and were mended, {found['corrupt']} records corrupt")
+    ]
 
 
 def _cells(member: Mapping[str, Any], now_ms: int, *, is_this: bool) -> tuple[str, ...]:

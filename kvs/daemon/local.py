@@ -43,12 +43,31 @@ def local_peer(config_word: str) -> tuple[str, dict[str, str], Trust]:
     return url, headers, Trust(fingerprint=fingerprint, identity=_identity(config))
 
 
+def peer_access(config: "Config") -> tuple[str, dict[str, str], Trust]:
+    """The scheme by which the node of a configuration asks the others of its cluster, the header fields by which it is
+    known to them, and whom it believes. Raises StartError."""
+    headers = {"X-Cluster-Secret": config.cluster_secret, "X-Node-ID": config.node_id}
+    if not config.cluster_tls_enabled:
+        return "http", headers, Trust()
+    return "https", headers, Trust(config.cluster_tls_ca_file, identity=_identity(config))
+
+
 def _identity(config: "Config") -> "Identity | None":
     if config.certificate_file is None or config.key_file is None:
         return None
     from kvs.tls.files import load_identity
 
     return load_identity(config.certificate_file, config.key_file, time.time_ns() // 1_000_000)
+
+
+def local_node(config_word: str) -> tuple["Config", bool]:
+    """A configuration, and whether its node runs. Raises Failed, ConfigError."""
+    from kvs.daemon.home import Home
+    from kvs.daemon.instances import inspect
+
+    config = _load(config_word)
+    assert config.path is not None
+    return config, inspect(Home.of(os.environ), config.path).running is not None
 
 
 def _load(config_word: str) -> "Config":

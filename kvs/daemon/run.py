@@ -157,6 +157,7 @@ class _Node:
             return
         changed = [name for name in SETTINGS if getattr(config, name) != getattr(self._config, name)]
         logs.set_level(config.log_level)
+        self._server.reload(config)
         self._config = config
         log.info(
             "Configuration reloaded",

@@ -80,24 +80,48 @@ def in_open_session(command: Callable[..., int]) -> Callable[..., int]:
     return _in_session(command, may_be_open=True)
 
 
+def in_remote_session(command: Callable[..., int]) -> Callable[..., int]:
+    """As `in_open_session`, for what has its own way to a node of this host."""
+
+    @_url
+    @_token
+    @_ca_file
+    @_json
+    @functools.wraps(command)
+    def with_session(url: str, token: str, ca_file: Path | None, as_json: bool, **arguments: Any) -> int:
+        from kvs.daemon.api import Api
+        from kvs.daemon.trust import Trust
+
+        api = Api(url, f"Bearer {token}" if token else "", trust=Trust(ca_file))
+        return command(Session(api, as_json=as_json), **arguments)
+
+    return with_session
+
+
+_url = click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
+_token = click.option(
+    "--token",
+    envvar="KVS_TOKEN",
+    default="",
+    help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
+)
+_ca_file = click.option(
+    "--ca-file",
+    envvar="KVS_CA_FILE",
+    type=click.Path(path_type=Path),
+    help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[..., int]:
-    @click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
-    @click.option(
-        "--token",
-        envvar="KVS_TOKEN",
-        default="",
-        help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
-    )
+    @_url
+    @_token
     @click.option(
         "--local", metavar="CONFIG", help="Ask the node of CONFIG on this host, by the key in its data directory."
     )
-    @click.option(
-        "--ca-file",
-        envvar="KVS_CA_FILE",
-        type=click.Path(path_type=Path),
-        help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @_ca_file
+    @_json
     @functools.wraps(command)
     def with_session(
         url: str, token: str, local: str | None, ca_file: Path | None, as_json: bool, **arguments: Any

@@ -7,13 +7,15 @@ from kvs.auth import scopes
 
 class Access(NamedTuple):
     """A token with one of `scopes`; or none, if the setting `anonymous` allows it. `open`: no questions asked. `peer`:
-    the cluster's secret and nothing else. `local`: the operator on the node's own host too, as on account routes."""
+    the cluster's secret and nothing else. `local`: the operator on the node's own host too, as on account routes.
+    `counted`: requests that are let in count for the limit of requests."""
 
     scopes: frozenset[str] = frozenset()
     anonymous: Literal["", "allow_anonymous_read", "allow_anonymous_write"] = ""
     open: bool = False
     peer: bool = False
     local: bool = False
+    counted: bool = True
 
 
 def token(*needed: str) -> Access:
@@ -22,7 +24,8 @@ def token(*needed: str) -> Access:
 
 
 OPEN = Access(open=True)
-PEER = Access(peer=True)
+MONITORING = Access(open=True, counted=False)
+PEER = Access(peer=True, counted=False)
 READ = Access(frozenset((scopes.READ,)), "allow_anonymous_read")
 WRITE = Access(frozenset((scopes.WRITE,)), "allow_anonymous_write")
 DELETE = token(scopes.DELETE)
@@ -30,6 +33,7 @@ BULK = Access(frozenset((scopes.WRITE, scopes.DELETE)), "allow_anonymous_write")
 """Each item is checked for its own scope."""
 STATUS = Access(scopes.ADMIN, local=True)
 """Addresses, numbers and clocks of the nodes are for whoever looks after something, not for readers of data."""
+AUDIT = Access(frozenset((scopes.AUDIT,)), local=True)
 METADATA_READ = token(scopes.USERS_READ, scopes.READ, scopes.WRITE)
 """Without the first: the owner of the key only."""
 METADATA_WRITE = token(scopes.USERS_UPDATE, scopes.WRITE)

@@ -126,7 +126,7 @@ class TokenGate:
             return ANONYMOUS
         principal = self._authenticate(given, access)
         if not principal.scopes & access.scopes:
-            raise Forbidden
+            raise _lacking(principal)
         return principal
 
     def forget(self, entries: Sequence[bytes]) -> None:
@@ -183,6 +183,13 @@ class TokenGate:
 
     def _verify_local(self, token: str, access: Access, now_ms: int) -> Principal:
         claims = verify_local(token, self._local_key, now_ms)
+        principal = Principal(local=True, scopes=frozenset(ALL), expires_at=claims.exp * 1000)
         if not (access.local or access.scopes <= ACCOUNTS):
-            raise Forbidden
-        return Principal(scopes=frozenset(ALL), expires_at=claims.exp * 1000)
+            raise _lacking(principal)
+        return principal
+
+
+def _lacking(principal: Principal) -> Forbidden:
+    refusal = Forbidden(user=principal.user)
+    refusal.actor = principal.actor
+    return refusal

@@ -13,14 +13,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import SystemRandom
 
+import structlog
+
 from kvs.cluster import membership_events, messages
-from kvs.cluster.events import Change
+from kvs.cluster.events import Change, Scrub
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.messages import MemberView, Status
 from kvs.cluster.node import Node
+from kvs.cluster.replica import SyncTotals
 from kvs.cluster.runner import Runner
+from kvs.cluster.scrubbing import Scrubber
 from kvs.cluster.time_of import Now
-from kvs.cluster.transport import Transport
+from kvs.cluster.transport import JSON, Transport
 from kvs.config import Config
 from kvs.errors import Conflict, NotFound, Unavailable
 from kvs.limits import LEAVE_TIMEOUT_S
@@ -28,8 +32,11 @@ from kvs.server.cluster_members import MembersShell
 from kvs.server.cluster_records import RecordsShell
 from kvs.server.cluster_tasks import Tasks
 from kvs.server.cluster_view import ClusterView, View
+from kvs.server.meters import Meters
 from kvs.storage.state import Identity
 from kvs.storage.store import Store
+
+log = structlog.get_logger()
 
 
 class Cluster:
@@ -43,6 +50,7 @@ class Cluster:
         runner: Runner,
         now_ms: Callable[[], int],
         tls: Callable[[], ssl.SSLContext | None],
+        meters: Meters | None = None,
     ) -> None:
         """`tls`: what peers are asked with at the moment; None asks them by HTTP."""
         self._config = config
@@ -51,8 +59,14 @@ class Cluster:
         self._transport = Transport(config.node_id, config.cluster_secret, tls)
         self._tasks = Tasks()
         self._is_stopping = False
+        self._is_fetching_again = False
+        self._runner = runner
+        self.scrubber = Scrubber()
+        """How far the Merkle tree was compared with the records."""
         chance = SystemRandom()
-        self._records = RecordsShell(config, store, node, runner, self._transport, self._tasks, chance, self._now)
+        self._records = RecordsShell(
+            config, store, node, runner, self._transport, self._tasks, chance, self._now, meters
+        )
         self._members = MembersShell(
             config, store, runner, self._transport, self._tasks, self._records, chance, self._now
         )
@@ -94,6 +108,19 @@ class Cluster:
         others = self._records.addresses
         return [self._members.membership.me(self._now()).address, *(others[node_id] for node_id in sorted(others))]
 
+    def up(self) -> list[str]:
+        """The other members that are up, by id."""
+        return list(self._records.addresses)
+
+    def known(self) -> list[str]:
+        """All other nodes that were not removed, those that are down among them."""
+        return [member.id for member in self._members.membership.remembered()] if self._members.is_started else []
+
+    async def ask(self, peer: str, path: str, body: bytes, timeout_s: float) -> bytes:
+        """The answer of a member that is up to a POST in JSON. Raises PeerUnreachable, PeerRefused."""
+        address = self._records.addresses.get(peer, "")
+        return await self._transport.call("sync", address, "POST", path, body, content_type=JSON, timeout_s=timeout_s)
+
     async def answer(self, request: messages.Request, sender: Sender) -> messages.Response:
         """What a peer is answered. Raises the KvsError that refuses it."""
         return await self._members.answer(request, sender)
@@ -127,6 +154,16 @@ class Cluster:
         if not self._records.replica.may_share:
             raise Unavailable("this node rejoins after a long absence", code="syncing")
 
+    def check_conduct(self, sender: Sender) -> None:
+        """Raises Forbidden for one that sent too much that cannot be."""
+        self._records.conduct.check(sender.node_id, sender.host, self._now().mono_ms)
+
+    def blame(self, sender: Sender, count: int, reason: str) -> None:
+        """It sent so much, in one message, that cannot be."""
+        self._records.refuse(sender.node_id, count, reason)
+        if self._records.conduct.strike(sender.node_id, sender.host, self._now().mono_ms):
+            log.warning("A peer keeps sending what cannot be: it is cut off", peer=sender.node_id, client=sender.host)
+
     def check_writable(self) -> None:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
         if self.is_syncing:
@@ -143,17 +180,43 @@ class Cluster:
         """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
         return await self._records.wait_for(entry, version, nodes, timeout_s)
 
+    @property
+    def sync_totals(self) -> SyncTotals:
+        """What comparisons did since the start."""
+        return self._records.replica.totals
+
+    @property
+    def push_dropped(self) -> int:
+        """Records that left the outboxes of peers without an acknowledgement."""
+        return self._records.push.dropped
+
+    def fetch_again(self, entry: bytes) -> None:
+        """The record under this entry key is corrupt: without its item in the tree it is missed by the next comparison,
+        and brought by a peer. One at a time; the others wait for the next reader, or the scrubber."""
+        if not self._is_fetching_again and not self._is_stopping:
+            self._is_fetching_again = True
+            self._tasks.spawn(self._forget_item(entry), "scrub")
+
+    async def _forget_item(self, entry: bytes) -> None:
+        try:
+            await self._runner.submit([Scrub(start=entry)])
+        except Unavailable as error:
+            log.debug("A corrupt record is not fetched again yet", error=error.detail)
+        finally:
+            self._is_fetching_again = False
+
     # --- both ---
 
     def view(self, mode: str) -> ClusterView:
         """The cluster as this node sees it; `mode` is the node's. Raises Unavailable."""
         records, members = self._records, self._members
-        look = View(members.membership, records.replica, records.push, records.floor)
+        look = View(members.membership, records.replica, records.push, records.floor, records.conduct)
         return look.of(
             mode=mode,
             root=records.here().tree.root,
             clocks=members.clocks,
             has_seeds=bool(self._config.other_seeds),
+            scrub=self.scrubber.view,
             now=self._now(),
         )
 

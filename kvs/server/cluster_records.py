@@ -17,6 +17,7 @@ from kvs.cluster import exchange, quarantine, replica
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Pace
+from kvs.cluster.conduct import Conduct
 from kvs.cluster.events import Change, Discard, Remember, Report
 from kvs.cluster.exchange import (
     DiffAnswer,
@@ -46,22 +47,24 @@ from kvs.config import Config
 from kvs.errors import BadMessage, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S
 from kvs.server.cluster_tasks import Tasks, Timer
+from kvs.server.meters import Meters
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, QUARANTINE_FILE
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
 
-_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer]]] = {
-    RecentRequest: ("/members/pairs_by_time", RecentAnswer),
-    DiffRequest: ("/merkle_tree/diff", DiffAnswer),
-    FetchRequest: ("/kv_range", FetchAnswer),
-    RangeRequest: ("/kv_range", RangeAnswer),
-    ReplicateRequest: ("/replicate", ReplicateAnswer),
+_ROUTES: dict[type[Request | RecentRequest], tuple[str, type[Answer | RecentAnswer], str]] = {
+    RecentRequest: ("/members/pairs_by_time", RecentAnswer, "fill"),
+    DiffRequest: ("/merkle_tree/diff", DiffAnswer, "compare"),
+    FetchRequest: ("/kv_range", FetchAnswer, "fetch"),
+    RangeRequest: ("/kv_range", RangeAnswer, "fetch"),
+    ReplicateRequest: ("/replicate", ReplicateAnswer, "send"),
 }
+"""Request to path, answer, and what its bytes count as when it is no push."""
 
 
 class RecordsShell:
-    """Who holds what. `replica`, `push` and `floor` are to be looked at only."""
+    """Who holds what. `replica`, `push`, `floor` and `conduct` are to be looked at only."""
 
     def __init__(
         self,
@@ -73,7 +76,9 @@ class RecordsShell:
         tasks: Tasks,
         chance: Chance,
         now: Callable[[], Now],
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters
         self._config = config
         self._store = store
         self._node = node
@@ -86,6 +91,7 @@ class RecordsShell:
         self._tickets = 0
         self.addresses: dict[str, str] = {}
         """Of the members that are up, by id."""
+        self.conduct = Conduct()
         has_seeds = bool(config.other_seeds)
         self.push = Push(config.push_fanout, chance)
         self.floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=has_seeds)
@@ -150,6 +156,11 @@ class RecordsShell:
     def heard(self, peer: str, digest: Digest) -> None:
         self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor))
 
+    def refuse(self, peer: str, count: int, reason: str) -> None:
+        """So much that this peer has or sends cannot be taken."""
+        self.conduct.refuse(peer, count)
+        log.warning("A peer has what cannot be taken", peer=peer, refused=count, reason=reason)
+
     def committed(self, changes: Sequence[Change]) -> None:
         """These records are on the disk."""
         self.handle(replica.Written(changes))
@@ -168,6 +179,8 @@ class RecordsShell:
                     self._tasks.spawn(self._call(effect), "push" if effect.push else "sync")
                 case replica.Submit():
                     self._tasks.spawn(self._submit(effect), "sync")
+                case replica.Refused(peer, count, reason):
+                    self.refuse(peer, count, reason)
                 case replica.SetAside():
                     self._tasks.spawn(self._set_aside(effect), "sync")
                 case replica.SaveFloor():
@@ -186,20 +199,23 @@ class RecordsShell:
     # --- carrying out ---
 
     async def _call(self, call: replica.PeerCall) -> None:
-        path, kind = _ROUTES[type(call.request)]
+        path, kind, step = _ROUTES[type(call.request)]
         event: replica.Event
         if call.delay_ms:
             await asyncio.sleep(call.delay_ms / 1000)
+        sent = pack(exchange.encode(call.request))
         try:
             body = await self._transport.call(
                 "push" if call.push else "sync",
                 self.addresses.get(call.peer, ""),
                 "POST",
                 path,
-                pack(exchange.encode(call.request)),
+                sent,
                 content_type=MSGPACK,
                 timeout_s=PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S,
             )
+            if self._meters is not None and not call.push:
+                self._meters.sync_bytes[step] += len(sent) + len(body)
             event = replica.Answered(call.call, exchange.decode(unpack(body), kind))
         except (PeerRefused, PeerUnreachable, BadMessage) as failure:
             event = replica.Failed(call.call, str(failure))
@@ -229,7 +245,7 @@ class RecordsShell:
     async def _set_aside(self, aside: replica.SetAside) -> None:
         """Into a file that an operator can look at, then out of the store."""
         path = self._config.data_dir / QUARANTINE_FILE
-        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries)
+        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
         await self._runner.submit([Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
         count = len(aside.entries)
         log.warning("Records that may have been deleted elsewhere were set aside", records=count, file=str(path))

@@ -6,6 +6,7 @@ the floor of the tombstones waits for: their status is `remembered`.
 
 import msgspec
 
+from kvs.cluster.conduct import Conduct
 from kvs.cluster.floor import Floor
 from kvs.cluster.membership import Membership
 from kvs.cluster.merkle import Sum
@@ -13,18 +14,21 @@ from kvs.cluster.messages import MemberState, MemberView
 from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Compared, Replica
+from kvs.cluster.scrubbing import ScrubView
 from kvs.cluster.time_of import Now
 
 _REMEMBERED = "remembered"
 
 
 class ComparisonView(msgspec.Struct, frozen=True):
-    """The last comparison that this node began with a peer. `at` is Unix ms, `failure` why it was given up."""
+    """The last comparison that this node began with a peer. `at` is Unix ms, `refused` counts records of the peer that
+    cannot be taken, `failure` is why it was given up."""
 
     at: int
     fetched: int
     sent: int
     set_aside: int
+    refused: int
     questions: int
     behind: bool
     failure: str | None
@@ -42,8 +46,20 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_equal: int | None = None
     proven: int | None = None
     waiting: int = 0
+    refused: int = 0
+    cut_off: bool = False
     clock_offset_ms: int | None = None
     last_comparison: ComparisonView | None = None
+
+
+class ScrubStatus(msgspec.Struct, frozen=True):
+    """How the Merkle tree was compared with the records since the start; `last_pass` is Unix ms."""
+
+    records: int
+    drifted: int
+    corrupt: int
+    passes: int
+    last_pass: int | None
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,19 +76,23 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     proven: int
     clock_offset_ms: int | None
     comparing_with: str | None
+    scrub: ScrubStatus
     members: list[MemberStatus]
 
 
 class View:
     """Looks at the cores. It changes nothing."""
 
-    def __init__(self, membership: Membership, replica: Replica, push: Push, floor: Floor) -> None:
+    def __init__(self, membership: Membership, replica: Replica, push: Push, floor: Floor, conduct: Conduct) -> None:
         self._membership = membership
         self._replica = replica
         self._push = push
         self._floor = floor
+        self._conduct = conduct
 
-    def of(self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, now: Now) -> ClusterView:
+    def of(
+        self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, scrub: ScrubView, now: Now
+    ) -> ClusterView:
         mine = self._membership.me(now).id
         listed, remembered = self._membership.members(now), self._membership.remembered()
         ids = {member.id for member in listed}
@@ -90,6 +110,7 @@ class View:
             proven=self._floor.proven_ms(now.unix_ms),
             clock_offset_ms=clocks.median_ms(now),
             comparing_with=self._replica.comparing_with,
+            scrub=ScrubStatus(*scrub[:-1], scrub.last_pass or None),
             members=members,
         )
 
@@ -112,6 +133,8 @@ class View:
             last_equal=self._floor.last_equal_ms(node_id),
             proven=self._floor.told_by(node_id),
             waiting=self._push.waiting(node_id),
+            refused=self._conduct.refused(node_id),
+            cut_off=self._conduct.is_cut_off(node_id, now.mono_ms),
             clock_offset_ms=clocks.offset_ms(node_id, now),
             last_comparison=_comparison(self._replica.last_comparison(node_id)),
         )

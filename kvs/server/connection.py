@@ -31,9 +31,12 @@ from kvs.limits import (
     TLS_PIECE_BYTES,
 )
 from kvs.server import request_id
+from kvs.server.eager import EagerHandler
+from kvs.server.meters import Meters
 from kvs.server.problems import problem
+from kvs.server.ratelimit import network_of
 from kvs.server.response import Response
-from kvs.server.room import Room
+from kvs.server.room import Room, Rooms
 
 log = structlog.get_logger()
 
@@ -49,7 +52,7 @@ class Watcher(Protocol):
     def lost(self, connection: "Connection") -> None: ...
 
 
-class Connection(web.RequestHandler):
+class Connection(EagerHandler):
     """One client's connection."""
 
     __slots__ = (
@@ -58,15 +61,18 @@ class Connection(web.RequestHandler):
         "_input_ended",
         "_is_broken",
         "_is_tls",
+        "_meters",
         "_stall_deadline",
         "_stream",
         "_unsent_bytes",
+        "client",
         "watcher",
     )
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
         self._answers = manager.answers
+        self._meters = manager.meters
         self._header_deadline: asyncio.TimerHandle | None = None
         self._stall_deadline: asyncio.TimerHandle | None = None
         self._stream: asyncio.Transport | None = None
@@ -74,12 +80,17 @@ class Connection(web.RequestHandler):
         self._unsent_bytes = 0
         self._input_ended = False
         self._is_broken = False
+        self.client = ""
+        """The network that it comes from, as clients are counted; what headers say of that is not believed."""
         self._is_tls = False
         self.watcher: Watcher | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.client = network_of(str(transport.get_extra_info("peername", ("",))[0]))
         self._stream = stream = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
+        if self._meters is not None:
+            self._meters.connections += 1
         if self.watcher is not None:
             self.watcher.made(self)
         self._is_tls = stream.get_extra_info("ssl_object") is not None
@@ -88,8 +99,7 @@ class Connection(web.RequestHandler):
         stream.set_write_buffer_limits(high=1 if self._is_tls else 0)
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
-            refusal = problem(Unavailable("too many connections", code="overloaded"), request_id.fresh())
-            refusal.close = True
+            refusal = self._refuse(Unavailable("too many connections", code="overloaded"), request_id.fresh())
             stream.write(refusal.head(HttpVersion11) + refusal.body)
             self.force_close()
             return
@@ -98,10 +108,11 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return  # aiohttp would make an error of every further piece, which quotes it
+        requests = self._request_count
         super().data_received(data)
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
             self._end_input()
-        if self._messages or self._request_in_progress:
+        if self._messages or self._request_in_progress or self._request_count != requests:
             if self._header_deadline is not None:
                 self._header_deadline.cancel()
                 self._header_deadline = None
@@ -153,6 +164,8 @@ class Connection(web.RequestHandler):
             if deadline is not None:
                 deadline.cancel()
         self._stream = None
+        if self._meters is not None:
+            self._meters.connections -= 1
         super().connection_lost(exc)
         if self.watcher is not None:
             self.watcher.lost(self)
@@ -171,9 +184,15 @@ class Connection(web.RequestHandler):
         else:
             log.error("A request failed beyond its handler", exc_info=exc)
             error = KvsError("the node failed to answer; its log says more")
-        response = problem(error, request_id.of(request))
+        return cast(web.StreamResponse, self._refuse(error, request_id.of(request)))
+
+    def _refuse(self, error: KvsError, request_id: str) -> Response:
+        """What no handler answers; nothing can follow on this connection."""
+        if self._meters is not None:
+            self._meters.refused(error, None)
+        response = problem(error, request_id)
         response.close = True
-        return cast(web.StreamResponse, response)
+        return response
 
     async def send(self, writer: StreamWriter, head: bytes, response: Response) -> None:
         """Send a large answer, and wait until the client has taken it. Raises ConnectionError when it is gone."""
@@ -267,12 +286,19 @@ class _Leaving:
         self._connection.abort()
 
 
+def client_of(request: web.BaseRequest) -> str:
+    """The network that a request comes from."""
+    client: str = request.protocol.client  # type: ignore[attr-defined]  # all are of the class above
+    return client
+
+
 class HttpServer(web.Server):
     """aiohttp's low-level server with this project's connections."""
 
-    def __init__(self, handler: Any, answers: Room) -> None:
+    def __init__(self, handler: Any, meters: Meters | None = None, answers: Room | None = None) -> None:
         """`answers`: where those are that clients are taking."""
-        self.answers = answers
+        self.meters = meters
+        self.answers = answers or Rooms.make().answers
         super().__init__(
             handler,
             access_log=None,

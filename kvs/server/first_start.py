@@ -6,7 +6,9 @@ from uuid import uuid4
 
 import structlog
 
+from kvs.actions import GROUP_CREATE, USER_CREATE
 from kvs.auth.accounts import (
+    GROUPS,
     USERS,
     Changes,
     Group,
@@ -17,8 +19,10 @@ from kvs.auth.accounts import (
     name_hash,
     whole,
 )
+from kvs.auth.principal import NODE_ACTOR
 from kvs.auth.scopes import ALL
 from kvs.auth.tokens import SigningKey
+from kvs.cluster.events import Act
 from kvs.cluster.runner import Runner
 from kvs.errors import KvsError, StoreCorrupt
 from kvs.limits import ROOT_TOKEN_LIFE_MS
@@ -73,8 +77,11 @@ async def make_root(
         )
         return changes | create_group(lambda name: changes[name] if name in changes else look(name), admins)
 
-    made = make_token(key, user=user, scopes=ALL, now_ms=now, life_ms=token_life_ms, created_by=user)
-    for outcome in await runner.submit([change_documents(change), made.command]):
+    made = make_token(key, user=user, scopes=ALL, now_ms=now, life_ms=token_life_ms, created_by=user, actor=NODE_ACTOR)
+    acts = [Act(USER_CREATE, NODE_ACTOR, f"/{USERS}{user}")]
+    if left is None:
+        acts.append(Act(GROUP_CREATE, NODE_ACTOR, f"/{GROUPS}{group}"))
+    for outcome in await runner.submit([change_documents(change, *acts), made.command]):
         if isinstance(outcome, KvsError):
             raise outcome
     expires = datetime.fromtimestamp(made.stored.expires_at / 1000, UTC).isoformat().replace("+00:00", "Z")

@@ -25,8 +25,8 @@ from kvs.storage.record import JSON, Record, uuid_text
 _Moment = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
-class Node(msgspec.Struct, frozen=True):
-    """A range with its fingerprint in hex."""
+class RangeNode(msgspec.Struct, frozen=True):
+    """A range with its fingerprint in hex. `start_key` is inclusive, `end_key` exclusive; an empty text is no bound."""
 
     hash: str
     start_key: str
@@ -36,12 +36,12 @@ class Node(msgspec.Struct, frozen=True):
         return Span(bound_of(self.start_key), bound_of(self.end_key), _mark(mark))
 
 
-class _Diff(msgspec.Struct, frozen=True):
+class DiffBody(msgspec.Struct, frozen=True):
     """`ranges` is the batched form, the other two the single one."""
 
-    parent_node: Node | None = None
+    parent_node: RangeNode | None = None
     local_hash: str = ""
-    ranges: list[Node] | None = None
+    ranges: list[RangeNode] | None = None
 
 
 class DiffAsked(NamedTuple):
@@ -64,7 +64,7 @@ class TimesAsked(msgspec.Struct, frozen=True):
     prefix: str = ""
 
 
-class _Sent(msgspec.Struct, frozen=True, kw_only=True):
+class SentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record as `POST /replicate` takes it."""
 
     path: str
@@ -79,11 +79,11 @@ class _Sent(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool = False
     content_type: str = JSON
     encoding: str = ""
-    data: msgspec.Raw = msgspec.Raw(b"")
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
-class _Replicate(msgspec.Struct, frozen=True):
-    records: list[_Sent]
+class SentRecords(msgspec.Struct, frozen=True):
+    records: list[SentRecord]
 
 
 def decode(body: bytes, kind: type[Any]) -> Any:
@@ -104,7 +104,7 @@ def bound_of(key: str) -> bytes:
 
 def diff_asked(body: bytes) -> DiffAsked:
     """Raises BadMessage."""
-    asked: _Diff = decode(body, _Diff)
+    asked: DiffBody = decode(body, DiffBody)
     if asked.ranges is not None:
         if len(asked.ranges) > DIFF_RANGES_MAX:
             raise BadMessage(f"there are more than {DIFF_RANGES_MAX} ranges")
@@ -132,13 +132,13 @@ def version_json(entry: bytes, record: Record) -> dict[str, object]:
 
 def merges(body: bytes, source: str) -> list[Merge]:
     """What `POST /replicate` was sent. Raises BadMessage."""
-    sent: _Replicate = decode(body, _Replicate)
+    sent: SentRecords = decode(body, SentRecords)
     if len(sent.records) > FETCH_KEYS_MAX:
         raise BadMessage(f"there are more than {FETCH_KEYS_MAX} records")
     return [merge_of(bound_of(record.path), encode_record(_record(record)), source) for record in sent.records]
 
 
-def _record(sent: _Sent) -> Record:
+def _record(sent: SentRecord) -> Record:
     try:
         data = bytes(sent.data)
         if sent.encoding == "base64":

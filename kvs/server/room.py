@@ -73,15 +73,15 @@ class Room:
             return
         if len(self._waiting) >= self._waiting_max:
             raise _overloaded()
-        turn = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
         self._waiting.append((size_bytes, turn))
         self._press_later()
+        timer = loop.call_later(ROOM_TIMEOUT_S, _give_up, turn)  # asyncio.timeout needs a task, and may have none yet
         try:
-            async with asyncio.timeout(ROOM_TIMEOUT_S):
-                await turn
-        except TimeoutError:
-            raise _overloaded() from None
+            await turn
         finally:
+            timer.cancel()
             if (size_bytes, turn) in self._waiting:
                 self._waiting.remove((size_bytes, turn))
 
@@ -133,6 +133,11 @@ class Rooms(NamedTuple):
             Room("bodies", BODIES_ARRIVING_MAX_BYTES, BODIES_WAITING_MAX),
             Room("answers", ANSWERS_LEAVING_MAX_BYTES, CONNECTIONS_MAX),
         )
+
+
+def _give_up(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_exception(_overloaded())
 
 
 def _overloaded() -> Unavailable:

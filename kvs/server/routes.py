@@ -2,15 +2,31 @@
 
 from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
-from kvs.server.access import BULK, DELETE, METADATA_READ, METADATA_WRITE, OPEN, PEER, READ, STATUS, WRITE, token
+from kvs.server.access import (
+    AUDIT,
+    BULK,
+    DELETE,
+    METADATA_READ,
+    METADATA_WRITE,
+    MONITORING,
+    OPEN,
+    PEER,
+    READ,
+    STATUS,
+    WRITE,
+    token,
+)
+from kvs.server.handlers.audit import Audit, AuditPeers
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
+from kvs.server.handlers.description import Description
 from kvs.server.handlers.groups import Groups
 from kvs.server.handlers.history import History
 from kvs.server.handlers.listing import Listing
 from kvs.server.handlers.members import Members
 from kvs.server.handlers.metadata import MetadataRoutes
+from kvs.server.handlers.metrics import MetricsRoute
 from kvs.server.handlers.node import NodeStatus
 from kvs.server.handlers.peers import Peers
 from kvs.server.handlers.tokens import Tokens
@@ -25,17 +41,25 @@ def routes(
     members: Members | None = None,
     peers: Peers | None = None,
     status: ClusterStatus | None = None,
+    metrics: MetricsRoute | None = None,
+    audit_peers: AuditPeers | None = None,
 ) -> list[Route]:
     """Every resource this node answers. A GET route answers HEAD too. `token_key` signs tokens; None when
-    authentication is switched off, and with it the account routes. `members`, `peers` and `status` are None without a
-    cluster."""
-    return [
+    authentication is switched off, and with it the account routes. `members`, `peers`, `status` and `audit_peers` are
+    None without a cluster, `metrics` when nothing is measured."""
+    made = [
         *_data_routes(context),
+        *_audit_routes(Audit(context)),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
         *(_peer_routes(peers) if peers else ()),
         *(_status_routes(status, gives_secret=token_key is not None) if status else ()),
+        *([Route("POST", "/audit/heads", PEER, audit_peers.heads)] if audit_peers else ()),
+        *((Route("GET", "/metrics", MONITORING, metrics.get),) if metrics else ()),
     ]
+    description = Description(context, made, asks=token_key is not None)
+    made.append(Route("GET", "/openapi.json", OPEN, description.get))
+    return made
 
 
 def _data_routes(context: Context) -> list[Route]:
@@ -53,15 +77,15 @@ def _data_routes(context: Context) -> list[Route]:
         Route("POST", "/api/data/{key}/history/{n}/restore", WRITE, history.restore),
         Route("GET", "/api/data/{key}/history", READ, history.list),
         Route("GET", "/api/data/{key}/history/{n}", READ, history.get),
-        Route("GET", "/health", OPEN, status.health),
-        Route("GET", "/ready", OPEN, status.ready),
+        Route("GET", "/health", MONITORING, status.health),
+        Route("GET", "/ready", MONITORING, status.ready),
     ]
 
 
 def _member_routes(members: Members) -> list[Route]:
     return [
-        Route("GET", "/members/", OPEN, members.list),
-        Route("GET", "/members", OPEN, members.list),
+        Route("GET", "/members/", MONITORING, members.list),
+        Route("GET", "/members", MONITORING, members.list),
         Route("POST", "/members/join", PEER, members.join),
         Route("DELETE", "/members/leave", PEER, members.leave),
         Route("POST", "/members/gossip", PEER, members.gossip),
@@ -87,6 +111,14 @@ def _status_routes(status: ClusterStatus, *, gives_secret: bool) -> list[Route]:
     return [
         Route("GET", "/api/cluster/status", STATUS, status.status),
         *((bootstrap,) if gives_secret else ()),
+    ]
+
+
+def _audit_routes(audit: Audit) -> list[Route]:
+    return [
+        Route("GET", "/api/audit", AUDIT, audit.entries),
+        Route("GET", "/api/audit/heads", AUDIT, audit.heads),
+        Route("GET", "/api/audit/kept", AUDIT, audit.kept),
     ]
 
 

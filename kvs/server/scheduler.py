@@ -1,4 +1,5 @@
-"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk.
+"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk, and the Merkle
+tree is compared with the records.
 
 Each job looks at a bounded run of index rows and hands what it found to the writer; what may really go is decided
 there, in the plan. While the node's clock is wrong nothing goes by it: one that is far ahead finds everything expired
@@ -11,12 +12,14 @@ from itertools import islice
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from kvs.cluster.events import Command, Sweep, Swept, Trim
+from kvs.cluster.events import Command, Outcome, Scrubbed, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
+from kvs.cluster.scrubbing import Scrubber
 from kvs.errors import KvsError, StoreError
 from kvs.limits import (
-    EXPIRY_SWEEP_INTERVAL_S,
+    EXPIRY_STEP_MS,
     REVISION_SWEEP_INTERVAL_S,
+    SCRUB_INTERVAL_S,
     SWEEP_MAX_KEYS,
     TOMBSTONE_SWEEP_INTERVAL_S,
 )
@@ -40,18 +43,23 @@ class Scheduler:
         tombstone_limit: Callable[[int], int],
         versions_max: int,
         is_clock_right: Callable[[], bool] = lambda: True,
+        scrubber: Scrubber | None = None,
     ) -> None:
-        """`tombstone_limit` is the node's: tombstones below it (Unix ms), as of a time, are not needed any more."""
+        """`tombstone_limit` is the node's: tombstones below it (Unix ms), as of a time, are not needed any more.
+        Without a `scrubber` there is no tree."""
         self._store = store
         self._runner = runner
         self._now_ms = now_ms
         self._tombstone_limit = tombstone_limit
         self._versions_max = versions_max
         self._is_clock_right = is_clock_right
+        self._scrubber = scrubber
         self._timers = AsyncIOScheduler()
-        self._timers.add_job(self.sweep_expired, "interval", seconds=EXPIRY_SWEEP_INTERVAL_S)
+        self._timers.add_job(self.sweep_expired, "cron", second=f"*/{EXPIRY_STEP_MS // 1000}")
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
+        if scrubber is not None:
+            self._timers.add_job(self.scrub_tree, "interval", seconds=SCRUB_INTERVAL_S)
 
     def every(self, interval_s: int, job: Callable[[], None]) -> None:
         self._timers.add_job(job, "interval", seconds=interval_s)
@@ -85,6 +93,18 @@ class Scheduler:
                 return dropped
             start = revision_range(entries[-1])[1]
 
+    async def scrub_tree(self) -> None:
+        """One step of comparing the Merkle tree with the records, if it is time for one."""
+        assert self._scrubber is not None
+        step = self._scrubber.next(self._now_ms())
+        if step is None:
+            return
+        for outcome in await self._outcomes([step]):
+            if isinstance(outcome, Scrubbed):
+                self._scrubber.done(outcome, self._now_ms())
+            else:
+                self._scrubber.failed(self._now_ms())
+
     def _has_surplus(self, entry: bytes) -> bool:
         stored = read_current(self._store, entry).stored
         return stored is None or stored.kept > self._versions_max - 1
@@ -101,12 +121,13 @@ class Scheduler:
         return removed
 
     async def _submit(self, commands: Sequence[Command]) -> int:
-        """How many entries went. A node that takes no writes now sweeps another time."""
-        if not commands:
-            return 0
+        """How many entries went."""
+        return sum(outcome.entries for outcome in await self._outcomes(commands) if isinstance(outcome, Swept))
+
+    async def _outcomes(self, commands: Sequence[Command]) -> list[Outcome]:
+        """None when there is nothing to do, or the node takes no writes now: then it is done another time."""
         try:
-            outcomes = await self._runner.submit(commands)
+            return await self._runner.submit(commands) if commands else []
         except (KvsError, StoreError) as error:
             log.debug("Background work waits", error=str(error))
-            return 0
-        return sum(outcome.entries for outcome in outcomes if isinstance(outcome, Swept))
+            return []

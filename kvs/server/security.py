@@ -5,11 +5,21 @@ from typing import NamedTuple
 
 from kvs.auth import secrets
 from kvs.auth.tokens import SigningKey, derive_key
+from kvs.cluster.audit_heads import HeadKey
 from kvs.config import Config
 from kvs.errors import StartError
 from kvs.server.authentication import Gate, OpenGate, PeerGate, TokenGate
 from kvs.server.cursor import Cursors
 from kvs.storage.store import Store
+
+
+class AuditKeys(NamedTuple):
+    """`signing` signs the heads of the audit log, `trusted` are the public keys that may have signed them, `config` is
+    for the digests of settings."""
+
+    signing: HeadKey
+    trusted: frozenset[str]
+    config: bytes
 
 
 class Security(NamedTuple):
@@ -24,11 +34,7 @@ def build_security(config: Config, store: Store, now_ms: Callable[[], int]) -> S
     """Raises StartError when the data directory's key cannot be made or read."""
     if not config.auth_enabled:
         return Security(_for_peers(OpenGate(), config), None, Cursors())
-    try:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"cannot use the data directory {config.data_dir}: {error.strerror}") from None
-    own = secrets.load_or_make(config.data_dir)
+    own = _own_secret(config)
     shared = cluster_secrets(config) or [own]
     keys = [derive_key(secret, "tokens") for secret in shared]
     gate = TokenGate(
@@ -39,6 +45,25 @@ def build_security(config: Config, store: Store, now_ms: Callable[[], int]) -> S
         anonymous=[name for name in ("allow_anonymous_read", "allow_anonymous_write") if getattr(config, name)],
     )
     return Security(_for_peers(gate, config), keys[0], Cursors(derive_key(shared[0], "cursors").key))
+
+
+def build_audit_keys(config: Config) -> AuditKeys:
+    """Raises StartError when the data directory's key cannot be made or read."""
+    return audit_keys(config, _own_secret(config))
+
+
+def audit_keys(config: Config, own: bytes) -> AuditKeys:
+    """The same of a data directory whose secret is `own`."""
+    keys = [HeadKey(derive_key(secret, "audit").key) for secret in (*cluster_secrets(config), own)]
+    return AuditKeys(keys[0], frozenset(key.public for key in keys), derive_key(own, "audit").key)
+
+
+def _own_secret(config: Config) -> bytes:
+    try:
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"cannot use the data directory {config.data_dir}: {error.strerror}") from None
+    return secrets.load_or_make(config.data_dir)
 
 
 def _for_peers(gate: Gate, config: Config) -> Gate:

@@ -10,6 +10,7 @@ from aiohttp import web
 from kvs.auth.documents import check_brought
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
+from kvs.cluster.trail import Trail
 from kvs.cluster.tree_building import give_up_tree, open_tree
 from kvs.config import Config
 from kvs.errors import KvsError, StartError, StoreError
@@ -19,26 +20,35 @@ from kvs.limits import (
     ROOT_TOKEN_LIFE_MS,
     SHUTDOWN_TIMEOUT_S,
 )
+from kvs.server.auditor import Auditor
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
+from kvs.server.handlers.audit import AuditPeers
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
+from kvs.server.handlers.metrics import MetricsRoute
+from kvs.server.handlers.peer_tools import PeerTools
 from kvs.server.handlers.peers import Peers
+from kvs.server.head_keeper import HeadKeeper
+from kvs.server.loop_lag import LoopLag
+from kvs.server.meters import Meters
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
+from kvs.server.ratelimit import RequestLimit
 from kvs.server.room import Rooms
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
-from kvs.server.security import build_security
+from kvs.server.security import build_audit_keys, build_security
 from kvs.server.tls import Tls
 from kvs.server.tls_listener import TlsListener
+from kvs.server.witnesses import Witnesses
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
-from kvs.storage.state import open_state, read_progress
+from kvs.storage.state import Identity, open_state, read_progress
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -60,11 +70,17 @@ class Server:
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
+        self._auditor: Auditor | None = None
+        self._keeper: HeadKeeper | None = None
         self._http: web.ServerRunner | None = None
+        self._loop_lag: LoopLag | None = None
         self._listener: asyncio.Server | None = None
         self._tls: Tls | None = None
         self._tls_listener: TlsListener | None = None
         self._passwords = Passwords()
+        self._limit = RequestLimit(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
         self.url = ""
         self.first_account = ""
         """What to show once, after `start`: the root account that a fresh node made."""
@@ -95,6 +111,8 @@ class Server:
 
     async def stop(self) -> None:
         """The reverse: requests under way are answered, waiting writes committed, the store closed."""
+        if self._auditor is not None:
+            await self._auditor.seal()
         if self._cluster is not None:
             await self._cluster.stop()
         if self._listener is not None:
@@ -103,8 +121,12 @@ class Server:
             self._tls_listener.close()
         if self._http is not None:
             await self._http.cleanup()
+        if self._loop_lag is not None:
+            self._loop_lag.stop()
         if self._tls_listener is not None:
             await self._tls_listener.stop()
+        if self._auditor is not None:
+            await self._auditor.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
         if self._runner is not None:
@@ -113,51 +135,67 @@ class Server:
             self._store.close()
         self._passwords.close()
 
+    def reload(self, config: Config) -> None:
+        """Take over the settings of a running node that change live."""
+        self._limit.configure(
+            enabled=config.rate_limiting_enabled, limit=config.rate_limit_requests, window_ms=config.rate_limit_window
+        )
+        if self._auditor is not None:
+            self._auditor.reconfigured(config)
+
     async def _start(self) -> None:
         config = self._config
         if config.certificate_file is not None:
             self._tls = Tls(config, unix_ms)
         self._store = self._given_store or LevelDBStore(config.data_dir, sync=config.write_durability == "fsync")
         identity = open_state(self._store, unix_ms())
+        trail = None
+        if config.tamper_logging_enabled:
+            trail = Trail(identity.instance_id, config.tamper_log_actions, self._store)
         versions_max = config.max_revisions if config.revision_history_enabled else 1
-        settings = NodeSettings(
-            config.node_id,
-            identity.joined_timestamp,
-            versions_max,
-            config.tombstone_retention,
-            config.max_clock_drift,
-        )
-        if config.clustering_enabled:
-            tree = open_tree(self._store)
-        else:
-            give_up_tree(self._store)
-            tree = None
-        has_metadata = any(self._store.scan(METADATA, after(METADATA)))
-        node = Node(settings, read_progress(self._store), tree, has_metadata=has_metadata, check_document=check_brought)
+        node = _node(config, self._store, identity, trail, versions_max)
         security = build_security(config, self._store, unix_ms)
-        self._runner = Runner(self._store, node, unix_ms, security.gate.forget)
+        meters = Meters() if config.metrics_enabled else None
+        self._runner = Runner(self._store, node, unix_ms, security.gate.forget, meters.commits if meters else None)
         if config.clustering_enabled:
             tls = self._tls
             self._cluster = Cluster(
-                config, self._store, node, self._runner, unix_ms, lambda: None if tls is None else tls.client
+                config, self._store, node, self._runner, unix_ms, lambda: None if tls is None else tls.client, meters
             )
             self._runner.on_committed = self._cluster.committed
         self._runner.start()
+        self._start_audit(identity.instance_id, trail)
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
         context = Context(
-            config, self._store, self._runner, compressor, security.cursors, self._passwords, unix_ms, self._cluster
+            config,
+            self._store,
+            self._runner,
+            compressor,
+            security.cursors,
+            self._passwords,
+            unix_ms,
+            self._cluster,
+            meters,
+            self._auditor,
+            self._keeper,
+            identity.instance_id,
         )
         members = None if self._cluster is None else Members(self._cluster)
-        peers = None if self._cluster is None else Peers(context, node)
+        peers = None if self._cluster is None else Peers(PeerTools(context, self._cluster, node))
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
+        metrics = None if meters is None else MetricsRoute(context, node, meters)
+        audit_peers = None if self._keeper is None else AuditPeers(self._keeper)
+        router = Router(routes(context, security.token_key, members, peers, status, metrics, audit_peers))
+        on_refused = None if self._auditor is None else self._auditor.refused
         rooms = Rooms.make()
-        dispatcher = Dispatcher(
-            Router(routes(context, security.token_key, members, peers, status)), security.gate, rooms
-        )
-        http = HttpServer(dispatcher, rooms.answers)
+        dispatcher = Dispatcher(router, security.gate, self._limit, rooms, meters, on_refused)
+        http = HttpServer(dispatcher, meters, rooms.answers)
         self._http = web.ServerRunner(http, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._http.setup()
         await self._listen(http)
+        if meters is not None:
+            self._loop_lag = LoopLag(meters.loop_lag)
+            self._loop_lag.start()
         address = config.advertise_address or self.url.partition("://")[2]
         if self._cluster is not None:
             await self._cluster.start(identity, address)
@@ -166,6 +204,15 @@ class Server:
             life_ms = min(ROOT_TOKEN_LIFE_MS, config.token_max_ttl)
             key = security.token_key
             self.first_account = await make_root(self._store, self._runner, key, unix_ms, token_life_ms=life_ms)
+        if self._auditor is not None:
+            self._auditor.start()
+            await self._auditor.configured(config)
+        self._start_timers(node, versions_max, address)
+
+    def _start_timers(self, node: Node, versions_max: int, address: str) -> None:
+        """`address` is where other nodes ask this one."""
+        assert self._store is not None
+        assert self._runner is not None
         self._scheduler = Scheduler(
             self._store,
             self._runner,
@@ -173,12 +220,28 @@ class Server:
             tombstone_limit=node.tombstone_limit,
             versions_max=versions_max,
             is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
+            scrubber=None if self._cluster is None else self._cluster.scrubber,
         )
         if self._tls is not None:
             self._tls.check()
             self._tls.check_address(address)
             self._scheduler.every(CERTIFICATE_CHECK_INTERVAL_S, self._tls.check)
         self._scheduler.start()
+
+    def _start_audit(self, log_id: str, trail: Trail | None) -> None:
+        """`log_id` is the instance id of the data directory; `trail` is None when no audit log is kept: heads of peers
+        are kept nevertheless."""
+        config, cluster = self._config, self._cluster
+        assert self._store is not None
+        assert self._runner is not None
+        if trail is None and cluster is None:
+            return
+        keys = build_audit_keys(config)
+        if cluster is not None:
+            self._keeper = HeadKeeper(self._store, self._runner, keys.trusted, cluster.known)
+        if trail is not None:
+            witnesses = None if cluster is None else Witnesses(cluster, self._store, log_id)
+            self._auditor = Auditor(self._store, self._runner, trail, keys, config.node_id, unix_ms, witnesses)
 
     async def _listen(self, http: HttpServer) -> None:
         address, port = self._config.bind_address, self._config.port
@@ -196,3 +259,18 @@ class Server:
             raise StartError(f"cannot listen on {address}:{port}: {reason}") from error
         host = f"[{address}]" if ":" in address else address
         self.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+
+
+def _node(config: Config, store: Store, identity: Identity, trail: Trail | None, versions_max: int) -> Node:
+    """What decides, at the point that the store has reached."""
+    settings = NodeSettings(
+        config.node_id, identity.joined_timestamp, versions_max, config.tombstone_retention, config.max_clock_drift
+    )
+    tree = None
+    if config.clustering_enabled:
+        tree = open_tree(store)
+    else:
+        give_up_tree(store)
+    has_metadata = any(store.scan(METADATA, after(METADATA)))
+    progress = read_progress(store)
+    return Node(settings, progress, tree, trail, has_metadata=has_metadata, check_document=check_brought)

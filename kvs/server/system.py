@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import structlog
 
 from kvs.auth.documents import check_shape
-from kvs.cluster.events import Look, Transact
+from kvs.cluster.events import Act, Look, Transact
 from kvs.errors import StoreCorrupt
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import after, system_key
@@ -67,8 +67,9 @@ def _check(entry: bytes, document: bytes) -> None:
     check_shape(entry[1:].decode(errors="replace"), document)
 
 
-def change_documents(change: Callable[[Documents, int], Mapping[str, bytes | None]]) -> Transact:
-    """The command that writes what `change` returns, given the documents and the time in Unix ms. It must be pure."""
+def change_documents(change: Callable[[Documents, int], Mapping[str, bytes | None]], *acts: Act) -> Transact:
+    """The command that writes what `change` returns, given the documents and the time in Unix ms. It must be pure.
+    `acts` are what it is in the audit log."""
 
     def decide(look: Look, now_ms: int) -> dict[bytes, bytes | None]:
         def document(name: str) -> bytes | None:
@@ -77,4 +78,4 @@ def change_documents(change: Callable[[Documents, int], Mapping[str, bytes | Non
 
         return {system_key(name.encode()): value for name, value in change(document, now_ms).items()}
 
-    return Transact(uuid=new_uuid(), decide=decide, check=_check)
+    return Transact(uuid=new_uuid(), decide=decide, check=_check, acts=acts)

@@ -15,7 +15,11 @@
     n <name>         see state.py         node state
     i <space><key>   32 bytes             Merkle item of a current record (see kvs/cluster/merkle.py)
     m <space><key>   count:u32 sum:32     Merkle run: the items from this entry key up to the next run's
-    a                kept free            audit log
+    a e <number:u64> signature, text      audit log: an entry (see audit.py)
+    a h <last:u64> <number:u64>
+                     JSON                 audit log: a signed head (see kvs/cluster/audit_heads.py)
+    a p <node id>    JSON                 audit log: the heads that are kept of another node
+    a c              JSON                 audit log: the configuration that the node last ran with, as digests
 
 Integers are big-endian, so the order of bytes is the order of numbers. `<space>` is the byte `d` or `s`.
 A `<space><key>` is called an entry key; a user's key can never reach another kind of entry, because it always stands
@@ -27,6 +31,8 @@ is never given another meaning.
 
 from struct import Struct
 
+from kvs.limits import AUDIT_NUMBER_MAX
+
 DATA = b"d"
 SYSTEM = b"s"
 REVISIONS = b"h"
@@ -37,10 +43,17 @@ CHANGES = b"c"
 STATE = b"n"
 ITEMS = b"i"
 RUNS = b"m"
+AUDIT = b"a"
+AUDIT_ENTRIES = AUDIT + b"e"
+AUDIT_HEADS = AUDIT + b"h"
+AUDIT_PEERS = AUDIT + b"p"
+AUDIT_CONFIG = AUDIT + b"c"
 
 _TIME = Struct(">cQI")
 _MOMENT = Struct(">cQ")
 _GENERATION = Struct(">I")
+_AUDIT_ENTRY = Struct(">2sQ")
+_AUDIT_HEAD = Struct(">2sQQ")
 
 
 METADATA = SYSTEM + b"metadata/"
@@ -120,3 +133,33 @@ def after(prefix: bytes) -> bytes:
 def moment_range(prefix: bytes, until: int) -> tuple[bytes, bytes]:
     """Range of the rows of an expiry or tombstone index with a moment at or before `until`."""
     return prefix, _MOMENT.pack(prefix, until + 1)
+
+
+def audit_row(number: int) -> bytes:
+    """The row of an entry of the audit log."""
+    return _AUDIT_ENTRY.pack(AUDIT_ENTRIES, number)
+
+
+def audit_head_row(last: int, number: int) -> bytes:
+    """The row of a signed head, by the last entry that it covers: so it is found from an entry."""
+    return _AUDIT_HEAD.pack(AUDIT_HEADS, last, number)
+
+
+def split_audit(row: bytes) -> int | None:
+    """The number in the key of an entry; None for a key that is none."""
+    return _audit_number(row[2:]) if len(row) == _AUDIT_ENTRY.size else None
+
+
+def split_audit_head(row: bytes) -> int | None:
+    """The head's own number in its key; None for a key that is none."""
+    return _audit_number(row[10:]) if len(row) == _AUDIT_HEAD.size else None
+
+
+def _audit_number(field: bytes) -> int | None:
+    number = int.from_bytes(field, "big")
+    return number if number <= AUDIT_NUMBER_MAX else None
+
+
+def audit_peer_row(node_id: str) -> bytes:
+    """The row of the heads that are kept of another node."""
+    return AUDIT_PEERS + node_id.encode()

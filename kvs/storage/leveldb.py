@@ -47,6 +47,8 @@ class LevelDBStore:
         self._failed = False
         self._acknowledged: Batch = {}
         self._uncertain: Batch = {}
+        self.damage = ""
+        """What was damaged of the write-ahead log when it was opened; then entries may be lost. Empty: nothing."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             wrong = _not_ours(directory)
@@ -69,8 +71,16 @@ class LevelDBStore:
 
     def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         try:
-            with self._db.iterator(start=start, stop=stop, reverse=backwards, verify_checksums=True) as entries:
-                yield from entries
+            if not backwards:
+                with self._db.iterator(start=start, stop=stop, verify_checksums=True) as entries:
+                    yield from entries
+                return
+            # Without a start: plyvel 1.5 finds nothing backwards where the only entry is the one at the start.
+            with self._db.iterator(stop=stop, reverse=True, verify_checksums=True) as entries:
+                for key, value in entries:
+                    if key < start:
+                        return
+                    yield key, value
         except plyvel.CorruptionError as error:
             raise self._damaged(error) from error
         except plyvel.Error as error:
@@ -116,7 +126,8 @@ class LevelDBStore:
         except plyvel.CorruptionError as error:
             # A power cut may leave the end of the log damaged; nothing acknowledged stands there. But the same error
             # can mean that older entries of the log rotted, so it is said loudly.
-            log.error("Damaged write-ahead log: entries in it may be lost", error=_one_line(error))
+            self.damage = _one_line(error)
+            log.error("Damaged write-ahead log: entries in it may be lost", error=self.damage)
         except (plyvel.Error, OSError) as error:
             raise StoreError(self._explain(error)) from None
         try:

@@ -1,13 +1,15 @@
 """What may leave the disk, as pure functions of a record, the time and the settings.
 
 An expired record reads as absent from `expires_at` on, on every node alike. It leaves the disk EXPIRY_GRACE_MS later,
-again on every node by the same rule, so that nodes agree about it without talking.
+at the next whole EXPIRY_STEP_MS of the wall clock, again on every node by the same rule, so that nodes agree about it
+without talking. Until then it is part of the Merkle tree, and other nodes get it as they get any record: one that is
+filled in between holds the same as all others at once.
 
 A tombstone must stay until no node can still bring back what it deleted: it may go when it is older than
 `tombstone_retention` and below the floor, the point up to which all nodes are proven to be in sync.
 """
 
-from kvs.limits import EXPIRY_GRACE_MS
+from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
 from kvs.storage.record import Record
 
 
@@ -18,7 +20,7 @@ def tombstone_limit(now_ms: int, retention_ms: int, floor_ms: int) -> int:
 
 def expiry_limit(now_ms: int) -> int:
     """Records whose `expires_at` is at or below this (Unix ms) may go."""
-    return now_ms - EXPIRY_GRACE_MS
+    return (now_ms - EXPIRY_GRACE_MS) // EXPIRY_STEP_MS * EXPIRY_STEP_MS
 
 
 def must_stay_as_tombstone(record: Record) -> bool:

@@ -2,24 +2,26 @@
 
     n format     decimal digits
     n identity   JSON {"instance_id": text, "joined_timestamp": Unix ms}
-    n progress   timestamp:u64 counter:u32 seq:u64, big-endian
+    n progress   timestamp:u64 counter:u32 seq:u64 records:u64 tombstones:u64, big-endian
     n tree       empty: the Merkle tree covers every record
     n members    JSON, see Persisted in kvs/cluster/messages.py
     n floor      JSON, see kvs/cluster/floor.py
     n filled     empty: the node was filled by its peers once, or never needed that
 
 `progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
-write that a client was told of: a node that comes back with its clock set to the past still goes on above them.
+write that a client was told of: a node that comes back with its clock set to the past still goes on above them, and
+knows how many records it has without counting them. Rows from before these were counted end with `seq`.
 """
 
 import json
+from contextlib import suppress
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
 from kvs.errors import StoreCorrupt, StoreError
-from kvs.storage.codec import FORMAT
-from kvs.storage.keyspace import STATE
+from kvs.storage.codec import FORMAT, decode
+from kvs.storage.keyspace import DATA, STATE, SYSTEM, after
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Store
 
@@ -32,7 +34,8 @@ FLOOR_ROW = STATE + b"floor"
 FILLED_ROW = STATE + b"filled"
 QUARANTINE_FILE = "quarantine.ndjson"
 
-_PROGRESS = Struct(">QIQ")
+_PROGRESS = Struct(">QIQQQ")
+_PROGRESS_UNCOUNTED = Struct(">QIQ")
 
 
 class Identity(NamedTuple):
@@ -43,11 +46,15 @@ class Identity(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """The highest version stamped and the last sequence number given."""
+    """The highest version stamped and the last sequence number given; how many current records there are, tombstones
+    and KVS's own documents included, and how many of them are tombstones. One that is corrupt is a record as before; if
+    it was a tombstone, it goes on counting as one."""
 
     timestamp: int
     counter: int
     seq: int
+    records: int
+    tombstones: int
 
 
 def encode_progress(progress: Progress) -> bytes:
@@ -55,12 +62,36 @@ def encode_progress(progress: Progress) -> bytes:
 
 
 def read_progress(store: Store) -> Progress:
-    raw = store.get(PROGRESS_ROW)
-    if raw is None:
-        return Progress(0, 0, 0)
+    """Raises StoreCorrupt when it is none."""
+    raw = store.get(PROGRESS_ROW) or bytes(_PROGRESS_UNCOUNTED.size)
+    if len(raw) == _PROGRESS_UNCOUNTED.size:
+        timestamp, counter, seq = _PROGRESS_UNCOUNTED.unpack(raw)
+        return Progress(timestamp, counter, seq, *_count(store))
     if len(raw) != _PROGRESS.size:
         raise StoreCorrupt("the node's progress is unreadable")
     return Progress._make(_PROGRESS.unpack(raw))
+
+
+def _count(store: Store) -> tuple[int, int]:
+    """(Records, tombstones), some seconds for a million; needed once for data in which they were not counted. What is
+    damaged beyond reading is left out."""
+    records = tombstones = 0
+    for prefix in (DATA, SYSTEM):
+        with suppress(StoreCorrupt):
+            for entry, raw in store.scan(prefix, after(prefix)):
+                records += 1
+                with suppress(StoreCorrupt):
+                    tombstones += decode(entry, raw).record.deleted
+    return records, tombstones
+
+
+def read_identity(store: Store) -> Identity | None:
+    """Who the node of these data is; None where no node ever ran. Raises StoreCorrupt."""
+    raw = store.get(IDENTITY_ROW)
+    try:
+        return None if raw is None else Identity(**json.loads(raw))
+    except (ValueError, TypeError):
+        raise StoreCorrupt("the node's identity is unreadable") from None
 
 
 def open_state(store: Store, now_ms: int) -> Identity:
@@ -74,7 +105,7 @@ def open_state(store: Store, now_ms: int) -> Identity:
     if raw_format != b"%d" % FORMAT:
         found = (raw_format or b"none").decode(errors="replace")
         raise StoreError(f"the data have format {found}, this version of KVS reads format {FORMAT} only")
-    try:
-        return Identity(**json.loads(raw_identity or b""))
-    except (ValueError, TypeError):
-        raise StoreCorrupt("the node's identity is unreadable") from None
+    known = read_identity(store)
+    if known is None:
+        raise StoreCorrupt("the node's identity is missing")
+    return known

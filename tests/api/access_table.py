@@ -59,6 +59,14 @@ GET    /api/data/{key}/history/{n}             401 200 401  401  200 403 403  20
 _NODE = """
 GET    /health                                 200 200 200  200  200 200 200  200 200 200  200 200
 GET    /ready                                  200 200 200  200  200 200 200  200 200 200  200 200
+GET    /metrics                                200 200 200  200  200 200 200  200 200 200  200 200
+GET    /openapi.json                           200 200 200  200  200 200 200  200 200 200  200 200
+"""
+
+_AUDIT = """
+GET    /api/audit                              401 401 401  401  403 403 403  403 403 403  200 200
+GET    /api/audit/heads                        401 401 401  401  403 403 403  403 403 403  200 200
+GET    /api/audit/kept                         401 401 401  401  403 403 403  403 403 403  200 200
 """
 
 _ACCOUNTS = """
@@ -118,6 +126,7 @@ ROWS = [
     *_rows("team key", _TEAM_KEY),
     *_rows("plain key", _PLAIN_KEY),
     *_rows("node", _NODE),
+    *_rows("audit", _AUDIT),
     *(row for root in ("/api", "/auth") for row in _rows("accounts", _ACCOUNTS.replace("{root}", root))),
     *_rows("accounts", _LOGIN),
 ]

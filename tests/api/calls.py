@@ -32,8 +32,13 @@ CALLS = {
     ("POST", "/api/data/{key}/history/{n}/restore"): Call("/api/data/{key}/history/2/restore", 200),
     ("GET", "/api/data/{key}/history"): Call("/api/data/{key}/history", 200),
     ("GET", "/api/data/{key}/history/{n}"): Call("/api/data/{key}/history/2", 200),
+    ("GET", "/api/audit"): Call("/api/audit", 200),
+    ("GET", "/api/audit/heads"): Call("/api/audit/heads", 200),
+    ("GET", "/api/audit/kept"): Call("/api/audit/kept", 200),
     ("GET", "/health"): Call("/health", 200),
     ("GET", "/ready"): Call("/ready", 200),
+    ("GET", "/metrics"): Call("/metrics", 200),
+    ("GET", "/openapi.json"): Call("/openapi.json", 200),
 }
 """(Method, documented path) to a call that succeeds."""
 

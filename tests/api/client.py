@@ -12,6 +12,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, BinaryIO, NamedTuple
 
+from tests.api.described import check_described
+
 TIMEOUT_S = 20.0
 _NO_HEADERS: Mapping[str, str] = {}
 _BODILESS = (204, 304)
@@ -63,7 +65,9 @@ class Client:
         """One exchange. A body that is not bytes is sent in chunks."""
         with suppress(ConnectionError):  # the node may refuse a body and close before it is all sent
             self.write(request(method, target, body, headers))
-        return self.read(method)
+        reply = self.read(method)
+        check_described(method, target, reply)
+        return reply
 
     def get(self, target: str, **headers: str) -> Reply:
         return self.send("GET", target, headers=_named(headers))

@@ -85,6 +85,7 @@ PEER_CALLS = {
     ("POST", "/merkle_tree/diff"): Call(200, {"ranges": []}),
     ("POST", "/kv_range"): Call(200, {}),
     ("POST", "/replicate"): Call(200, {"records": []}),
+    ("POST", "/audit/heads"): Call(200, {}),
 }
 """(Method, path) of every route that asks for the cluster's secret."""
 

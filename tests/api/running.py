@@ -15,6 +15,13 @@ from kvs.storage.leveldb import LevelDBStore
 from kvs.storage.store import Store
 
 _START_TIMEOUT_S = 30.0
+_GIVEN: dict[str, Any] = {
+    "node_id": "node1",
+    "port": 0,
+    "auth_enabled": False,
+    "clustering_enabled": False,
+    "rate_limit_requests": 1_000_000_000,
+}
 
 
 class Clock:
@@ -33,8 +40,8 @@ class RunningNode:
     def __init__(
         self, folder: Path, *, clock: Clock | None = None, store: Store | None = None, **settings: Any
     ) -> None:
-        given = {"node_id": "node1", "port": 0, "auth_enabled": False, "clustering_enabled": False, **settings}
-        self._server = Server(Config(data_dir=folder, **given), store or LevelDBStore(folder, sync=False))
+        config = Config(data_dir=folder, **{**_GIVEN, **settings})
+        self._server = Server(config, store or LevelDBStore(folder, sync=False))
         self._loop = uvloop.new_event_loop()
         self._stop_asked = asyncio.Event()
         self._address: Future[tuple[str, int]] = Future()

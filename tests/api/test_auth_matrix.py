@@ -11,6 +11,7 @@ import pytest
 
 from kvs.auth.tokens import SigningKey
 from kvs.server.handlers.context import Context
+from kvs.server.handlers.metrics import MetricsRoute
 from kvs.server.routes import routes
 from tests.api.access_table import KEY_KINDS, MODES, ROWS, Row
 from tests.api.accounts import WORTHLESS, Caller, Place, make_cast, place
@@ -80,7 +81,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 
 def test_the_table_has_every_route() -> None:
-    registered = {(route.method, route.template) for route in routes(Mock(spec=Context), SigningKey(b"", ""))}
+    made = routes(Mock(spec=Context), SigningKey(b"", ""), metrics=Mock(spec=MetricsRoute))
+    registered = {(route.method, route.template) for route in made}
     assert {(row.method, row.template) for row in ROWS} == registered
     by_kind = [{(row.method, row.template, row.op) for row in ROWS if row.kind == kind} for kind in KEY_KINDS]
     assert by_kind[0] == by_kind[1] == by_kind[2]

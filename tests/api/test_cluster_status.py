@@ -86,6 +86,7 @@ def test_a_node_that_has_met_nobody(peer: Peer) -> None:
         "proven": NOW_MS - 60_000,
         "clock_offset_ms": None,
         "comparing_with": None,
+        "scrub": status(peer)["scrub"],
         "members": [
             {
                 **born,
@@ -93,6 +94,8 @@ def test_a_node_that_has_met_nobody(peer: Peer) -> None:
                 "last_equal": None,
                 "proven": None,
                 "waiting": 0,
+                "refused": 0,
+                "cut_off": False,
                 "clock_offset_ms": None,
                 "last_comparison": None,
             }
@@ -126,6 +129,7 @@ def test_a_comparison_that_fails_is_shown_with_its_reason(peer: Peer) -> None:
         "fetched": 0,
         "sent": 0,
         "set_aside": 0,
+        "refused": 0,
         "questions": 1,
         "behind": False,
         "failure": "",
@@ -167,6 +171,25 @@ def test_two_nodes_find_each_other_equal(start: Callable[..., Peer]) -> None:
         assert member(here, there)["waiting"] == 0
     assert status(first)["root"] == status(second)["root"] == root_hash(first)
     assert status(first)["comparing_with"] in (None, "node2")
+
+
+def test_a_node_that_is_filled_after_a_value_ended_is_equal_at_once(start: Callable[..., Peer]) -> None:
+    """The value is on the first one's disk for minutes still. Nobody sees it, and nothing is to be mended."""
+    settings = {**CLUSTER, "probe_interval_ms": 50, "probe_timeout_ms": 50}
+    first = start("node1", **settings)
+    for value in (b"1", b"2"):
+        assert first.put("/kv/ends?ttl=200ms", value).status in (200, 201)
+    assert first.put("/kv/short?ttl=200ms", b"1").status == 201
+    assert first.put("/kv/stays", b"1").status == 201
+    assert eventually(lambda: {first.get(f"/kv/{key}").status for key in ("ends", "short")} == {404}, _TIMEOUT_S)
+    second = start("node2", seed_nodes=(address_of(first),), **settings)
+    assert eventually(lambda: status(second)["mode"] == "normal", _TIMEOUT_S)
+    assert root_hash(first) == root_hash(second)
+    assert [pair["path"] for pair in second.get("/kv/_range").json["pairs"]] == ["stays"]
+    assert second.get("/kv/ends").status == second.get("/kv/short").status == 404
+    for here, there in ((first, "node2"), (second, "node1")):
+        assert eventually(lambda: member(here, there)["root_equal"], _TIMEOUT_S)  # noqa: B023 - called at once
+        assert (member(here, there)["last_comparison"] or {"fetched": 0})["fetched"] == 0
 
 
 # --- who may ask ---

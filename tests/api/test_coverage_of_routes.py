@@ -5,6 +5,7 @@ from unittest.mock import Mock
 import pytest
 
 from kvs.server.handlers.context import Context
+from kvs.server.handlers.metrics import MetricsRoute
 from kvs.server.routes import routes
 from tests.api.calls import CALLS, READS, ROUTES, WITH_BODY, WRITES, name, prepare
 from tests.api.client import Client
@@ -14,7 +15,8 @@ Route = tuple[str, str]
 
 
 def test_every_route_is_tested() -> None:
-    registered = [(route.method, route.template) for route in routes(Mock(spec=Context), token_key=None)]
+    made = routes(Mock(spec=Context), token_key=None, metrics=Mock(spec=MetricsRoute))
+    registered = [(route.method, route.template) for route in made]
     assert sorted(registered) == ROUTES
 
 
@@ -29,7 +31,7 @@ def test_head_answers_as_get_does(client: Client, key: str, route: Route) -> Non
     prepare(client, key)
     get, head = (CALLS[route].send(client, key, method) for method in ("GET", "HEAD"))
     assert (head.status, head.body) == (200, b"")
-    varying = {"x-request-id", "date", "content-length"} if route[1] == "/health" else {"x-request-id", "date"}
+    varying = {"x-request-id", "date"} | ({"content-length"} if route[1] in ("/health", "/metrics") else set())
     assert {n: v for n, v in head.headers.items() if n not in varying} == {
         n: v for n, v in get.headers.items() if n not in varying
     }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -41,10 +42,16 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     node.stop()
 
 
+_numbers = count(1)
+
+
 def send(peer: Peer, path: str, body: bytes, *, binary: bool = False) -> int:
-    """The status; any answer is held against the common rules, of which one is that it is not 500."""
+    """The status; any answer is held against the common rules, of which one is that it is not 500. Each from another
+    daemon, or that one would be cut off."""
     if binary:
+        peer.credentials["X-Node-ID"] = f"daemon{next(_numbers)}"
         return peer.post_binary(path, body).status
+    peer.credentials["X-Node-ID"] = "peer1"
     return peer.send(METHOD[path], path, body).status
 
 
@@ -87,6 +94,7 @@ def test_texts_that_are_not_unicode(peer: Peer, path: str) -> None:
         "/members/pairs_by_time": {"prefix": "MARK"},
         "/replicate": {"records": [sent("MARK", 1)]},
         "/members/gossip": [{**PEER1, "id": "MARK"}],
+        "/audit/heads": {"heads": [{"node_id": "MARK"}]},
     }.get(path, {**PEER1, "id": "MARK"})
     body = json.dumps(document).encode()
     for text in (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\\ud800", b"\\udfff"):
@@ -161,6 +169,7 @@ def test_packed_bodies_are_unpacked_within_bounds(peer: Peer, body: bytes) -> No
 def test_records_that_unpack_to_too_much(peer: Peer) -> None:
     """A value that a record claims to be larger than any is refused, and the others are not."""
     bomb = msgspec.structs.replace(record(content_type="a/b", payload=_bomb(65 << 20, told=True)), codec=1)
+    peer.credentials["X-Node-ID"] = "bomber"
     request = ReplicateRequest([(b"dbomb", encode_record(bomb))] * 20)
     answer = peer.ask_binary("/replicate", request, exchange.ReplicateAnswer)
     assert set(answer.outcomes) == {exchange.REFUSED}

@@ -15,6 +15,8 @@ from kvs.cluster.exchange import (
     TAKEN,
     FetchAnswer,
     FetchRequest,
+    RangeAnswer,
+    RangeRequest,
     ReplicateAnswer,
     ReplicateRequest,
 )
@@ -248,3 +250,17 @@ def test_a_record_that_has_ended_is_not_taken(peer: Peer, clock: Clock) -> None:
     assert replicate(peer, sent("ended", NOW_MS, expires_at=NOW_MS + 1)) == ["taken"]
     assert peer.get("/kv/ended").status == 404
     assert root_hash(peer) == before
+
+
+def test_tools_are_shown_nothing_that_has_ended(peer: Peer, clock: Clock) -> None:
+    """Though daemons give it to each other until it leaves the disk."""
+    records = [sent("ends", NOW_MS - 3, expires_at=NOW_MS + 1000), sent("gone", NOW_MS - 2, deleted=True)]
+    assert replicate(peer, *records) == ["taken"] * 2
+    clock.now_ms += 1000
+    whole = {"hash": "", "start_key": "", "end_key": ""}
+    keys = peer.ask("/merkle_tree/diff", {"parent_node": whole, "local_hash": ""})["keys"]
+    assert [each["path"] for each in keys] == ["gone"]
+    assert peer.ask("/kv_range", {})["pairs"] == []
+    assert peer.send("POST", "/members/pairs_by_time", b"{}").status == 204
+    found = peer.ask_binary("/kv_range", RangeRequest(b"", b""), RangeAnswer)
+    assert [entry for entry, _ in found.records] == [data_key(b"ends"), data_key(b"gone")]

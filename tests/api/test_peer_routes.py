@@ -7,7 +7,8 @@ from unittest.mock import Mock
 import pytest
 
 from kvs.auth.scopes import ALL
-from kvs.limits import MEMBER_LIST_MAX_BYTES, PEER_BODY_MAX_BYTES, PING_MAX_BYTES
+from kvs.limits import AUDIT_OFFER_MAX_BYTES, MEMBER_LIST_MAX_BYTES, PEER_BODY_MAX_BYTES, PING_MAX_BYTES
+from kvs.server.handlers.audit import AuditPeers
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
 from kvs.server.handlers.peers import Peers
@@ -53,7 +54,7 @@ def _ask(client: Client, route: Route, headers: dict[str, str]) -> Reply:
 
 
 def test_every_route_of_peers_is_tested() -> None:
-    made = routes(Mock(spec=Context), None, Mock(spec=Members), Mock(spec=Peers))
+    made = routes(Mock(spec=Context), None, Mock(spec=Members), Mock(spec=Peers), audit_peers=Mock(spec=AuditPeers))
     assert sorted((route.method, route.template) for route in made if route.access.peer) == ROUTES
 
 
@@ -193,7 +194,7 @@ def test_other_methods_are_refused_with_those_that_are_taken(peer: Peer, path: s
 @pytest.mark.parametrize("route", WITH_BODY, ids=name)
 def test_bodies_have_a_limit(peer: Peer, route: Route) -> None:
     """It is known from what is declared, and, where that is cheap to send, from what comes."""
-    most = PEER_BODY_MAX_BYTES
+    most = AUDIT_OFFER_MAX_BYTES if route[1] == "/audit/heads" else PEER_BODY_MAX_BYTES
     if route[1].startswith("/members/") and route[1] != "/members/pairs_by_time":
         most = MEMBER_LIST_MAX_BYTES if route[1] in ("/members/join", "/members/gossip") else PING_MAX_BYTES
     peer.open()

@@ -53,6 +53,14 @@ def test_a_scan_is_ordered_and_bounded(store: Store) -> None:
     assert list(store.scan(b"c", b"a")) == []
 
 
+def test_a_scan_finds_a_lone_entry_from_both_sides(store: Store) -> None:
+    store.commit(dict.fromkeys([b"a", b"b", b"c"], b""))
+    for start, stop in ((b"b", b"c"), (b"b", b"b\0"), (b"a\0", b"c"), (b"c", b"z"), (b"a", b"b")):
+        found = list(store.scan(start, stop))
+        assert len(found) == 1
+        assert list(store.scan(start, stop, backwards=True)) == found
+
+
 def test_a_scan_shows_what_was_there_when_it_began(store: Store) -> None:
     store.commit({b"a": b"1", b"b": b"1"})
     scan = store.scan(b"", b"\xff")

@@ -67,7 +67,9 @@ def test_rows() -> None:
     assert keyspace.tombstone_row(1, b"dk").hex() == "78" "0000000000000001" "646b"  # fmt: skip
     assert keyspace.change_row(1).hex() == "63" "0000000000000001"  # fmt: skip
     assert keyspace.revision_row(b"dk", 1).hex() == "68" "646b" "00" "00000001"  # fmt: skip
-    assert encode_progress(Progress(1, 2, 3)).hex() == "0000000000000001" "00000002" "0000000000000003"  # fmt: skip
+    assert encode_progress(Progress(1, 2, 3, 4, 5)).hex() == (
+        "0000000000000001" "00000002" "0000000000000003" "0000000000000004" "0000000000000005"
+    )  # fmt: skip
 
 
 def test_the_content_hash() -> None:

@@ -1,5 +1,6 @@
 """A cluster whose nodes know each other by certificates that `kvs cert init` made, and who is kept out of it."""
 
+import json
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,6 +106,20 @@ def test_commands_work_on_every_node(cluster: Cluster, certificates: Path) -> No
         assert shown.out.count("alive") == 3
         removed = kvs.run("cluster", "remove", "nobody", "--local", f"{node.name}.yaml")
         assert (removed.code, "unknown_member" in removed.err) == (3, True)
+
+
+def test_the_audit_log_is_verified_with_what_the_other_nodes_know(cluster: Cluster, certificates: Path) -> None:
+    node = cluster.nodes[0]
+    kvs = Cli(node.daemon.folder)
+    for words in (
+        (f"{node.name}.yaml",),
+        ("--url", node.daemon.url, "--ca-file", certificates / "ca.pem"),
+    ):
+        verified = kvs.run("audit", "verify", *words, "--json")
+        assert (verified.code, verified.err) == (0, ""), verified
+        assert len(json.loads(verified.out)["known_by"]) == 2
+    strange = kvs.run("audit", "verify", "--url", node.daemon.url)
+    assert (strange.code, "certificate" in strange.err) == (6, True), strange
 
 
 # --- who is kept out ---

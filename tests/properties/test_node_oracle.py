@@ -28,7 +28,7 @@ from kvs.cluster.events import (
     Written,
 )
 from kvs.errors import NotFound, PreconditionFailed
-from kvs.limits import EXPIRY_GRACE_MS
+from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import CHANGES, DATA, EXPIRIES, SYSTEM, TOMBSTONES, change_row, expiry_row, tombstone_row
 from kvs.storage.record import Record, uuid_text
@@ -43,9 +43,9 @@ SYSTEM_ENTRY = b"sa"
 
 entries = st.sampled_from(ENTRIES)
 steps_ms = st.sampled_from(
-    [0, 1, 9, 10, 11, RETENTION_MS, RETENTION_MS + 1, EXPIRY_GRACE_MS - 1, EXPIRY_GRACE_MS, 10**9]
+    [0, 1, 9, 10, 11, RETENTION_MS, RETENTION_MS + 1, EXPIRY_STEP_MS, EXPIRY_GRACE_MS - 1, EXPIRY_GRACE_MS, 10**9]
 )
-ttls_ms = st.sampled_from([0, 0, 1, 10, EXPIRY_GRACE_MS])
+ttls_ms = st.sampled_from([0, 0, 1, 10, EXPIRY_STEP_MS, EXPIRY_GRACE_MS])
 tags = st.sampled_from(["any", "current", "other", "none of all"])
 conditions = st.tuples(st.none() | tags, st.none() | tags)
 """What If-Match and If-None-Match name; mostly nothing."""

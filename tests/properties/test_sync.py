@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvs.cluster import merkle, sync
-from kvs.cluster.events import Merge, Transact
+from kvs.cluster.events import Merge, Put, Sweep, Transact
 from kvs.storage.codec import decode, encode_record
-from kvs.storage.keyspace import DATA, SYSTEM, after, data_key, system_key
+from kvs.storage.keyspace import DATA, EXPIRIES, SYSTEM, after, data_key, moment_range, system_key
 from kvs.storage.record import Record, value_digest
+from kvs.storage.retention import expiry_limit
 from kvs.storage.version import winner
 from tests.comparing import compare
 from tests.nodes import LoneNode
@@ -104,17 +105,66 @@ def test_an_empty_node_is_filled_and_deletes_nothing() -> None:
     assert len(held(b)) == 3000
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(keys, st.sampled_from([0, 1, 9_999, 10_000, 30_000]), st.booleans()), max_size=12),
+    st.sampled_from([0, 1, 10_000, 60_000, 119_999, 120_000, 130_000, 139_999, 140_000, 10**6]),
+)
+def test_a_node_that_is_filled_while_values_end_is_equal_at_once(
+    written: list[tuple[bytes, int, bool]], later_ms: int
+) -> None:
+    """Before they end, after, and when they have left the disks; whether they had replaced something or not. No
+    comparison finds anything to do, neither then nor when they leave."""
+    full, fresh = (node(name) for name in "ab")
+    for number, (entry, ttl_ms, is_twice) in enumerate(written):
+        for value in (b"1", b"2")[not is_twice :]:
+            uuid = number.to_bytes(16, "big")
+            put = Put(entry=entry, uuid=uuid, codec=0, payload=value, ttl_ms=ttl_ms)
+            full.do(NOW_MS, put)
+    now_ms = NOW_MS + 5_000 + later_ms
+    sweep(full, now_ms)
+    compare(fresh, full, now_ms)
+    for at_ms in (now_ms, *range(now_ms // 10_000 * 10_000, now_ms + 200_000, 10_000)):
+        for each in (full, fresh):
+            sweep(each, max(at_ms, now_ms))
+        assert full.tree.root == fresh.tree.root
+        assert held(full) == held(fresh)
+    for asker, asked in ((full, fresh), (fresh, full)):
+        assert compare(asker, asked, now_ms + 200_000).record_bytes == 0
+
+
+def sweep(at: LoneNode, now_ms: int) -> None:
+    rows = tuple(row for row, _ in at.store.scan(*moment_range(EXPIRIES, expiry_limit(now_ms))))
+    at.do(now_ms, Sweep(rows=rows))
+
+
 def test_ranges_of_which_nothing_may_be_sent_do_not_end_a_comparison() -> None:
-    """The peer holds there only what has ended and has not left its disk yet; all else is exchanged nevertheless."""
-    a, b = (node(name) for name in "ab")
+    """The peer holds there only tombstones that all have seen, and that have not left its disk yet; all else is
+    exchanged nevertheless."""
+    a, b = (LoneNode(node_id=name, in_cluster=True, tombstone_retention_ms=1) for name in "ab")
     uuid = b"\x07" * 16
     b.do(NOW_MS, Transact(uuid=uuid, decide=lambda *_: {data_key(b"lasts"): b"1"}))
-    over = Record(uuid=uuid, timestamp=NOW_MS, counter=9, origin="b", origin_joined=1, expires_at=NOW_MS + 1)
-    b.do(NOW_MS, *merges([(data_key(b"over%d" % n), over, b"1") for n in range(200)]))
-    a.do(NOW_MS, *merges([(data_key(b"mine%d" % n), over, b"1") for n in range(2)]))
+    over = Record(uuid=uuid, timestamp=NOW_MS, counter=9, origin="b", origin_joined=1, deleted=True)
+    b.do(NOW_MS, *merges([(data_key(b"over%d" % n), over, b"") for n in range(200)]))
+    a.do(NOW_MS, *merges([(data_key(b"mine%d" % n), over, b"") for n in range(2)]))
     a.do(NOW_MS, Transact(uuid=uuid, decide=lambda *_: {data_key(b"other"): b"1"}))
     for asker, asked in ((a, b), (b, a), (node("c"), b)):
         compare(asker, asked, NOW_MS + 5000)
         assert data_key(b"lasts") in held(asker)
     assert data_key(b"other") in held(b)
     assert not any(entry.startswith(data_key(b"over")) for entry in held(a))
+
+
+def test_what_cannot_be_taken_keeps_nothing_else_out() -> None:
+    """A key that no client could have written, whether it is asked for by its name or comes with a whole range."""
+    a, b = (node(name) for name in "ab")
+    version = Record(uuid=b"\x01" * 16, timestamp=1, counter=0, origin="b", origin_joined=1)
+    bad = [(data_key(b"_%d" % n), version, b"1") for n in range(3)]
+    good = [(data_key(b"k%d" % n), version, b"1") for n in range(500)]
+    b.do(NOW_MS, *merges(bad + good))
+    a.do(NOW_MS, *merges([*good[:250], (data_key(b"mine"), version, b"2")]))
+    for asker in (a, node("c")):
+        found = compare(asker, b, NOW_MS)
+        assert (found.refused, found.behind) == (3, False)
+        assert set(held(asker)) == set(held(b)) - {entry for entry, _, _ in bad}
+    assert data_key(b"mine") in held(b)

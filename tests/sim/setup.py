@@ -185,6 +185,7 @@ def _limits(chance: Random, skew_ms: int) -> Limits:
         "PUSH_TIMEOUT_S": chance.choice([1.0, 4.0]),
         "COMPARE_TIMEOUT_S": chance.choice([2.0, 8.0]),
         "EXPIRY_GRACE_MS": 2 * skew_ms + chance.choice([10, 1_000]),
+        "EXPIRY_STEP_MS": 100,
         "FLOOR_SAVE_STEP_MS": chance.choice([100, 2_000]),
         "SWEEP_MAX_KEYS": chance.choice([1, 4, 500]),
         "CHECK_PAUSE_MS": 2_000,

@@ -2,6 +2,8 @@
 
 from random import Random
 
+import pytest
+
 from kvs.cluster.comparisons import Comparisons, Pace
 
 
@@ -56,3 +58,44 @@ def test_a_peer_that_never_answers_keeps_no_other_from_its_turn() -> None:
         elif asked_now is not None:
             at.done(now_ms, behind=False)
     assert asked.count("b") > 5
+
+
+def test_after_a_failure_nothing_else_brings_the_next_one_forward() -> None:
+    """Neither roots that differ, nor something that could not be sent, nor its turn: it would fail again."""
+    at = comparisons()
+    at.up("b", 0)
+    pauses, began_ms = [], 0
+    assert at.next(0) == "b"
+    at.failed(0)
+    for now_ms in range(1, 3_000):
+        at.roots("b", "mine", "theirs", now_ms)
+        at.behind("b", now_ms)
+        if at.next(now_ms) == "b":
+            pauses.append(now_ms - began_ms)
+            began_ms = now_ms
+            at.failed(now_ms)
+    assert pauses == [1_000, 500, 500, 500], "the pause doubles up to catchup_interval"
+
+
+@pytest.mark.parametrize("mend", ["equal", "back"])
+def test_a_peer_that_is_equal_or_comes_back_is_compared_with_as_any_other(mend: str) -> None:
+    at = comparisons()
+    at.up("b", 0)
+    assert at.next(0) == "b"
+    at.failed(0)
+    if mend == "equal":
+        at.roots("b", "same", "same", 10)
+        at.behind("b", 10)
+        assert at.next(510) == "b"
+    else:
+        at.up("b", 10)
+        assert at.next(10) == "b"
+
+
+def test_those_that_rest_have_no_turn_and_wake_nobody() -> None:
+    at = Comparisons(Pace(sync_interval_ms=100, catchup_interval_ms=60_000, throttle_delay_ms=0), Random(1), 0)
+    at.up("b", 0)
+    assert at.next(0) == "b"
+    at.failed(0)
+    assert at.next(150) is None
+    assert at.wake_at_ms() == 250

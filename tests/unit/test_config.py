@@ -351,11 +351,8 @@ def test_who_does_not_verify_is_warned(file: Path) -> None:
 
 
 def test_what_has_no_effect_is_a_warning_when_asked_for(file: Path) -> None:
-    config = loaded(file, "backup_enabled: true\nmetrics_enabled: false\n", KVS_RATE_LIMITING_ENABLED="true")
-    assert config.warnings == (
-        "rate_limiting_enabled: true has no effect: this version does not have rate limits yet",
-        "backup_enabled: true has no effect: this version does not have backups yet",
-    )
+    config = loaded(file, "backup_enabled: true\nmetrics_enabled: false\n", KVS_TAMPER_LOGGING_ENABLED="true")
+    assert config.warnings == ("backup_enabled: true has no effect: this version does not have backups yet",)
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

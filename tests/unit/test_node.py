@@ -22,11 +22,11 @@ from kvs.cluster.events import (
 )
 from kvs.cluster.node import Node
 from kvs.errors import Conflict, CorruptRecord, Forbidden, NotFound, PreconditionFailed, StoreCorrupt
-from kvs.limits import EXPIRY_GRACE_MS
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, expiry_row, metadata_key
 from kvs.storage.record import Record, new_uuid, uuid_text
 from kvs.storage.state import read_progress
+from tests.model import leaves_ms
 from tests.nodes import LoneNode
 
 KEY = b"dsite/a"
@@ -266,8 +266,8 @@ def test_a_corrupt_record_or_metadata_refuse_whoever_is_asked(node: LoneNode) ->
 def test_a_sweep_removes_what_may_go_with_all_its_rows(node: LoneNode) -> None:
     node.do(NOW, put(b"1", ttl_ms=10), put(b"2", ttl_ms=10), put(b"3", key=b"dstays", ttl_ms=10_000_000))
     rows = tuple(node.rows(EXPIRIES))
-    assert node.do(NOW + 10 + EXPIRY_GRACE_MS - 1, Sweep(rows=rows)) == [Swept(0)]
-    assert node.do(NOW + 10 + EXPIRY_GRACE_MS, Sweep(rows=rows)) == [Swept(1)]
+    assert node.do(leaves_ms(NOW + 10) - 1, Sweep(rows=rows)) == [Swept(0)]
+    assert node.do(leaves_ms(NOW + 10), Sweep(rows=rows)) == [Swept(1)]
     assert node.store.get(KEY) is None
     assert node.store.get(b"dstays") is not None
     node.check_rows()
@@ -287,7 +287,7 @@ def test_a_sweep_leaves_what_was_written_anew(node: LoneNode) -> None:
     node.do(NOW + 20, put(b"2"))
     stale = expiry_row(NOW + 10, KEY)
     node.store.commit({stale: b""})
-    assert node.do(NOW + 10 + EXPIRY_GRACE_MS, Sweep(rows=rows)) == [Swept(0)]
+    assert node.do(leaves_ms(NOW + 10), Sweep(rows=rows)) == [Swept(0)]
     assert node.store.get(stale) is None
     node.check_rows()
 

@@ -42,3 +42,14 @@ def test_a_peer_that_is_gone_and_back_is_to_be_heard_anew() -> None:
     push.add("b")
     assert push.committed([CHANGE]) == []
     assert push.heard("nobody") == []
+
+
+def test_who_is_no_peer_has_sent_a_record_to_nobody_else() -> None:
+    """A tool, or a node that this one does not know yet: all peers get it. What a peer brings it brings to all."""
+    push = Push(0, Random(1))
+    for peer in ("b", "c"):
+        push.add(peer)
+        push.heard(peer)
+    assert push.committed([CHANGE._replace(source="b")]) == []
+    sent = push.committed([CHANGE._replace(source="tool")])
+    assert sorted(effect.peer for effect in sent if isinstance(effect, Send)) == ["b", "c"]

@@ -11,10 +11,11 @@ from kvs.cluster.floor import Floor, Stored
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Replica
 from kvs.cluster.time_of import Now
-from kvs.limits import EXPIRY_GRACE_MS, LEFT_TO_PUSH_MS
+from kvs.limits import LEFT_TO_PUSH_MS
 from kvs.storage.keyspace import EXPIRIES, data_key
 from kvs.storage.record import new_uuid
 from tests.comparing import answer, here, take
+from tests.model import leaves_ms
 from tests.nodes import LoneNode
 
 BEGAN_MS = 1_700_000_000_000
@@ -53,18 +54,21 @@ def pair() -> tuple[LoneNode, LoneNode]:
     return a, b
 
 
-def test_what_has_expired_is_no_proof_until_the_peer_has_its_tombstone() -> None:
-    """Its place is taken by a tombstone with the old timestamp, which may not count as old enough to be forgotten."""
+def test_what_has_expired_holds_off_older_versions_until_it_leaves_the_disk() -> None:
+    """The peer gets it as it gets any record: the tombstone that takes its place has the old timestamp, and so may be
+    forgotten as soon as both are proven to be equal."""
     a, b = pair()
     written_ms = BEGAN_MS + 100_000
     a.do(written_ms, put(b"2", ttl_ms=1))
-    assert proof_of(a, b, written_ms + 60_000) == written_ms
-    assert a.tree.root != b.tree.root
-    a.node.floor_ms = written_ms
-    swept_ms = written_ms + 1 + EXPIRY_GRACE_MS
-    a.do(swept_ms, Sweep(rows=tuple(a.rows(EXPIRIES))))
-    assert proof_of(a, b, swept_ms) == swept_ms
+    assert proof_of(a, b, written_ms + 60_000) == written_ms + 60_000
     assert a.tree.root == b.tree.root
+    swept_ms = leaves_ms(written_ms + 1)
+    for node in (a, b):
+        assert node.live(KEY, written_ms + 60_000) is None
+        node.node.floor_ms = written_ms
+        node.do(swept_ms, Sweep(rows=tuple(node.rows(EXPIRIES))))
+    assert a.tree.root == b.tree.root
+    assert proof_of(a, b, swept_ms) == swept_ms
 
 
 def test_what_is_left_to_the_push_is_no_proof() -> None:

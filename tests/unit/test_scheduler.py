@@ -7,7 +7,8 @@ import pytest
 from kvs.cluster.events import Delete, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
-from kvs.limits import EXPIRY_GRACE_MS, SWEEP_MAX_KEYS
+from kvs.cluster.scrubbing import Scrubber
+from kvs.limits import EXPIRY_STEP_MS, SWEEP_MAX_KEYS
 from kvs.server.scheduler import Scheduler
 from kvs.storage.compression import RAW
 from kvs.storage.current import read_current
@@ -15,6 +16,7 @@ from kvs.storage.keyspace import DATA, EXPIRIES, REVISIONS, TOMBSTONES, after
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import new_uuid
 from kvs.storage.state import read_progress
+from tests.model import leaves_ms
 
 START = 1_700_000_000_000
 RETENTION_MS = 1_000
@@ -30,7 +32,9 @@ class Site:
         self.node = Node(settings, read_progress(self.store))
         self.runner = Runner(self.store, self.node, lambda: self.now_ms)
 
-    def scheduler(self, *, versions_max: int = 3, is_clock_right: bool = True) -> Scheduler:
+    def scheduler(
+        self, *, versions_max: int = 3, is_clock_right: bool = True, scrubber: Scrubber | None = None
+    ) -> Scheduler:
         return Scheduler(
             self.store,
             self.runner,
@@ -38,6 +42,7 @@ class Site:
             tombstone_limit=self.node.tombstone_limit,
             versions_max=versions_max,
             is_clock_right=lambda: is_clock_right,
+            scrubber=scrubber,
         )
 
     async def put(self, key: str, *, ttl_ms: int = 0) -> None:
@@ -63,9 +68,9 @@ async def test_expired_records_go_after_the_grace_in_runs_of_bounded_size(site: 
     await site.runner.submit(
         [Put(entry=b"d%d" % number, uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1_000) for number in range(ending)]
     )
-    await site.put("longer", ttl_ms=1_001)
+    await site.put("longer", ttl_ms=EXPIRY_STEP_MS + 1)
     await site.put("stays")
-    site.now_ms = START + 1_000 + EXPIRY_GRACE_MS - 1
+    site.now_ms = leaves_ms(START + 1_000) - 1
     assert await site.scheduler().sweep_expired() == 0
     site.now_ms += 1
     assert await site.scheduler().sweep_expired() == ending
@@ -89,7 +94,7 @@ async def test_nothing_goes_by_a_clock_that_is_wrong(site: Site) -> None:
     await site.put("expired", ttl_ms=1)
     await site.put("deleted")
     await site.delete("deleted")
-    site.now_ms += RETENTION_MS + EXPIRY_GRACE_MS
+    site.now_ms = leaves_ms(START + 1)
     wrong, right = site.scheduler(is_clock_right=False), site.scheduler()
     assert (await wrong.sweep_expired(), await wrong.sweep_tombstones(), site.count(DATA)) == (0, 0, 2)
     assert (await right.sweep_expired(), await right.sweep_tombstones(), site.count(DATA)) == (1, 1, 0)
@@ -110,7 +115,7 @@ async def test_revisions_beyond_a_lowered_setting_go(site: Site) -> None:
 
 async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
     await site.put("a", ttl_ms=1)
-    site.now_ms = START + 1 + EXPIRY_GRACE_MS
+    site.now_ms = leaves_ms(START + 1)
     await site.runner.stop()
     assert await site.scheduler().sweep_expired() == 0
     assert site.count(DATA) == 1
@@ -120,6 +125,8 @@ async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
     scheduler = site.scheduler()
     jobs = {job.func.__name__ for job in scheduler._timers.get_jobs()}
     assert jobs == {"sweep_expired", "sweep_tombstones", "trim_revisions"}
+    with_tree = {job.func.__name__ for job in site.scheduler(scrubber=Scrubber())._timers.get_jobs()}
+    assert with_tree == {*jobs, "scrub_tree"}
     scheduler.start()
     assert all(job.next_run_time is not None for job in scheduler._timers.get_jobs())
     scheduler.stop()

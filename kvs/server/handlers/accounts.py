@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from kvs.auth.accounts import Changes
-from kvs.cluster.events import UNCONDITIONAL, Command, Condition, Transacted, Written
+from kvs.cluster.events import UNCONDITIONAL, Act, Condition, Transacted
 from kvs.errors import BadRequest, KvsError, NotFound, StoreCorrupt
 from kvs.limits import NAME_MAX_BYTES, PAGE_DEFAULT_ENTRIES, PAGE_MAX_ENTRIES, PAGE_MAX_SCANNED
 from kvs.server import parse
@@ -21,17 +21,20 @@ log = structlog.get_logger()
 
 
 async def carry_out(
-    context: Context, change: Callable[[Documents, int], Changes], *more: Command
+    context: Context, change: Callable[[Documents, int], Changes], act: Act
 ) -> Mapping[bytes, bytes | None]:
-    """Commit a change of documents, and `more` with it; what was written. Raises the KvsError that refuses it."""
-    outcomes = await context.runner.submit([change_documents(change), *more])
-    for outcome in outcomes:
-        if isinstance(outcome, KvsError):
-            raise outcome
-    first = outcomes[0]
-    assert isinstance(first, Transacted)
-    assert all(isinstance(outcome, Written) for outcome in outcomes[1:])
-    return first.values
+    """Commit a change of documents; what was written. `act` is what it is in the audit log. Raises the KvsError that
+    refuses it."""
+    (outcome,) = await context.runner.submit([change_documents(change, act)])
+    if isinstance(outcome, KvsError):
+        raise outcome
+    assert isinstance(outcome, Transacted)
+    return outcome.values
+
+
+def act_of(action: str, call: Call, name: str) -> Act:
+    """What whoever asks does to the account of this name, for the audit log."""
+    return Act(action, call.principal.actor, f"/{name}")
 
 
 def tag_of(document: bytes) -> str:
@@ -84,17 +87,21 @@ def listed_by(context: Context, name: str, prefix: str, listed: Callable[[bytes]
     return ()
 
 
+def paging(context: Context, query: Mapping[str, str], prefix: str) -> tuple[int, str]:
+    """How many entries a page may have, and the name that it begins at. Raises BadRequest."""
+    limit = parse.integer(query, "limit", default=PAGE_DEFAULT_ENTRIES, least=1, most=PAGE_MAX_ENTRIES)
+    start = context.cursors.decode(query["cursor"]).decode(errors="replace") if "cursor" in query else prefix
+    return limit, max(start, prefix)
+
+
 def page(
     context: Context, call: Call, name: str, prefix: str, show: Callable[[bytes], Mapping[str, object] | None]
 ) -> Response:
     """`{name: [...], "next_cursor"}` of the documents under `prefix`; those that `show` gives None for are left out."""
-    query = parse.query(call.request)
-    limit = parse.integer(query, "limit", default=PAGE_DEFAULT_ENTRIES, least=1, most=PAGE_MAX_ENTRIES)
-    cursor = query.get("cursor")
-    start = prefix if cursor is None else context.cursors.decode(cursor).decode(errors="replace")
+    limit, start = paging(context, parse.query(call.request), prefix)
     shown: list[Mapping[str, object]] = []
     next_start = None
-    found = live_documents(context.store, prefix, max(start, prefix), context.now_ms())
+    found = live_documents(context.store, prefix, start, context.now_ms())
     for scanned, (document_name, raw) in enumerate(found):
         if len(shown) == limit or scanned == PAGE_MAX_SCANNED:
             next_start = document_name

@@ -6,15 +6,15 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import orjson
 
 from kvs.auth import scopes
 from kvs.auth.principal import Principal
-from kvs.cluster.events import ANY, UNCONDITIONAL, Command, Condition, Delete, Outcome, Written
-from kvs.errors import BadRequest, Forbidden, KvsError, TooLarge
+from kvs.cluster.events import ANY, UNCONDITIONAL, Command, Condition, Delete, Outcome, Put, Written
+from kvs.errors import BadRequest, Forbidden, KvsError, TooLarge, Unauthorized
 from kvs.keys import check_key
 from kvs.limits import BULK_MAX_BYTES, BULK_MAX_ITEMS, OFFLOAD_MIN_BYTES
 from kvs.server import parse
@@ -25,24 +25,11 @@ from kvs.server.handlers.values import stored_type
 from kvs.server.problems import describe
 from kvs.server.response import Response
 from kvs.server.router import Call
-from kvs.storage.keyspace import data_key
+from kvs.server.schemas import BulkItem
+from kvs.storage.keyspace import data_key, path_of
 from kvs.storage.record import JSON, new_uuid, uuid_text
 
-
-class _Item(msgspec.Struct, frozen=True):
-    """One write. `data` is JSON, or with `encoding: base64` the text of a blob of `content_type`."""
-
-    op: Literal["put", "delete"]
-    path: str
-    data: msgspec.Raw = msgspec.Raw()
-    ttl: str | None = None
-    content_type: str = JSON
-    encoding: Literal["json", "base64"] = "json"
-    if_match: str | None = None
-    if_none_match: str | None = None
-
-
-_item = msgspec.json.Decoder(_Item)
+_item = msgspec.json.Decoder(BulkItem)
 _places = [(f"item{number}", msgspec.Raw, msgspec.UNSET) for number in range(BULK_MAX_ITEMS + 1)]
 _array: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("_Array", _places, array_like=True))
 """The items of an array, up to one too many. What comes behind is skipped, where a list of all items would take 24
@@ -60,10 +47,21 @@ class Bulk:
         planned = [await self._command(item, call.principal) async for item in _in_turns(items)]
         commands = [command for command in planned if not isinstance(command, KvsError)]
         outcomes = iter(await self._context.runner.submit(commands) if commands else ())
-        results = [
-            _result(command, command if isinstance(command, KvsError) else next(outcomes)) for command in planned
-        ]
-        return Response(200, orjson.dumps({"results": results}))
+        ended = [(command, command if isinstance(command, KvsError) else next(outcomes)) for command in planned]
+        self._note_refusals(call, ended)
+        return Response(200, orjson.dumps({"results": [_result(command, outcome) for command, outcome in ended]}))
+
+    def _note_refusals(self, call: Call, ended: Sequence[tuple[Command | KvsError, Outcome]]) -> None:
+        """Items are refused one by one, where nobody else hears of it. The audit log gets the first key, and how many
+        there were."""
+        auditor = self._context.auditor
+        refused = [pair for pair in ended if isinstance(pair[1], Unauthorized | Forbidden)]
+        if auditor is None or not refused:
+            return
+        command, error = refused[0]
+        key = f" {path_of(command.entry)}" if isinstance(command, Put | Delete) else ""
+        assert isinstance(error, KvsError)
+        auditor.refused(call.request, call.principal.actor, error, f"/kv/_bulk{key}", len(refused))
 
     async def _command(self, raw: bytes, principal: Principal) -> Command | KvsError:
         """The command of an item, or why there is none."""
@@ -89,7 +87,7 @@ class Bulk:
         except KvsError as error:
             return error
 
-    def _value(self, item: _Item) -> tuple[bytes, str]:
+    def _value(self, item: BulkItem) -> tuple[bytes, str]:
         config = self._context.config
         data = bytes(item.data)
         if not data:
@@ -141,7 +139,7 @@ def _check_scope(principal: Principal, op: str) -> None:
         raise Forbidden
 
 
-def _condition(item: _Item) -> Condition:
+def _condition(item: BulkItem) -> Condition:
     if item.if_match is None and item.if_none_match is None:
         return UNCONDITIONAL
     return Condition(match=_tag(item.if_match), none_match=_tag(item.if_none_match))

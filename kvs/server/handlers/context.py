@@ -10,13 +10,18 @@ from kvs.cluster.runner import Runner
 from kvs.config import Config
 from kvs.errors import CorruptRecord, ReadOnly, StoreClosed, StoreCorrupt, StoreError, Unavailable
 from kvs.limits import OFFLOAD_MIN_BYTES
+from kvs.server.auditor import Auditor
 from kvs.server.authorisation import write_guard
 from kvs.server.cluster import Cluster
 from kvs.server.cursor import Cursors
+from kvs.server.head_keeper import HeadKeeper
+from kvs.server.meters import Meters
 from kvs.server.passwords import Passwords
 from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Store
+
+MODES = ("normal", "read-only", "degraded", "syncing")
 
 
 class Context(NamedTuple):
@@ -30,6 +35,11 @@ class Context(NamedTuple):
     passwords: Passwords
     now_ms: Callable[[], int]
     cluster: Cluster | None = None
+    meters: Meters | None = None
+    auditor: Auditor | None = None
+    keeper: HeadKeeper | None = None
+    log_id: str = ""
+    """The instance id of the data directory, which names its audit log."""
 
     @property
     def mode(self) -> str:
@@ -46,6 +56,11 @@ class Context(NamedTuple):
             raise ReadOnly("this node is read-only")
         if self.cluster is not None:
             self.cluster.check_writable()
+
+    def fetch_again(self, entry: bytes) -> None:
+        """The record under this entry key is corrupt. Other nodes may have it."""
+        if self.cluster is not None:
+            self.cluster.fetch_again(entry)
 
     async def put_command(
         self, principal: Principal, entry: bytes, data: bytes, content_type: str, ttl_ms: int, condition: Condition

@@ -1,10 +1,11 @@
 """`/api/groups`."""
 
 from collections.abc import Mapping
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
+from kvs.actions import GROUP_CREATE, GROUP_DELETE, GROUP_UPDATE
 from kvs.auth.accounts import (
     GROUPS,
     USERS,
@@ -22,12 +23,14 @@ from kvs.server import parse
 from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import (
     account,
+    act_of,
     carry_out,
     check_name,
     documents,
     json_response,
     listed_by,
     page,
+    paging,
     under,
     unique,
     uuid_parameter,
@@ -35,19 +38,8 @@ from kvs.server.handlers.accounts import (
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import GroupChanges, NewGroup
 from kvs.server.system import Documents
-
-
-class _NewGroup(msgspec.Struct, frozen=True):
-    groupname: str
-    members: list[UUID] = []
-
-
-class _Changes(msgspec.Struct, frozen=True):
-    """What a body may name; what it does not name stays."""
-
-    groupname: str | msgspec.UnsetType = msgspec.UNSET
-    members: list[UUID] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Groups:
@@ -56,7 +48,7 @@ class Groups:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _NewGroup, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, NewGroup, ACCOUNT_BODY_MAX_BYTES)
         groupname_hash = name_hash(check_name(given.groupname, "groupname"))
         uuid, members = str(uuid4()), unique(given.members)
 
@@ -66,7 +58,7 @@ class Groups:
             )
             return create_group(look, group)
 
-        await carry_out(self._context, change)
+        await carry_out(self._context, change, act_of(GROUP_CREATE, call, GROUPS + uuid))
         return json_response(201, {"uuid": uuid}, location=f"/api/groups/{uuid}")
 
     async def list(self, call: Call) -> Response:
@@ -74,6 +66,7 @@ class Groups:
         query = parse.query(call.request)
         if "groupname" not in query:
             return page(self._context, call, "groups", GROUPS, lambda raw: _shown(decode_group(raw)))
+        paging(self._context, query, GROUPS)  # what a list of all refuses is refused here too
         group = find_by_groupname(documents(self._context), query["groupname"])
         return json_response(200, {"groups": [] if group is None else [_shown(group)], "next_cursor": None})
 
@@ -83,7 +76,7 @@ class Groups:
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
         uuid, condition = uuid_parameter(call), parse.condition(call.request)
-        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, GroupChanges, ACCOUNT_BODY_MAX_BYTES)
         fields: dict[str, object] = {}
         if isinstance(given.groupname, str):
             fields["groupname_hash"] = name_hash(check_name(given.groupname, "groupname"))
@@ -93,7 +86,8 @@ class Groups:
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return update_group(look, uuid, now_ms, **fields)
 
-        await carry_out(self._context, under(condition, GROUPS + uuid, change))
+        act = act_of(GROUP_UPDATE, call, GROUPS + uuid)
+        await carry_out(self._context, under(condition, GROUPS + uuid, change), act)
         return self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
@@ -104,7 +98,8 @@ class Groups:
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return delete_group(look, uuid, now_ms, listed_by=members)
 
-        await carry_out(self._context, under(condition, GROUPS + uuid, change))
+        act = act_of(GROUP_DELETE, call, GROUPS + uuid)
+        await carry_out(self._context, under(condition, GROUPS + uuid, change), act)
         return Response(204)
 
     def _account(self, uuid: str) -> Response:

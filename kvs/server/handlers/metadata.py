@@ -1,10 +1,9 @@
 """`/kv/{key}/metadata`: who owns a key and who may do what with it. Needs no value under the key."""
 
-from uuid import UUID
-
 import msgspec
 import orjson
 
+from kvs.actions import METADATA_UPDATE
 from kvs.auth import scopes
 from kvs.auth.permissions import (
     DEFAULT_PERMISSIONS,
@@ -15,7 +14,7 @@ from kvs.auth.permissions import (
     owner_of,
 )
 from kvs.auth.principal import Principal
-from kvs.cluster.events import Look, Transact, Transacted
+from kvs.cluster.events import Act, Look, Transact, Transacted
 from kvs.errors import BadRequest, Forbidden, KvsError, NotFound
 from kvs.limits import METADATA_MAX_BYTES
 from kvs.server import parse
@@ -24,17 +23,10 @@ from kvs.server.body import read_fields
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import MetadataChanges
 from kvs.storage.codec import decode
-from kvs.storage.keyspace import data_key, metadata_key
+from kvs.storage.keyspace import data_key, metadata_key, path_of
 from kvs.storage.record import Record, new_uuid
-
-
-class _Changes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a body may name; what it does not name stays."""
-
-    owner_uuid: UUID | msgspec.UnsetType | None = msgspec.UNSET
-    group_uuid: UUID | msgspec.UnsetType | None = msgspec.UNSET
-    permissions: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class MetadataRoutes:
@@ -55,7 +47,7 @@ class MetadataRoutes:
     async def put(self, call: Call) -> Response:
         self._context.check_writable()
         entry = data_key(parse.parse_key(call.parameters["key"]))
-        named = msgspec.to_builtins(await read_fields(call, _Changes, METADATA_MAX_BYTES))
+        named = msgspec.to_builtins(await read_fields(call, MetadataChanges, METADATA_MAX_BYTES))
         if not 0 <= named.get("permissions", 0) <= PERMISSIONS_MAX:
             raise BadRequest("permissions is a number of 12 bits, 0 to 4095", field="permissions")
         trusted = scopes.USERS_UPDATE in call.principal.scopes
@@ -71,7 +63,8 @@ class MetadataRoutes:
             changed = msgspec.structs.replace(metadata, **named, updated_at=now_ms)
             return {metadata_key(entry): encode_metadata(changed)}
 
-        (outcome,) = await self._context.runner.submit([Transact(uuid=new_uuid(), decide=decide)])
+        act = Act(METADATA_UPDATE, call.principal.actor, path_of(entry))
+        (outcome,) = await self._context.runner.submit([Transact(uuid=new_uuid(), decide=decide, acts=(act,))])
         if isinstance(outcome, KvsError):
             raise outcome
         assert isinstance(outcome, Transacted)

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address
 from uuid import UUID
 
 import msgspec
 import structlog
 from aiohttp import web
 
+from kvs.actions import TOKEN_REVOKE
 from kvs.auth.accounts import User, find_by_nickname, find_user, name_hash
+from kvs.auth.principal import Principal
 from kvs.auth.tokens import TOKEN_ID_CHARS, TOKENS, SigningKey, StoredToken, decode_token
 from kvs.durations import parse_duration
 from kvs.errors import BadRequest, NotFound, StoreCorrupt, TooManyRequests, Unauthorized
@@ -27,28 +28,16 @@ from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import documents, json_response, page, readable_documents
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.users import check_scopes
-from kvs.server.ratelimit import SlidingWindow
+from kvs.server.ratelimit import SlidingWindow, network_of
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import Login, NewToken
 from kvs.server.system import all_documents
-from kvs.server.token_maker import MadeToken, make_token, store_token
+from kvs.server.token_maker import MadeToken, make_token, store_token, token_act
 
 log = structlog.get_logger()
 
 _TOKEN_ID = re.compile(rf"[0-9a-f]{{{TOKEN_ID_CHARS}}}")
-
-
-class _NewToken(msgspec.Struct, frozen=True):
-    """`expires_in`: seconds, or a duration such as "12h"."""
-
-    user_uuid: UUID
-    scopes: list[str]
-    expires_in: int | str | None = None
-
-
-class _Login(msgspec.Struct, frozen=True):
-    nickname: str
-    password: str
 
 
 class Tokens:
@@ -61,12 +50,12 @@ class Tokens:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _NewToken, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, NewToken, ACCOUNT_BODY_MAX_BYTES)
         scopes = check_scopes(given.scopes, call.principal)
         user = find_user(documents(self._context), str(given.user_uuid))
         if user is None:
             raise BadRequest("there is no user with this uuid", field="user_uuid")
-        made = await self._make(user, scopes, self._life_ms(given.expires_in), call.principal.user)
+        made = await self._make(user, scopes, self._life_ms(given.expires_in), call.principal)
         return json_response(201, _answer(made))
 
     async def list(self, call: Call) -> Response:
@@ -91,30 +80,34 @@ class Tokens:
         digest, stored = self._find(call.parameters["token_id"])
         now_ms = self._context.now_ms()
         revoked = msgspec.structs.replace(stored, revoked_at=now_ms)
-        await self._context.runner.write(store_token(digest, revoked, now_ms))
+        act = token_act(TOKEN_REVOKE, call.principal.actor, stored)
+        await self._context.runner.write(store_token(digest, revoked, now_ms, act))
         return Response(204)
 
     async def login(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _Login, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, Login, ACCOUNT_BODY_MAX_BYTES)
         self._limit_attempts(call.request, given.nickname)
         user = find_by_nickname(documents(self._context), given.nickname)
         # Asked also for a user who does not exist, so that the answer takes as long.
         good = await self._context.passwords.check(user.password_hash if user else None, given.password)
         if user is None or not good:
             log.warning("Login refused", client=call.request.remote)
-            raise Unauthorized
-        made = await self._make(user, user.scopes, self._life_ms(None), user.uuid)
+            refusal = Unauthorized()
+            refusal.actor = "" if user is None else user.uuid
+            raise refusal
+        made = await self._make(user, user.scopes, self._life_ms(None), Principal(user=user.uuid))
         return json_response(200, {**_answer(made), "user_uuid": user.uuid})
 
-    async def _make(self, user: User, scopes: tuple[str, ...], life_ms: int, created_by: str) -> MadeToken:
+    async def _make(self, user: User, scopes: tuple[str, ...], life_ms: int, creator: Principal) -> MadeToken:
         made = make_token(
             self._key,
             user=user.uuid,
             scopes=scopes,
             now_ms=self._context.now_ms(),
             life_ms=life_ms,
-            created_by=created_by,
+            created_by=creator.user,
+            actor=creator.actor,
         )
         await self._context.runner.write(made.command)
         return made
@@ -156,15 +149,18 @@ class Tokens:
     def _limit_attempts(self, request: web.BaseRequest, nickname: str) -> None:
         """Raises TooManyRequests."""
         now_ms = self._context.now_ms()
-        verdicts = (
-            (self._addresses.hit(_network(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
+        waits = (
+            (self._addresses.hit(network_of(request.remote or ""), now_ms), LOGIN_PER_ADDRESS_MAX),
             (self._accounts.hit(name_hash(nickname), now_ms), LOGIN_PER_ACCOUNT_MAX),
         )
-        refused = [(verdict.retry_after_s, limit) for verdict, limit in verdicts if not verdict.allowed]
-        if refused:
-            wait_s, limit = max(refused)
+        wait_s, limit = max(waits)
+        if wait_s:
             raise TooManyRequests(
-                "too many attempts to log in", limit=limit, window_s=LOGIN_WINDOW_S, retry_after_s=wait_s
+                "too many attempts to log in",
+                counted_by="login",
+                limit=limit,
+                window_s=LOGIN_WINDOW_S,
+                retry_after_s=wait_s,
             )
 
 
@@ -178,14 +174,3 @@ def _user_uuid(query: Mapping[str, str]) -> str | None:
 
 def _answer(made: MadeToken) -> dict[str, object]:
     return {"token": made.token, "expires_at": made.stored.expires_at, "token_id": made.stored.token_id}
-
-
-def _network(address: str) -> str:
-    """The client as one: an IPv6 host has a whole /64 to itself."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        return parsed.exploded[:19]
-    return address

@@ -1,10 +1,11 @@
 """`/api/users`."""
 
 from collections.abc import Mapping
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
+from kvs.actions import USER_CREATE, USER_DELETE, USER_UPDATE
 from kvs.auth.accounts import (
     GROUPS,
     USERS,
@@ -26,12 +27,14 @@ from kvs.server import parse
 from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import (
     account,
+    act_of,
     carry_out,
     check_name,
     documents,
     json_response,
     listed_by,
     page,
+    paging,
     under,
     unique,
     uuid_parameter,
@@ -39,23 +42,8 @@ from kvs.server.handlers.accounts import (
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import NewUser, UserChanges
 from kvs.server.system import Documents
-
-
-class _NewUser(msgspec.Struct, frozen=True):
-    nickname: str
-    password: str | None = None
-    groups: list[UUID] = []
-    scopes: list[str] | None = None
-
-
-class _Changes(msgspec.Struct, frozen=True):
-    """What a body may name; what it does not name stays."""
-
-    nickname: str | msgspec.UnsetType = msgspec.UNSET
-    password: str | msgspec.UnsetType | None = msgspec.UNSET
-    groups: list[UUID] | msgspec.UnsetType = msgspec.UNSET
-    scopes: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Users:
@@ -64,7 +52,7 @@ class Users:
 
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
-        given = await read_fields(call, _NewUser, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, NewUser, ACCOUNT_BODY_MAX_BYTES)
         wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
         scopes = check_scopes(wanted, call.principal)
         nickname_hash = name_hash(check_name(given.nickname, "nickname"))
@@ -83,7 +71,7 @@ class Users:
             )
             return create_user(look, user)
 
-        await carry_out(self._context, change)
+        await carry_out(self._context, change, act_of(USER_CREATE, call, USERS + uuid))
         return json_response(201, {"uuid": uuid}, location=f"/api/users/{uuid}")
 
     async def list(self, call: Call) -> Response:
@@ -91,6 +79,7 @@ class Users:
         query = parse.query(call.request)
         if "nickname" not in query:
             return page(self._context, call, "users", USERS, lambda raw: _shown(decode_user(raw)))
+        paging(self._context, query, USERS)  # what a list of all refuses is refused here too
         user = find_by_nickname(documents(self._context), query["nickname"])
         return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
 
@@ -100,7 +89,7 @@ class Users:
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
         uuid, condition = uuid_parameter(call), parse.condition(call.request)
-        given = await read_fields(call, _Changes, ACCOUNT_BODY_MAX_BYTES)
+        given = await read_fields(call, UserChanges, ACCOUNT_BODY_MAX_BYTES)
         principal = call.principal
         fields: dict[str, object] = {}
         if isinstance(given.nickname, str):
@@ -119,7 +108,8 @@ class Users:
                 raise Forbidden("this user's login gives scopes that your token lacks", code="scope_exceeded")
             return update_user(look, uuid, now_ms, **fields)
 
-        await carry_out(self._context, under(condition, USERS + uuid, change))
+        act = act_of(USER_UPDATE, call, USERS + uuid)
+        await carry_out(self._context, under(condition, USERS + uuid, change), act)
         return self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
@@ -130,7 +120,8 @@ class Users:
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return delete_user(look, uuid, now_ms, listed_by=groups)
 
-        await carry_out(self._context, under(condition, USERS + uuid, change))
+        act = act_of(USER_DELETE, call, USERS + uuid)
+        await carry_out(self._context, under(condition, USERS + uuid, change), act)
         return Response(204)
 
     def _account(self, uuid: str) -> Response:

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import hdrs
 
 from kvs.cluster.events import Delete
-from kvs.errors import BadRequest, Forbidden, NotFound
+from kvs.errors import BadRequest, Forbidden, NotFound, StoreCorrupt
 from kvs.limits import CONTENT_TYPE_MAX_BYTES, COPIES_TIMEOUT_MAX_MS, COPIES_TIMEOUT_MS
 from kvs.server import parse
 from kvs.server.authorisation import delete_guard, may_read
@@ -15,6 +15,7 @@ from kvs.server.handlers.context import Context
 from kvs.server.render import value_json, version_fields, version_json
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.server.schemas import TtlForm
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import JSON, is_media_type, new_uuid, uuid_text
@@ -23,14 +24,7 @@ _AS_JSON = ("", JSON, "application/x-www-form-urlencoded")
 """curl sends the last one with `-d` unless told otherwise."""
 
 
-class _TtlForm(msgspec.Struct):
-    """The body form of a time to live."""
-
-    data: msgspec.Raw
-    ttl: str
-
-
-_ttl_form = msgspec.json.Decoder(_TtlForm)
+_ttl_form = msgspec.json.Decoder(TtlForm)
 
 
 class Values:
@@ -42,7 +36,11 @@ class Values:
         now_ms = context.now_ms()
         entry = data_key(parse.parse_key(call.parameters["key"]))
         raw = context.store.get(entry)
-        record = None if raw is None else decode(entry, raw).record
+        try:
+            record = None if raw is None else decode(entry, raw).record
+        except StoreCorrupt:
+            context.fetch_again(entry)
+            raise
         if record is not None and not record.is_live(now_ms):
             record = None
         if not may_read(context.store, call.principal, entry, record, now_ms, has_metadata=context.runner.has_metadata):

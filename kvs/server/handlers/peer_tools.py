@@ -1,0 +1,165 @@
+"""What tools and people ask as peers do, in JSON, and what both forms need of the node."""
+
+import asyncio
+from itertools import islice
+from typing import TypeGuard
+
+import orjson
+
+from kvs.cluster.diff import differences
+from kvs.cluster.events import Merge, Merged, Outcome
+from kvs.cluster.exchange import EQUAL, ITEMS, KNOWN, OLDER, REFUSED, TAKEN, Difference, Span
+from kvs.cluster.ingest import Limits, sendable
+from kvs.cluster.membership_events import Sender
+from kvs.cluster.merkle import Tree, items
+from kvs.cluster.node import Node
+from kvs.limits import DIFF_LIST_BELOW, DIFF_PARTS, DIFF_RANGES_PER_TURN, FETCH_KEYS_MAX, SEND_MAX_BYTES
+from kvs.server import peer_json
+from kvs.server.cluster import Cluster
+from kvs.server.handlers.context import Context
+from kvs.server.render import key_json, pair_json
+from kvs.server.response import Response
+from kvs.storage.keyspace import DATA, path_of, split_time, time_row
+from kvs.storage.record import Record
+
+_WORDS = {TAKEN: "taken", KNOWN: "known", OLDER: "older", REFUSED: "refused"}
+
+
+class PeerTools:
+    def __init__(self, context: Context, cluster: Cluster, node: Node) -> None:
+        self.cluster = cluster
+        self.store = context.store
+        self._context = context
+        self._node = node
+
+    def root(self) -> Response:
+        root = self._tree.root
+        return _json({"root": peer_json.node_json(b"", b"", root.fingerprint), "count": root.size})
+
+    async def diff(self, body: bytes, _: Sender) -> Response:
+        spans, is_batch = peer_json.diff_asked(body)
+        found = await self.differences(spans, DIFF_LIST_BELOW, DIFF_PARTS)
+        answers = [self._difference_json(span, difference) for span, difference in zip(spans, found, strict=True)]
+        return _json({"ranges": answers} if is_batch else answers[0])
+
+    async def kv_range(self, body: bytes, _: Sender) -> Response:
+        wanted: peer_json.RangeAsked = peer_json.decode(body, peer_json.RangeAsked)
+        start, stop = peer_json.bound_of(wanted.start_key), peer_json.bound_of(wanted.end_key)
+        pairs, rest = await self._pairs(start, stop, min(wanted.limit, FETCH_KEYS_MAX))
+        next_key = b',"next_key":%b' % key_json(path_of(rest).encode()) if rest else b""
+        return Response(200, b'{"pairs":[%b]%b}' % (b",".join(pairs), next_key))
+
+    async def replicate(self, body: bytes, sender: Sender) -> Response:
+        outcomes = await self.take(peer_json.merges(body, sender.node_id))
+        return _json({"outcomes": [_WORDS[outcome_code(outcome)] for outcome in outcomes]})
+
+    async def pairs_by_time(self, body: bytes, _: Sender) -> Response:
+        asked: peer_json.TimesAsked = peer_json.decode(body, peer_json.TimesAsked)
+        end = asked.end_timestamp or self._node.now_ms(self._context.now_ms()) + 1
+        found = await self._newest(asked, time_row(asked.start_timestamp, 0, b""), time_row(end, 0, b""))
+        return _json(found) if found else Response(204)
+
+    # --- for both forms ---
+
+    def limits(self) -> Limits:
+        """Raises Unavailable while this node may hold records that were deleted elsewhere."""
+        self.cluster.check_shareable()
+        now_ms = self._context.now_ms()
+        return Limits(now_ms, self._node.tombstone_limit(now_ms))
+
+    async def differences(self, spans: list[Span], list_below: int, parts: int = 0) -> list[Difference]:
+        """Many ranges take their time: others get their turn in between."""
+        self.limits()
+        found: list[Difference] = []
+        answers = differences(self._tree, self.store, spans, list_below, parts)
+        while some := list(islice(answers, DIFF_RANGES_PER_TURN)):
+            found += some
+            await asyncio.sleep(0)
+        return found
+
+    async def take(self, commands: list[Merge]) -> list[Outcome]:
+        outcomes = await self._context.runner.submit(commands) if commands else []
+        if self._context.meters is not None:
+            lag, now_ms = self._context.meters.replication_lag, self._context.now_ms()
+            for command, outcome in zip(commands, outcomes, strict=True):
+                if outcome_code(outcome) == TAKEN:
+                    lag.add(max(0, now_ms - command.record.timestamp) / 1000)
+        return outcomes
+
+    # --- parts ---
+
+    @property
+    def _tree(self) -> Tree:
+        assert self._node.tree is not None
+        return self._node.tree
+
+    def _difference_json(self, span: Span, difference: Difference) -> dict[str, object]:
+        kind, cuts, _ = difference
+        if kind == EQUAL:
+            return {"equal": True, "children": []}
+        if kind == ITEMS:
+            limits = self.limits()
+            held = ((entry, sendable(self.store, entry, limits)) for entry in cuts)
+            return {"keys": [peer_json.version_json(*each) for each in held if _is_shown(each, limits)]}
+        edges = [span.start, *cuts, span.stop]
+        sums = self._tree.sums(self.store, edges)
+        parts = zip(edges, edges[1:], sums, strict=False)
+        return {"children": [peer_json.node_json(start, stop, part.fingerprint) for start, stop, part in parts]}
+
+    async def _pairs(self, start: bytes, stop: bytes, most: int) -> tuple[list[bytes], bytes]:
+        """The live records of a range, as many as one answer takes, and where the rest begins (empty: no rest).
+        Others get their turn in between."""
+        pairs: list[bytes] = []
+        size_bytes = 0
+        while True:
+            limits = self.limits()
+            looked = [entry for entry, _ in islice(items(self.store, start, stop), FETCH_KEYS_MAX)]
+            for entry in looked:
+                record = sendable(self.store, entry, limits)
+                if record is None or not record.is_live(limits.now_ms):
+                    continue
+                if len(pairs) == most or size_bytes > SEND_MAX_BYTES:
+                    return pairs, entry
+                pairs.append(pair_json(path_of(entry).encode(), record))
+                size_bytes += len(pairs[-1])
+            if len(looked) < FETCH_KEYS_MAX:
+                return pairs, b""
+            start = looked[-1] + b"\0"
+            await asyncio.sleep(0)
+
+    async def _newest(self, asked: peer_json.TimesAsked, start: bytes, stop: bytes) -> list[dict[str, object]]:
+        """What the rows of the time index between `start` and `stop` lead to, newest first. Others get their turn in
+        between."""
+        prefix = DATA + asked.prefix.encode()
+        found: list[dict[str, object]] = []
+        while start < stop:
+            limits = self.limits()
+            rows = [row for row, _ in islice(self.store.scan(start, stop, backwards=True), FETCH_KEYS_MAX)]
+            for _, entry in map(split_time, rows):
+                record = sendable(self.store, entry, limits) if entry.startswith(prefix) else None
+                if record is not None and record.is_live(limits.now_ms):
+                    found.append(peer_json.version_json(entry, record))
+                    if len(found) == asked.limit:
+                        return found
+            if len(rows) < FETCH_KEYS_MAX:
+                break
+            stop = rows[-1]
+            await asyncio.sleep(0)
+        return found
+
+
+def _is_shown(held: tuple[bytes, Record | None], limits: Limits) -> TypeGuard[tuple[bytes, Record]]:
+    """Tools see tombstones, and nothing that has expired."""
+    _, record = held
+    return record is not None and (record.deleted or record.is_live(limits.now_ms))
+
+
+def outcome_code(outcome: Outcome) -> int:
+    """What a peer is told of it."""
+    if not isinstance(outcome, Merged):
+        return REFUSED
+    return {"wins": TAKEN, "known": KNOWN, "loses": OLDER}[outcome.verdict.kind]
+
+
+def _json(document: object) -> Response:
+    return Response(200, orjson.dumps(document))

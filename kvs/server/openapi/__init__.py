@@ -1,0 +1,1 @@
+"""The API for programs: every route described, and `/openapi.json` made of it."""

@@ -1,0 +1,441 @@
+"""The audit log's shell on a real writer: notes that wait, heads by the hour, peers that keep them, disks that fail."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import structlog
+from aiohttp import web
+
+from kvs.actions import ACTIONS
+from kvs.cluster import runner as runner_module
+from kvs.cluster.audit_check import Report, anchor_of
+from kvs.cluster.audit_heads import Head, HeadKey, decode_offer, encode
+from kvs.cluster.events import Act
+from kvs.cluster.node import Node, NodeSettings
+from kvs.cluster.runner import Runner
+from kvs.cluster.trail import Trail
+from kvs.cluster.transport import PeerUnreachable
+from kvs.config import Config
+from kvs.errors import BadMessage, Forbidden, NotFound, Unauthorized, Unavailable
+from kvs.server.auditor import Auditor, newest_head
+from kvs.server.head_keeper import HeadKeeper
+from kvs.server.security import AuditKeys
+from kvs.server.witnesses import Witnesses
+from kvs.storage.audit import decode
+from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_HEADS, after, audit_head_row, audit_row
+from kvs.storage.memory import MemoryStore
+from kvs.storage.state import read_progress
+from tests.auditing import HOUR_MS, START_MS, check_rows, heads_in, make_log, numbered, rewritten
+from tests.nodes import LOG
+
+KEY = HeadKey(b"\x07" * 32)
+ACT = Act("backup", "node", "daily")
+SETTINGS = NodeSettings("node1", 1, 3, 1000, 60_000)
+
+
+class House:
+    """A node's log with all that is around it, without a server. `neighbours` are houses that keep its heads."""
+
+    def __init__(self, name: str, actions: Sequence[str] = ACTIONS, store: MemoryStore | None = None) -> None:
+        self.name = name
+        self.now_ms = START_MS
+        self.store = store or MemoryStore()
+        self.trail = Trail(LOG, actions, self.store)
+        self.runner = Runner(self.store, Node(SETTINGS, read_progress(self.store), None, self.trail), self._now)
+        self.neighbours: dict[str, House] = {}
+        self.calls = 0
+        self.members = {"node1", "node2"}
+        self.keeper = HeadKeeper(self.store, self.runner, [KEY.public], lambda: self.members)
+        self.auditor = self.make_auditor()
+
+    def make_auditor(self, key: HeadKey = KEY) -> Auditor:
+        witnesses = Witnesses(self, self.store, LOG)
+        keys = AuditKeys(key, frozenset((key.public,)), b"k" * 32)
+        return Auditor(self.store, self.runner, self.trail, keys, self.name, self._now, witnesses)
+
+    def _now(self) -> int:
+        return self.now_ms
+
+    def up(self) -> Sequence[str]:
+        return list(self.neighbours)
+
+    async def ask(self, peer: str, path: str, body: bytes, timeout_s: float) -> bytes:
+        assert path == "/audit/heads"
+        self.calls += 1
+        try:
+            return encode(await self.neighbours[peer].keeper.offered(self.name, decode_offer(body)))
+        except (BadMessage, NotFound, Unavailable) as error:
+            raise PeerUnreachable(str(error)) from None
+
+    async def note(self, *resources: str) -> None:
+        self.auditor.note(*(ACT._replace(resource=resource) for resource in resources))
+        await self.written()
+
+    async def written(self) -> None:
+        """What was noted is on the disk, or waits for it."""
+        if self.auditor._writing is not None:
+            await self.auditor._writing
+
+    @property
+    def resources(self) -> list[str]:
+        rows = self.store.scan(AUDIT_ENTRIES, after(AUDIT_ENTRIES))
+        return [decode(raw).resource for _, raw in rows]
+
+    @property
+    def heads(self) -> list[Head]:
+        return heads_in(dict(self.store.scan(AUDIT_HEADS, after(AUDIT_HEADS))))
+
+    def check(self, *anchors: Head) -> Report:
+        rows = dict(self.store.scan(b"a", b"b"))
+        return check_rows(rows, [anchor_of(head, "n2") for head in anchors])
+
+    async def recovered(self) -> None:
+        if self.runner._recovery is not None:
+            await self.runner._recovery
+
+
+@pytest.fixture
+async def make_house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., House]]:
+    monkeypatch.setattr(runner_module, "RECOVERY_RETRY_MIN_MS", 0)
+    made: list[House] = []
+
+    def make(name: str = "node1", **more: object) -> House:
+        made.append(House(name, **more))  # type: ignore[arg-type]
+        made[-1].runner.start()
+        return made[-1]
+
+    yield make
+    for house in made:
+        await house.runner.stop()
+
+
+@pytest.fixture
+async def house(make_house: Callable[..., House]) -> House:
+    return make_house()
+
+
+@pytest.fixture
+async def pair(make_house: Callable[..., House]) -> tuple[House, House]:
+    """A node, and a peer that keeps its heads."""
+    one, other = make_house("node1"), make_house("node2")
+    one.neighbours["node2"] = other
+    return one, other
+
+
+# --- notes ---
+
+
+async def test_notes_are_written_in_order_and_only_those_that_are_wanted(make_house: Callable[..., House]) -> None:
+    house = make_house(actions=("backup",))
+    await house.note("a", "b")
+    house.auditor.note(Act("restore", "", "x"))
+    await house.note("c")
+    assert house.resources == ["a", "b", "c"]
+
+
+async def test_notes_wait_for_a_disk_that_takes_no_writes(house: House) -> None:
+    house.store.fail_writes("no space")
+    await house.note("a")
+    await house.note("b")
+    assert house.resources == []
+    house.store.fail_writes(None)
+    await house.recovered()
+    await house.auditor.tick()
+    await house.written()
+    assert house.resources == ["a", "b"]
+    assert house.check().findings == []
+
+
+async def test_so_many_notes_wait_and_no_more(house: House) -> None:
+    house.store.fail_writes("no space")
+    await house.note(*(str(number) for number in range(3000)))
+    await house.note("late")
+    house.store.fail_writes(None)
+    await house.recovered()
+    await house.auditor.tick()
+    await house.written()
+    assert house.resources == [str(number) for number in range(1000)]
+
+
+def request(path: str = "/kv/a", remote: str = "10.0.0.7") -> web.BaseRequest:
+    url = SimpleNamespace(raw_path=path)
+    return cast(web.BaseRequest, SimpleNamespace(method="GET", remote=remote, rel_url=url))
+
+
+async def test_refusals_are_written_at_once_and_then_as_a_number(house: House) -> None:
+    for _ in range(5):
+        house.auditor.refused(request(), "", Unauthorized())
+    house.auditor.refused(request("/kv/b"), "ada", Forbidden())
+    await house.written()
+    assert house.resources == ["10.0.0.7 GET /kv/a", "10.0.0.7 GET /kv/b"]
+    house.now_ms += 5 * 60_000
+    await house.auditor.tick()
+    await house.written()
+    assert house.resources[2:] == ["10.0.0.7 4 more, the last GET /kv/a"]
+
+
+async def test_a_network_of_ipv6_is_one_address(house: House) -> None:
+    for number in range(10):
+        house.auditor.refused(request(remote=f"2001:db8::{number}"), "", Unauthorized())
+    await house.written()
+    assert len(house.resources) == 1
+
+
+async def test_a_change_of_the_configuration_is_noted_also_over_a_restart(house: House) -> None:
+    config = Config(node_id="node1", cluster_secret="a secret of the cluster")
+    await house.auditor.configured(config)
+    await house.auditor.configured(config)
+    assert house.resources == []
+    changed = Config(node_id="node1", cluster_secret="another secret", log_level="debug")
+    await house.make_auditor().configured(changed)
+    assert house.resources == ["cluster_secret log_level"]
+    assert all(b"secret of" not in raw and b"debug" not in raw for _, raw in house.store.scan(b"a", b"b"))
+
+
+# --- heads ---
+
+
+async def test_an_hour_gets_its_head_when_it_is_over(house: House) -> None:
+    await house.note("a", "b")
+    await house.auditor.tick()
+    assert house.heads == []
+    house.now_ms += HOUR_MS
+    await house.note("c")
+    await house.auditor.tick()
+    assert [(head.first, head.last) for head in house.heads] == [(1, 2)]
+    house.now_ms += HOUR_MS
+    for _ in range(3):
+        await house.auditor.tick()
+    assert [(head.first, head.last) for head in house.heads] == [(1, 2), (3, 3)]
+    report = house.check()
+    assert (report.findings, report.signed) == ([], 3)
+
+
+async def test_after_a_restart_it_goes_on_behind_the_last_head(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    await house.note("a")
+    house.now_ms += HOUR_MS
+    await house.auditor.tick()
+    await house.note("b")
+    after_crash = make_house(store=house.store.crash())
+    after_crash.now_ms = house.now_ms + 5 * HOUR_MS
+    await after_crash.note("c")
+    await after_crash.auditor.tick()
+    assert [(head.first, head.last) for head in after_crash.heads] == [(1, 1), (2, 2)]
+    assert after_crash.check().findings == []
+
+
+async def test_a_clean_end_seals_all_there_is(house: House) -> None:
+    house.auditor.start()
+    await house.note("a")
+    for _ in range(4):
+        house.auditor.refused(request(), "", Unauthorized())
+    await house.auditor.seal()
+    await house.note("while it drains")
+    await house.auditor.stop()
+    assert house.check().signed == house.check().last == 4
+    assert house.check().findings == []
+
+
+@pytest.mark.parametrize("landed", [False, True], ids=["lost", "landed"])
+async def test_a_head_whose_write_failed_is_made_again_only_if_it_is_not_there(
+    house: House, landed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.note("a")
+    house.now_ms += HOUR_MS
+    if landed:
+        commit = house.store.commit
+
+        def land_and_fail(batch: dict[bytes, bytes | None]) -> None:
+            commit(batch)
+            house.store.fail_writes("fsync failed")
+            commit({})
+
+        monkeypatch.setattr(house.store, "commit", land_and_fail)
+    else:
+        house.store.fail_writes("no space")
+    with pytest.raises(Unavailable):
+        await house.auditor.tick()
+    monkeypatch.undo()
+    house.store.fail_writes(None)
+    await house.recovered()
+    await house.note("b")
+    await house.auditor.tick()
+    house.now_ms += HOUR_MS
+    await house.auditor.tick()
+    assert [(head.number, head.first, head.last) for head in house.heads] == [(1, 1, 1), (2, 2, 2)]
+    assert house.check().findings == []
+
+
+async def test_a_new_secret_gets_a_head_at_once(house: House) -> None:
+    await house.note("a")
+    house.now_ms += HOUR_MS
+    await house.auditor.tick()
+    key = HeadKey(b"new" + bytes(29))
+    await house.make_auditor(key).tick()
+    newest = newest_head(house.store)
+    assert newest is not None
+    assert (newest.number, newest.key, newest.last) == (2, key.public, 1)
+    rows = dict(house.store.scan(b"a", b"b"))
+    assert check_rows(rows, keys=[key.public]).findings == []
+
+
+async def test_a_damaged_log_goes_on_and_stays_damaged(make_house: Callable[..., House]) -> None:
+    house = make_house()
+    await house.note("a", "b")
+    house.store.commit({audit_row(2): b"garbage", b"ae-strange": b"x", b"ae\0": b"x"})
+    again = make_house(store=house.store.crash())
+    await again.note("c")
+    again.now_ms += HOUR_MS
+    await again.auditor.tick()
+    report = again.check()
+    assert [str(finding) for finding in report.findings] == [
+        "entry 1: before it stands a row that is none of the log",
+        "entry 2: it was changed: its bytes are no entry",
+        "entry 3: behind it stands a row that is none of the log",
+    ]
+    assert (report.last, report.signed) == (3, 3)
+
+
+# --- peers ---
+
+
+async def test_a_peer_keeps_the_head_and_has_it_after_a_restart(pair: tuple[House, House]) -> None:
+    one, other = pair
+    for _ in range(3):
+        await one.note("a")
+        one.now_ms += HOUR_MS
+        await one.auditor.tick()
+    assert other.keeper.held == {"node1": (one.heads[-1],)}
+    calls = one.calls
+    await one.auditor.tick()
+    assert one.calls == calls, "a peer that has it is not told again"
+    again = HeadKeeper(other.store.crash(), other.runner, [KEY.public], lambda: ["node1"])
+    assert again.held == other.keeper.held
+
+
+async def test_a_peer_that_was_away_gets_all_heads_since(pair: tuple[House, House]) -> None:
+    one, other = pair
+    await one.note("a")
+    one.now_ms += HOUR_MS
+    await one.auditor.tick()
+    one.neighbours.clear()
+    for _ in range(250):
+        await one.note("a")
+        one.now_ms += HOUR_MS
+        await one.auditor.tick()
+    one.neighbours["node2"] = other
+    await one.auditor.tick()
+    assert other.keeper.held == {"node1": (one.heads[-1],)}
+    assert one.heads[-1].number == 251
+    assert one.calls < 8
+
+
+async def test_a_peer_that_was_away_while_the_secret_was_changed_follows(pair: tuple[House, House]) -> None:
+    one, other = pair
+    await one.note("a")
+    one.now_ms += HOUR_MS
+    await one.auditor.tick()
+    one.neighbours.clear()
+    await one.note("b")
+    one.now_ms += HOUR_MS
+    await one.auditor.tick()
+    key = HeadKey(b"new" + bytes(29))
+    other.keeper = HeadKeeper(other.store, other.runner, [key.public], lambda: ["node1"])
+    one.neighbours["node2"] = other
+    await one.make_auditor(key).tick()
+    assert [head.key for head in one.heads] == [KEY.public, KEY.public, key.public]
+    assert other.keeper.held == {"node1": (one.heads[-1],)}
+
+
+async def test_a_log_that_was_cut_is_found_by_the_peer_and_the_node_says_so(
+    pair: tuple[House, House], make_house: Callable[..., House]
+) -> None:
+    one, other = pair
+    for _ in range(3):
+        await one.note("a")
+        one.now_ms += HOUR_MS
+        await one.auditor.tick()
+    kept = one.heads[-1]
+    survivor = one.store.crash()
+    survivor.commit({audit_row(3): None, audit_head_row(3, 3): None})
+    again = make_house("node1", store=survivor)
+    again.neighbours["node2"] = other
+    again.now_ms = one.now_ms
+    assert again.check().findings == []
+    with structlog.testing.capture_logs() as log:
+        await again.auditor.tick()
+    events = [line["event"] for line in log]
+    assert "A peer keeps a head of this node's audit log that is not in it: verify the log" in events
+    assert "The audit log of a member does not continue what it was: verify it" in events
+    await again.note("b")
+    again.now_ms += HOUR_MS
+    await again.auditor.tick()
+    held = other.keeper.held["node1"]
+    assert held[0] == kept, "nothing makes it go away"
+    assert held[-1] == again.heads[-1], "and the log that is there now is kept too"
+    assert [finding.first for finding in again.check(*held).findings if finding.of == "entry"] == [3]
+
+
+async def test_a_log_that_was_made_anew_as_a_whole_is_found(
+    pair: tuple[House, House], make_house: Callable[..., House]
+) -> None:
+    one, other = pair
+    for _ in range(3):
+        await one.note("a")
+        one.now_ms += HOUR_MS
+        await one.auditor.tick()
+    rows = numbered(rewritten([raw for _, raw in one.store.scan(AUDIT_ENTRIES, after(AUDIT_ENTRIES))], 1))
+    forged = MemoryStore()
+    forged.commit(dict(rows))
+    again = make_house("node1", store=forged)
+    again.neighbours["node2"] = other
+    again.now_ms = one.now_ms
+    await again.auditor.tick()
+    assert again.check().findings == []
+    assert [finding.first for finding in again.check(*other.keeper.held["node1"]).findings] == [3]
+
+
+async def test_a_log_that_is_gone_is_missed_before_there_is_a_head(
+    pair: tuple[House, House], make_house: Callable[..., House]
+) -> None:
+    one, other = pair
+    await one.note("a")
+    one.now_ms += HOUR_MS
+    await one.auditor.tick()
+    again = make_house("node1")
+    again.neighbours["node2"] = other
+    for events in (["A peer keeps a head of this node's audit log that is not in it: verify the log"], []):
+        with structlog.testing.capture_logs() as log:
+            await again.auditor.tick()
+        assert [line["event"] for line in log] == events
+    assert again.calls == 1
+
+
+async def test_heads_of_others_are_refused(pair: tuple[House, House]) -> None:
+    _, other = pair
+    (head,) = heads_in(make_log([START_MS]))
+    (foreign,) = heads_in(make_log([START_MS], key=HeadKey(b"x" * 32)))
+    for node_id, given, error in (
+        ("node2", head, BadMessage),
+        ("node1", foreign, BadMessage),
+        ("stranger", head, NotFound),
+    ):
+        with pytest.raises(error):
+            await other.keeper.offered(node_id, decode_offer(encode({"heads": [given]})))
+    assert other.keeper.held == {}
+
+
+async def test_what_could_not_be_written_is_not_said_to_be_kept(pair: tuple[House, House]) -> None:
+    one, other = pair
+    await one.note("a")
+    one.now_ms += HOUR_MS
+    other.store.fail_writes("no space")
+    await one.auditor.tick()
+    assert other.keeper.held == {}
+    other.store.fail_writes(None)
+    await other.recovered()
+    await one.auditor.tick()
+    assert other.keeper.held == {"node1": (one.heads[-1],)}
