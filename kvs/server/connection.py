@@ -29,6 +29,7 @@ from kvs.limits import (
     RESPONSE_MIN_BYTES_PER_S,
     RESPONSE_STALL_TIMEOUT_S,
     TLS_PIECE_BYTES,
+    TLS_RECEIVE_BYTES,
 )
 from kvs.server import request_id
 from kvs.server.eager import EagerHandler
@@ -97,6 +98,9 @@ class Connection(EagerHandler):
         # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched. What TLS has
         # passed on is unseen; `Response` keeps that small, and the end of an idle connection is behind it.
         stream.set_write_buffer_limits(high=1 if self._is_tls else 0)
+        if self._is_tls:
+            # What is not decrypted yet comes beside what the parser holds.
+            stream.set_read_buffer_limits(high=TLS_RECEIVE_BYTES)  # type: ignore[attr-defined]  # uvloop's have it
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
             refusal = self._refuse(Unavailable("too many connections", code="overloaded"), request_id.fresh())

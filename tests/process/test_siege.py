@@ -9,7 +9,7 @@ import pytest
 from tests.certificates import Authority
 from tests.process.attacks import LARGE_BYTES, ON_HTTP, ON_HTTPS, SMALL_BYTES
 from tests.process.cluster import allowed
-from tests.process.daemon import Daemon
+from tests.process.daemon import Client, Daemon
 from tests.process.siege import Attack, Field, Watch, besiege
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -57,8 +57,10 @@ def check(daemon: Daemon, watch: Watch, attack: Attack) -> None:
     assert seen.health_max_s < allowed(HEALTH_S)
     assert seen.p99_s < allowed(P99_S)
     assert seen.grown_mib < GROWN_MAX_MIB
-    assert daemon.client.request("GET", "/health").status == 200
-    assert daemon.client.get("smuggled").status == 404
+    after = Client(daemon.url, tls=daemon.tls)
+    assert after.request("GET", "/health").status == 200
+    assert after.get("smuggled").status == 404
+    after.close()
     assert daemon.logged("error") == []
     daemon.assert_no_traceback()
 
