@@ -17,14 +17,13 @@ from kvs.errors import ConfigError, Problem
 from kvs.limits import SECRET_MIN_BYTES
 from kvs.setting_checks import tls_problems
 from kvs.setting_kinds import Text, Texts
-from kvs.settings import DEFAULTS, SETTINGS, Setting, Settings, waits_for
+from kvs.settings import DEFAULTS, SETTINGS, Setting, Settings
 
 ENVIRONMENT_PREFIX = "KVS_"
 INTERNAL_PREFIX = "KVS_INTERNAL_"
 """Variables that one KVS process hands to another."""
 _NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN", "KVS_CA_FILE"}
 
-_SWITCHES = ("backup_enabled",)
 _NOT_ABOVE = (
     ("gossip_interval_min", "gossip_interval_max"),
     ("probe_timeout_ms", "probe_interval_ms"),
@@ -81,7 +80,6 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
             loading.take_from_environment(variable, environ[variable])
     loading.check_together()
     loading.check_tls()
-    loading.check_this_version()
     loading.fill_in()
     if loading.problems:
         raise ConfigError(str(path), sorted(loading.problems, key=lambda problem: problem.line or 0))
@@ -178,12 +176,6 @@ class _Loading:
                 "cluster_tls_skip_verify: peers are not verified, and whoever stands between two nodes can read the "
                 "cluster's secret and all that they tell each other; it is for tests"
             )
-
-    def check_this_version(self) -> None:
-        """Say what has no effect."""
-        for name in _SWITCHES:
-            if self.values[name] is True and self.origins[name] != "default":
-                self.warnings.append(f"{name}: true has no effect: this version does not have {waits_for(name)} yet")
 
     def fill_in(self) -> None:
         """The defaults that follow from the host or from other settings."""

@@ -37,9 +37,7 @@ def default_text(cluster_secret: str = "") -> str:
 
 
 def _heading(section: Section) -> str:
-    title = f"# --- {section.title} "
-    note = f"\n# (without effect: this version does not have {section.waits_for} yet)" if section.waits_for else ""
-    return title.ljust(_WIDTH, "-") + note + "\n"
+    return f"# --- {section.title} ".ljust(_WIDTH, "-") + "\n"
 
 
 def effective_text(config: Config) -> str:

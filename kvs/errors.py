@@ -151,6 +151,15 @@ class CorruptRecord(KvsError):
     code = "corrupt_record"
 
 
+class BackupFailed(Unavailable):
+    """A backup could not be made, and those that were there stay; or their folder cannot be read."""
+
+    code = "backup_failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, code="backup_failed", retry_after_s=60)
+
+
 # --- the disk ---
 
 
@@ -168,6 +177,14 @@ class StoreClosed(StoreError):
 
 class StoreCorrupt(StoreError):
     """Stored bytes contradict their checksum or their format."""
+
+
+class BackupDamaged(StoreError):
+    """A file is no whole backup. Nothing of it may be used."""
+
+
+class RestoreRefused(Exception):
+    """A backup cannot be restored into this folder; the message is one line for the operator."""
 
 
 # --- at start only ---

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
+from kvs.cron import cron_trigger
+
 
 def is_host(text: str) -> bool:
     """An IP address without brackets, or a host name."""
@@ -24,10 +26,8 @@ def is_host_port(text: str) -> bool:
 
 def is_schedule(text: str) -> bool:
     """Five cron fields."""
-    from apscheduler.triggers.cron import CronTrigger  # slow to import, and needed only for a schedule of one's own
-
     try:
-        CronTrigger.from_crontab(text, timezone=UTC)
+        cron_trigger(text, UTC)
     except ValueError:
         return False
     return True

@@ -20,11 +20,10 @@ _T = TypeVar("_T")
 
 
 class Section(NamedTuple):
-    """Neighbouring settings. `waits_for`: what this version lacks; until it comes they are checked without effect."""
+    """Neighbouring settings, from the first one on."""
 
     first: str
     title: str
-    waits_for: str = ""
 
 
 SECTIONS = (
@@ -36,7 +35,7 @@ SECTIONS = (
     Section("clustering_enabled", "The cluster"),
     Section("rate_limiting_enabled", "Rate limits"),
     Section("tamper_logging_enabled", "Audit log"),
-    Section("backup_enabled", "Backups", "backups"),
+    Section("backup_enabled", "Backups"),
     Section("metrics_enabled", "Metrics"),
     Section("tls_cert_file", "TLS"),
 )
@@ -198,7 +197,9 @@ class Settings:
     )
 
     backup_enabled: bool = _setting(True, _FLAG, "Make backups by the schedule.")
-    backup_schedule: str = _setting("0 0 * * *", _SCHEDULE, "When, as five cron fields.")
+    backup_schedule: str = _setting(
+        "0 0 * * *", _SCHEDULE, "When, as five cron fields (minute, hour, day, month, weekday), by the host's clock."
+    )
     backup_path: Path = _setting(Path("./backups"), _FOLDER, "The folder of the backups.")
     backup_retention: int = _setting(
         7, Number(1, 36_500), "How long a backup is kept; the last good one always is.", unit="days"
@@ -228,20 +229,3 @@ class Settings:
 
 SETTINGS: dict[str, Setting] = {each.name: each.metadata["setting"] for each in fields(Settings)}
 DEFAULTS: dict[str, object] = {each.name: each.default for each in fields(Settings)}
-
-
-def waits_for(name: str) -> str:
-    """What setting `name` needs and this version does not have; empty where it works."""
-    return _WAITS_FOR[name]
-
-
-def _waits() -> dict[str, str]:
-    missing = {section.first: section.waits_for for section in SECTIONS}
-    waits, current = {}, ""
-    for name in SETTINGS:
-        current = missing.get(name, current)
-        waits[name] = current
-    return waits
-
-
-_WAITS_FOR = _waits()

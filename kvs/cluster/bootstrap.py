@@ -1,7 +1,8 @@
 """Fills a node that was never filled before: it copies what its peers have, newest first.
 
-    waiting    no peer yet                     a peer is up: filling; `patience` has passed: done, alone
-    filling    asks one peer after the other   an answer: take it, ask on; no answer: go on with the next peer;
+    waiting    nobody answers                  a peer is up: filling; `patience` has passed: done, alone
+    filling    asks one peer after the other   an answer: take it, ask on; no answer: go on with the next peer, after a
+                                               pause when all have failed, and then nobody answers;
                                                an answer that could not be taken: ask for it again
     done       for ever, over restarts too
 
@@ -11,7 +12,7 @@ do not wait for each other.
 """
 
 from collections import deque
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from kvs.cluster.events import Merge
 from kvs.cluster.exchange import RecentAnswer, RecentRequest
@@ -67,9 +68,16 @@ class Bootstrap:
 
     def __init__(self, settings: BootstrapSettings, now_ms: int, *, needed: bool) -> None:
         self._settings = settings
-        self._gives_up_ms = now_ms + settings.patience_ms
-        self._state: Literal["waiting", "filling", "done"] = "waiting" if needed else "done"
+        self._is_over = not needed
+        self._gives_up_ms: int | None = now_ms + settings.patience_ms
+        """None while somebody answers."""
         self._peers: list[str] = []
+        """Who can be asked, the next first."""
+        self._asked = ""
+        """Who was asked last."""
+        self._asks = False
+        self._silences = 0
+        """Questions since the last answer that nobody answered."""
         self._since_ms = 0
         self._next = b""
         """Where the next question goes on: the `before` of the last answer."""
@@ -77,68 +85,82 @@ class Bootstrap:
         """Of each answer that is on its way to the disk: where it ended, its records."""
         self._taken, self._records = b"", 0
         """Where the last answer ended that is on the disk, and the records up to there."""
-        self._asks = False
 
     @property
     def is_over(self) -> bool:
-        return self._state == "done"
+        return self._is_over
 
     @property
     def wake_at_ms(self) -> int | None:
         """When `tick` is due."""
-        return self._gives_up_ms if self._state == "waiting" else None
+        return None if self._is_over else self._gives_up_ms
 
     def up(self, peer: str, unix_ms: int) -> list[BootstrapEffect]:
         """A peer can be asked."""
-        if peer not in self._peers:
-            self._peers.append(peer)
-        if self._state != "waiting":
+        if self._is_over or peer in self._peers:
             return []
-        self._state = "filling"
-        self._since_ms = max(0, unix_ms - self._settings.max_age_ms)
+        self._peers.insert(0, peer)
+        self._gives_up_ms = None
+        if self._asks or self._taking:
+            return []
+        if not self._next:
+            self._since_ms = max(0, unix_ms - self._settings.max_age_ms)
         return self._ask(0)
 
-    def down(self, peer: str) -> None:
+    def down(self, peer: str, now_ms: int) -> None:
         """It is asked no more; a question under way fails by itself."""
-        if peer in self._peers[1:] or (self._state != "filling" and peer in self._peers):
+        if peer in self._peers:
             self._peers.remove(peer)
+        if not self._peers:
+            self._nobody_answers(now_ms)
 
     def answered(self, answer: RecentAnswer) -> list[BootstrapEffect]:
         """What the peer that was asked has sent. Raises BadMessage."""
+        if self._is_over:
+            return []
         if answer.before and self._next and answer.before >= self._next:
             raise BadMessage("the answer does not go on where the question began")
-        peer = self._peers[0]
-        commands, refused, reason = merges_of(answer.records, peer)
+        commands, refused, reason = merges_of(answer.records, self._asked)
         self._asks = False
+        self._silences = 0
+        if self._peers:
+            self._gives_up_ms = None
         self._next = answer.before
         self._taking.append((answer.before, len(commands)))
-        nonsense: list[BootstrapEffect] = [Nonsense(peer, refused, reason)] if refused else []
+        nonsense: list[BootstrapEffect] = [Nonsense(self._asked, refused, reason)] if refused else []
         return nonsense + ([TakeRecent(commands), *self._ask_on()] if commands else self._go_on())
 
     def taken(self) -> list[BootstrapEffect]:
         """The first of what is on its way to the disk is there."""
         self._taken, records = self._taking.popleft()
         self._records += records
-        return [] if self.is_over else self._go_on()
+        return [] if self._is_over else self._go_on()
 
     def not_taken(self) -> list[BootstrapEffect]:
         """The disk did not take what was sent. What is on its way behind it, and a question under way, do not count."""
         self._taking.clear()
         self._next = self._taken
-        return self._ask(BOOTSTRAP_RETRY_MS) if self._peers else []
+        return self._ask(BOOTSTRAP_RETRY_MS) if self._peers and not self._is_over else []
 
     def failed(self, now_ms: int) -> list[BootstrapEffect]:
-        """The peer that was asked did not answer, or nonsense."""
+        """The peer that was asked did not answer, or nonsense. It is asked again when all others were: one that starts
+        at the same moment may take part in the gossip before it can be reached."""
         self._asks = False
-        self._peers.pop(0)
-        if self._peers:
+        if self._is_over:
+            return []
+        self._silences += 1
+        if self._silences < len(self._peers):
             return self._ask(self._settings.fetch_delay_ms)
-        self._state = "waiting"
-        self._gives_up_ms = now_ms + self._settings.patience_ms
-        return []
+        self._nobody_answers(now_ms)
+        return self._ask(BOOTSTRAP_RETRY_MS) if self._peers else []
 
     def tick(self, now_ms: int) -> list[BootstrapEffect]:
-        return self._end(alone=True) if self._state == "waiting" and now_ms >= self._gives_up_ms else []
+        is_due = self._gives_up_ms is not None and now_ms >= self._gives_up_ms
+        return self._end(alone=True) if is_due and not self._is_over else []
+
+    def _nobody_answers(self, now_ms: int) -> None:
+        if self._gives_up_ms is None:
+            self._gives_up_ms = now_ms + self._settings.patience_ms
 
     def _go_on(self) -> list[BootstrapEffect]:
         """An answer needs no more: it is on the disk, or was empty."""
@@ -150,13 +172,14 @@ class Bootstrap:
         """Ask the next peer, unless that was all, or as much as may waits for the disk already."""
         if self._asks or not self._next or not self._peers or len(self._taking) > 1:
             return []
-        self._peers.append(self._peers.pop(0))  # all peers share the work
         return self._ask(self._settings.fetch_delay_ms)
 
     def _ask(self, delay_ms: int) -> list[BootstrapEffect]:
+        self._asked = self._peers.pop(0)
+        self._peers.append(self._asked)  # all peers share the work
         self._asks = True
-        return [AskRecent(self._peers[0], RecentRequest(self._next, self._since_ms), delay_ms)]
+        return [AskRecent(self._asked, RecentRequest(self._next, self._since_ms), delay_ms)]
 
     def _end(self, *, alone: bool) -> list[BootstrapEffect]:
-        self._state = "done"
+        self._is_over = True
         return [Filled(alone, self._records)]

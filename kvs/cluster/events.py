@@ -126,13 +126,19 @@ class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Take in a record that the peer `source` sent, as far as it wins. `raw` is its `encode_record`, `digest` the
-    `value_digest` of its value."""
+    `value_digest` of its value.
+
+    A record from a backup has an empty `source`, and with `as_of_ms` (Unix ms) comes the moment up to which the backup
+    knows of every deletion. If nothing is held under its key, and both moments are so long ago that tombstones from
+    since then may have been forgotten, it may be a key that was deleted: the verdict is then `forgotten`.
+    """
 
     entry: bytes
     record: Record
     raw: bytes
     digest: bytes
     source: str
+    as_of_ms: int | None = None
 
 
 class Discard(msgspec.Struct, frozen=True, kw_only=True, gc=False):

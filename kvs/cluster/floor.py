@@ -17,9 +17,11 @@ Of a clock that is wrong nothing is believed: neither a floor nor a proof from t
 proven while its clock was ahead is forgotten once that is mended.
 
 A node that comes back whose own proof is below the others' floor may hold what was deleted and forgotten: see
-`is_outdated`.
+`is_outdated`. So may one that was restored from a backup. It starts without proofs, and knows one thing: up to which
+moment the backed-up node knew of every deletion, `as_of`. That is no proof towards others, and while nobody else is
+there it moves nothing.
 
-    n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}}
+    n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}, "as_of": Unix ms, "had_peers": bool}
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,10 +33,13 @@ from kvs.limits import FLOOR_SAVE_STEP_MS
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What a node must know of it after a restart."""
+    """What a node must know of it after a restart. `as_of` is 0 for a node that was not restored; `had_peers` says
+    whether the backed-up node knew others."""
 
     floor: int = 0
     equal: Mapping[str, int] = {}
+    as_of: int = 0
+    had_peers: bool = False
 
 
 def encode(stored: Stored) -> bytes:
@@ -56,6 +61,8 @@ class Floor:
         self._margin_ms = margin_ms
         self._has_seeds = has_seeds
         self._equal = dict(stored.equal)
+        self._as_of_ms = stored.as_of
+        self._had_peers = stored.had_peers
         self._proofs: dict[str, int] = {}
         self._members: frozenset[str] = frozenset()
         self._saved = stored
@@ -86,14 +93,31 @@ class Floor:
     def collected_below_ms(self) -> int | None:
         """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went.
 
-        None while there is no other node to wait for.
+        None while there is no other node to wait for. A restored node waits for the others of before, though it does
+        not know them yet.
         """
-        return self._saved.floor if self.is_shared or self._has_seeds else None
+        return self._saved.floor if self.had_peers or self._has_seeds else None
 
     @property
-    def has_proofs(self) -> bool:
-        """Whether this node was ever equal to another."""
-        return bool(self._equal)
+    def had_peers(self) -> bool:
+        """Whether another node counts, or did, here or where this node's data were backed up."""
+        return self.is_shared or self._had_peers
+
+    @property
+    def has_past(self) -> bool:
+        """Whether this node holds what it held beside others before: it was equal to one, or was restored."""
+        return bool(self._equal or self._as_of_ms)
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether this node was restored, should have others beside it, and has not been equal to any since."""
+        return bool(self._as_of_ms) and not self._equal and (self._had_peers or self._has_seeds)
+
+    def as_of_ms(self, now_ms: int) -> int:
+        """Up to when this node is proven to know of every deletion: a backup says so of what is in it."""
+        if self._equal or self._as_of_ms:
+            return max([*self._equal.values(), self._as_of_ms])
+        return now_ms - self._margin_ms
 
     def proven_ms(self, now_ms: int) -> int:
         """This node's own proof."""
@@ -143,7 +167,7 @@ class Floor:
         higher floor is not, or each would wait for the other."""
         if floor_ms > now_ms:
             return False
-        return bool(self._equal) and max(self._equal.values()) < floor_ms and self.floor_ms < floor_ms
+        return self.has_past and self.as_of_ms(now_ms) < floor_ms and self.floor_ms < floor_ms
 
     def stored(self) -> Stored:
-        return Stored(self.floor_ms, dict(self._equal))
+        return Stored(self.floor_ms, dict(self._equal), self._as_of_ms, self._had_peers)

@@ -33,8 +33,9 @@ _NODE_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{NODE_ID_MAX_BYTES}}}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
-    """The command that takes in a record that the peer `source` sent. Raises BadMessage."""
+def merge_of(entry: bytes, raw: bytes, source: str, *, as_of_ms: int | None = None) -> Merge:
+    """The command that takes in a record that the peer `source` sent. `as_of_ms` is that of `Merge`. Raises
+    BadMessage."""
     _check_entry(entry)
     try:
         record = decode_record(raw)
@@ -49,7 +50,7 @@ def merge_of(entry: bytes, raw: bytes, source: str) -> Merge:
             orjson.loads(data)
         except orjson.JSONDecodeError:
             raise BadMessage("a record is said to be JSON and is not") from None
-    return Merge(entry=entry, record=record, raw=raw, digest=value_digest(data), source=source)
+    return Merge(entry=entry, record=record, raw=raw, digest=value_digest(data), source=source, as_of_ms=as_of_ms)
 
 
 class Brought(NamedTuple):

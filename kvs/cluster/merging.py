@@ -21,9 +21,10 @@ RULES = ("timestamp", "timestamp", "joined", "uuid", "content", "content")
 
 
 class Verdict(NamedTuple):
-    """`rule` names what decided; `conflict` says that two writers did not know of each other."""
+    """`rule` names what decided; `conflict` says that two writers did not know of each other. Records of old backups
+    can be `forgotten`, see `Merge`."""
 
-    kind: Literal["wins", "known", "loses"]
+    kind: Literal["wins", "known", "loses", "forgotten"]
     rule: str = ""
     conflict: bool = False
 

@@ -72,12 +72,14 @@ class Rumour(MemberState, frozen=True, kw_only=True, gc=False):
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a node's data come to: the Merkle root in hex, how many items are under it, and, in Unix ms, the tombstone
-    floor and up to when this node is proven to be equal to all others. Carried for other cores."""
+    floor and up to when this node is proven to be equal to all others; whether it is past filling and rejoining.
+    Carried for other cores."""
 
     root: Annotated[str, Meta(pattern=r"\A[0-9a-f]{1,64}\Z")]
     count: Number
     gc_floor: Number = 0
     proven: Number = 0
+    settled: bool = True
 
 
 Rumours = Annotated[tuple[Rumour, ...], Meta(max_length=RUMOURS_PER_MESSAGE_MAX)]

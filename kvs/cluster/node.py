@@ -72,6 +72,7 @@ from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, 
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
 from kvs.storage.store import Reader
 
+_FORGOTTEN = Merged(Verdict("forgotten"))
 _TAKEN = Merged(UNOPPOSED)
 
 
@@ -345,6 +346,10 @@ class Node:
             self._check_document(entry[1:], None if incoming.deleted else incoming.data)
         current = read_current(view, entry)
         held = None if current.stored is None else current.stored.record
+        if current is NOTHING and command.as_of_ms is not None:
+            forgotten_ms = self.tombstone_limit(now_ms)
+            if command.as_of_ms < forgotten_ms and incoming.timestamp < forgotten_ms:
+                return Plan({}, _FORGOTTEN)
         reports = self._observe(entry, incoming, source, now_ms)
         if current is NOTHING:
             if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):

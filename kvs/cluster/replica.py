@@ -4,6 +4,8 @@
 
     filling       a node that was never filled copies what its peers have (kvs.cluster.bootstrap); no comparisons
     rejoining     a node that was away for too long compares first, and sets aside what may have been deleted meanwhile
+                  a node that was restored waits for a peer that is settled, and compares with that one first: it does
+                  not know what was deleted and revoked since the backup, and whoever was restored too knows no more
     settled       pushes what is written, compares by and by (kvs.cluster.comparisons)
 
 The shell carries out the effects, in order, and hands in what comes of them. Answers to peers' questions are made by
@@ -72,12 +74,14 @@ class Submitted(NamedTuple):
 
 
 class DigestSeen(NamedTuple):
-    """Event: what a peer said of its data: its Merkle root in hex, its own proof and its floor in Unix ms."""
+    """Event: what a peer said of its data: its Merkle root in hex, its own proof and its floor in Unix ms, and whether
+    it is settled."""
 
     peer: str
     root: str
     proven_ms: int
     floor_ms: int
+    is_settled: bool = True
 
 
 class Tick(NamedTuple):
@@ -171,7 +175,9 @@ class Replica:
         now: Now,
         *,
         push_enabled: bool,
+        patience_ms: int = 0,
     ) -> None:
+        """`patience_ms` is how long a restored node waits for a peer that is settled."""
         self._pace = pace
         self._pushes = push
         self._push_enabled = push_enabled
@@ -192,19 +198,29 @@ class Replica:
         self._forgotten_ms = 0
         self._silent: set[str] = set()
         self._has_met_anybody = False
+        self._settled: set[str] = set()
+        self._gives_up_ms = now.mono_ms + patience_ms
+        self._gave_up = False
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether this node was restored, and has not compared itself since with a peer that knows more."""
+        return self._floor.is_unproven and not self._gave_up
 
     @property
     def may_share(self) -> bool:
         """Whether peers may see what this node holds: not while it may hold what was deleted and forgotten. A node
-        that was equal to others before must hear a floor first."""
-        return not self._forgotten_ms and (self._has_met_anybody or not self._floor.has_proofs)
+        that was beside others before must hear a floor first."""
+        if self._forgotten_ms or self.is_unproven:
+            return False
+        return self._has_met_anybody or not self._floor.has_past
 
     @property
     def mode(self) -> str:
         """`filling`, `rejoining` or `settled`."""
         if not self._bootstrap.is_over:
             return "filling"
-        return "rejoining" if self._forgotten_ms else "settled"
+        return "rejoining" if self._forgotten_ms or self.is_unproven else "settled"
 
     @property
     def comparing_with(self) -> str | None:
@@ -222,13 +238,19 @@ class Replica:
     @property
     def wake_at_ms(self) -> int | None:
         """When the next Tick is due, by `Now.mono_ms`; None while only other events can change anything."""
-        return self._comparisons.wake_at_ms() if self._bootstrap.is_over else self._bootstrap.wake_at_ms
+        if not self._bootstrap.is_over:
+            return self._bootstrap.wake_at_ms
+        gives_up_ms = self._gives_up_ms if self.is_unproven and not self._settled else None
+        wakes_ms = [self._comparisons.wake_at_ms(), gives_up_ms]
+        return min((wake_ms for wake_ms in wakes_ms if wake_ms is not None), default=None)
 
     def handle(self, event: Event, here: Here, now: Now) -> list[Effect]:
         effects = self._handle(event, here, now)
         if self._session is None and self._bootstrap.is_over:
             peer = self._comparisons.next(now.mono_ms)
-            if peer is not None:
+            if peer is not None and self._waits_for_more(peer):
+                self._comparisons.failed(now.mono_ms)
+            elif peer is not None:
                 self._session, self._peer, self._started_ms = Session(peer, self._forgotten_ms), peer, now.unix_ms
                 effects += self._step(self._session.start(here), now)
         return effects
@@ -251,17 +273,25 @@ class Replica:
                 self._pushes.add(peer)
                 return self._bootstrap_effects(self._bootstrap.up(peer, now.unix_ms))
             case PeerDown(peer):
+                self._settled.discard(peer)
                 self._silent.discard(peer)
                 self._pushes.remove(peer)
                 self._comparisons.down(peer)
-                self._bootstrap.down(peer)
+                self._bootstrap.down(peer, now.mono_ms)
             case Known(peers):
                 self._floor.members(peers)
                 self._compared = {peer: self._compared[peer] for peer in peers if peer in self._compared}
             case Tick():
                 saving: list[Effect] = [SaveFloor()] if self._floor.raise_(now.unix_ms) else []
-                return saving + self._bootstrap_effects(self._bootstrap.tick(now.mono_ms))
+                return saving + self._lose_patience(now) + self._bootstrap_effects(self._bootstrap.tick(now.mono_ms))
         return []
+
+    def _lose_patience(self, now: Now) -> list[Effect]:
+        """A restored node that finds nobody who knows more goes on."""
+        if self._settled or not self.is_unproven or now.mono_ms < self._gives_up_ms:
+            return []
+        self._gave_up = True
+        return [Report("No peer knows more: this node goes on with what it was restored from", {})]
 
     def _seen(self, seen: DigestSeen, here: Here, now: Now) -> list[Effect]:
         mine = here.tree.root.fingerprint.hex()
@@ -270,14 +300,28 @@ class Replica:
             self._silent.discard(seen.peer)
             effects += self._push_effects(self._pushes.heard(seen.peer), now)
             self._comparisons.up(seen.peer, now.mono_ms)
+        self._note_settled(seen, now)
         if self._bootstrap.is_over and self._floor.is_outdated(seen.floor_ms, now.unix_ms):
             return effects + self._rejoin(seen.floor_ms, now)
         self._has_met_anybody = True
         self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms, now.unix_ms)
         self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
-        if mine == seen.root:
+        if mine == seen.root and not self._waits_for_more(seen.peer):
             self._floor.equal(seen.peer, now.unix_ms)
         return [*effects, SaveFloor()] if self._floor.raise_(now.unix_ms) else effects
+
+    def _note_settled(self, seen: DigestSeen, now: Now) -> None:
+        if not seen.is_settled:
+            self._settled.discard(seen.peer)
+        elif seen.peer not in self._settled:
+            self._settled.add(seen.peer)
+            if self.is_unproven:
+                self._comparisons.up(seen.peer, now.mono_ms)
+
+    def _waits_for_more(self, peer: str) -> bool:
+        """Whether a comparison with this peer teaches nothing yet: this node was restored, and the peer was too, or is
+        still to be filled."""
+        return self.is_unproven and peer not in self._settled
 
     def _rejoin(self, floor_ms: int, now: Now) -> list[Effect]:
         """This node was away for too long. A comparison under way does not know that: it begins anew."""

@@ -46,16 +46,25 @@ class Api:
 
     def call(self, method: str, path: str, body: object = None, *, if_match: str = "") -> Any:
         """The answer's JSON, None when it has no body. Raises Failed."""
-        return self._exchange(method, path, body, {"If-Match": if_match} if if_match else {})[0]
+        headers = {"If-Match": if_match} if if_match else {}
+        if body is None:
+            return self._exchange(method, path, None, headers)[0]
+        return self._exchange(method, path, json.dumps(body).encode(), headers | {"Content-Type": "application/json"})[
+            0
+        ]
+
+    def send(self, path: str, body: bytes, content_type: str) -> Any:
+        """Post a body that is no JSON; the answer's. Raises Failed."""
+        return self._exchange("POST", path, body, {"Content-Type": content_type})[0]
 
     def read(self, path: str) -> tuple[Any, str]:
         """A document and its entity tag, for `if_match`. Raises Failed."""
         return self._exchange("GET", path, None, {})
 
-    def _exchange(self, method: str, path: str, body: object, more: Mapping[str, str]) -> tuple[Any, str]:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {**self._headers, **more, **({"Content-Type": "application/json"} if data is not None else {})}
-        request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310 - checked above
+    def _exchange(self, method: str, path: str, body: bytes | None, more: Mapping[str, str]) -> tuple[Any, str]:
+        request = urllib.request.Request(  # noqa: S310 - checked above
+            self._url + path, body, {**self._headers, **more}, method=method
+        )
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
                 answer, tag = response.read(), response.headers.get("ETag", "")

@@ -13,6 +13,7 @@ import click
 
 from kvs import __version__
 from kvs.daemon.commands_audit import audit
+from kvs.daemon.commands_backup import backup
 from kvs.daemon.commands_cert import cert
 from kvs.daemon.commands_cluster import cluster
 from kvs.daemon.commands_config import config
@@ -88,6 +89,7 @@ for _command in (
     config,
     cert,
     cluster,
+    backup,
     token,
     user,
     group,

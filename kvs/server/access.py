@@ -34,6 +34,7 @@ BULK = Access(frozenset((scopes.WRITE, scopes.DELETE)), "allow_anonymous_write")
 STATUS = Access(scopes.ADMIN, local=True)
 """Addresses, numbers and clocks of the nodes are for whoever looks after something, not for readers of data."""
 AUDIT = Access(frozenset((scopes.AUDIT,)), local=True)
+BACKUP = Access(frozenset((scopes.BACKUP,)), local=True)
 METADATA_READ = token(scopes.USERS_READ, scopes.READ, scopes.WRITE)
 """Without the first: the owner of the key only."""
 METADATA_WRITE = token(scopes.USERS_UPDATE, scopes.WRITE)

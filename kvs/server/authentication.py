@@ -23,7 +23,7 @@ from kvs.auth.principal import ANONYMOUS, EVERYBODY, PEER, Principal
 from kvs.auth.scopes import ACCOUNTS, ALL
 from kvs.auth.tokens import LOCAL_SCHEME, TOKENS, SigningKey, decode_token, token_hash, verify, verify_local
 from kvs.cluster.transport import SECRET_HEADER
-from kvs.errors import Forbidden, Unauthorized
+from kvs.errors import Forbidden, Unauthorized, Unavailable
 from kvs.limits import TOKEN_CACHE_MAX_ENTRIES, TOKEN_MAX_BYTES
 from kvs.server.access import Access
 from kvs.server.system import live_document
@@ -104,13 +104,16 @@ class TokenGate:
         now_ms: Callable[[], int],
         *,
         anonymous: Iterable[str],
+        is_unproven: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`anonymous`: the settings of `Access.anonymous` that are on."""
+        """`anonymous`: the settings of `Access.anonymous` that are on. `is_unproven`: whether tokens and users are
+        those of a backup, and what was revoked since is not known here yet; so long no token is judged."""
         self._store = store
         self._keys = keys
         self._local_key = local_key
         self._now_ms = now_ms
         self._anonymous = frozenset(anonymous)
+        self._is_unproven = is_unproven
         self._known: dict[bytes, Principal] = {}
         """By SHA-256 of the whole field: the hash that tokens are stored under takes a tenth of a GET."""
         self._marks: dict[str, set[bytes]] = {}
@@ -153,6 +156,8 @@ class TokenGate:
             return self._verify_local(token, access, now_ms)
         if scheme.lower() != "bearer":
             raise Unauthorized
+        if self._is_unproven():
+            raise Unavailable("this node was restored and asks its peers what was revoked since", code="syncing")
         digest = token_hash(token)
         principal = self._verify(token, digest, now_ms)
         if len(self._known) >= TOKEN_CACHE_MAX_ENTRIES:

@@ -33,6 +33,7 @@ from kvs.server.cluster_records import RecordsShell
 from kvs.server.cluster_tasks import Tasks
 from kvs.server.cluster_view import ClusterView, View
 from kvs.server.meters import Meters
+from kvs.storage.backup import Standing
 from kvs.storage.state import Identity
 from kvs.storage.store import Store
 
@@ -149,6 +150,16 @@ class Cluster:
         """Whether this node's clock is near those of its peers, as far as they were heard."""
         return self._members.clocks.is_right(self._now())
 
+    @property
+    def is_unproven(self) -> bool:
+        """Whether this node was restored from a backup and has not heard yet what was revoked since."""
+        return self._records.replica.is_unproven
+
+    def standing(self) -> Standing:
+        """What a backup that begins now says of this node beside others."""
+        floor = self._records.floor
+        return Standing(floor.floor_ms, floor.as_of_ms(self._now_ms()), floor.had_peers)
+
     def check_shareable(self) -> None:
         """Raises Unavailable while this node may hold records that were deleted elsewhere."""
         if not self._records.replica.may_share:
@@ -167,7 +178,7 @@ class Cluster:
     def check_writable(self) -> None:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
         if self.is_syncing:
-            raise Unavailable("this node is still being filled by its peers", code="syncing")
+            raise Unavailable("this node still gets from its peers what it lacks", code="syncing")
         if not self.is_clock_right:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
 

@@ -104,6 +104,7 @@ class RecordsShell:
             chance,
             now(),
             push_enabled=config.push_enabled,
+            patience_ms=round(config.bootstrap_patience * 1000),
         )
 
     # --- what the rest of the node asks ---
@@ -122,6 +123,7 @@ class RecordsShell:
             count=root.size,
             gc_floor=self.floor.floor_ms,
             proven=self.floor.announced_ms,
+            settled=self.replica.mode == "settled",
         )
 
     async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
@@ -154,7 +156,7 @@ class RecordsShell:
         self._node.floor_ms = self.floor.collected_below_ms
 
     def heard(self, peer: str, digest: Digest) -> None:
-        self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor))
+        self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor, digest.settled))
 
     def refuse(self, peer: str, count: int, reason: str) -> None:
         """So much that this peer has or sends cannot be taken."""

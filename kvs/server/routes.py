@@ -4,6 +4,7 @@ from kvs.auth import scopes
 from kvs.auth.tokens import SigningKey
 from kvs.server.access import (
     AUDIT,
+    BACKUP,
     BULK,
     DELETE,
     METADATA_READ,
@@ -17,6 +18,7 @@ from kvs.server.access import (
     token,
 )
 from kvs.server.handlers.audit import Audit, AuditPeers
+from kvs.server.handlers.backups import BackupRoutes
 from kvs.server.handlers.bulk import Bulk
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
@@ -38,6 +40,7 @@ from kvs.server.router import Route
 def routes(
     context: Context,
     token_key: SigningKey | None,
+    backups: BackupRoutes,
     members: Members | None = None,
     peers: Peers | None = None,
     status: ClusterStatus | None = None,
@@ -49,6 +52,7 @@ def routes(
     None without a cluster, `metrics` when nothing is measured."""
     made = [
         *_data_routes(context),
+        *_backup_routes(backups),
         *_audit_routes(Audit(context)),
         *(_account_routes(context, token_key) if token_key else ()),
         *(_member_routes(members) if members else ()),
@@ -79,6 +83,15 @@ def _data_routes(context: Context) -> list[Route]:
         Route("GET", "/api/data/{key}/history/{n}", READ, history.get),
         Route("GET", "/health", MONITORING, status.health),
         Route("GET", "/ready", MONITORING, status.ready),
+    ]
+
+
+def _backup_routes(backups: BackupRoutes) -> list[Route]:
+    return [
+        Route("POST", "/api/backup", BACKUP, backups.create),
+        Route("GET", "/api/backup", BACKUP, backups.list),
+        Route("GET", "/api/backup/status", BACKUP, backups.status),
+        Route("POST", "/api/backup/restore", BACKUP, backups.restore),
     ]
 
 

@@ -1,12 +1,14 @@
-"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk, and the Merkle
-tree is compared with the records.
+"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk, the Merkle tree
+is compared with the records, and backups are made by their schedule.
 
-Each job looks at a bounded run of index rows and hands what it found to the writer; what may really go is decided
-there, in the plan. While the node's clock is wrong nothing goes by it: one that is far ahead finds everything expired
-that ever expires, and the tombstones that it would put in the place of values would reach all other nodes.
+Each job of the first kind looks at a bounded run of index rows and hands what it found to the writer; what may really
+go is decided there, in the plan. While the node's clock is wrong nothing goes by it: one that is far ahead finds
+everything expired that ever expires, and the tombstones that it would put in the place of values would reach all other
+nodes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import structlog
@@ -15,8 +17,10 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from kvs.cluster.events import Command, Outcome, Scrubbed, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
+from kvs.cron import cron_trigger
 from kvs.errors import KvsError, StoreError
 from kvs.limits import (
+    BACKUP_MISSED_DELAY_S,
     EXPIRY_STEP_MS,
     REVISION_SWEEP_INTERVAL_S,
     SCRUB_INTERVAL_S,
@@ -29,6 +33,8 @@ from kvs.storage.retention import expiry_limit
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
+
+_BY_SCHEDULE, _MISSED = "backup", "missed backup"
 
 
 class Scheduler:
@@ -63,6 +69,24 @@ class Scheduler:
 
     def every(self, interval_s: int, job: Callable[[], None]) -> None:
         self._timers.add_job(job, "interval", seconds=interval_s)
+
+    def schedule_backups(self, make: Callable[[], Awaitable[None]], schedule: str, since_ms: int) -> None:
+        """Call `make` by the schedule (cron, in the host's time zone). A backup that was due between `since_ms` (Unix
+        ms: the last one, or when the node began) and now was missed, and is made up for soon."""
+        trigger = cron_trigger(schedule)
+        # However late the loop is: a backup that is left out is not made up for before the next one.
+        options = {"misfire_grace_time": None, "coalesce": True}
+        self._timers.add_job(make, trigger, id=_BY_SCHEDULE, **options)
+        now = _moment(self._now_ms())
+        due = trigger.get_next_fire_time(None, _moment(since_ms + 1))
+        if due is not None and due <= now:
+            soon = datetime.now(UTC) + timedelta(seconds=BACKUP_MISSED_DELAY_S)
+            self._timers.add_job(make, "date", run_date=soon, id=_MISSED, **options)
+
+    def next_backup_ms(self) -> int | None:
+        """When the next backup is made, Unix ms; None for never."""
+        times = (getattr(self._timers.get_job(name), "next_run_time", None) for name in (_BY_SCHEDULE, _MISSED))
+        return min((round(time.timestamp() * 1000) for time in times if time is not None), default=None)
 
     def start(self) -> None:
         self._timers.start()
@@ -131,3 +155,7 @@ class Scheduler:
         except (KvsError, StoreError) as error:
             log.debug("Background work waits", error=str(error))
             return []
+
+
+def _moment(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)

@@ -30,8 +30,10 @@ class Security(NamedTuple):
     cursors: Cursors
 
 
-def build_security(config: Config, store: Store, now_ms: Callable[[], int]) -> Security:
-    """Raises StartError when the data directory's key cannot be made or read."""
+def build_security(
+    config: Config, store: Store, now_ms: Callable[[], int], is_unproven: Callable[[], bool] = lambda: False
+) -> Security:
+    """`is_unproven` is that of TokenGate. Raises StartError when the data directory's key cannot be made or read."""
     if not config.auth_enabled:
         return Security(_for_peers(OpenGate(), config), None, Cursors())
     own = _own_secret(config)
@@ -43,6 +45,7 @@ def build_security(config: Config, store: Store, now_ms: Callable[[], int]) -> S
         derive_key(own, "local"),
         now_ms,
         anonymous=[name for name in ("allow_anonymous_read", "allow_anonymous_write") if getattr(config, name)],
+        is_unproven=is_unproven,
     )
     return Security(_for_peers(gate, config), keys[0], Cursors(derive_key(shared[0], "cursors").key))
 

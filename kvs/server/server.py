@@ -21,10 +21,12 @@ from kvs.limits import (
     SHUTDOWN_TIMEOUT_S,
 )
 from kvs.server.auditor import Auditor
+from kvs.server.backups import Backups, BackupSettings
 from kvs.server.cluster import Cluster
 from kvs.server.connection import HttpServer
 from kvs.server.first_start import make_root
 from kvs.server.handlers.audit import AuditPeers
+from kvs.server.handlers.backups import BackupRoutes
 from kvs.server.handlers.cluster_status import ClusterStatus
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.members import Members
@@ -45,6 +47,7 @@ from kvs.server.security import build_audit_keys, build_security
 from kvs.server.tls import Tls
 from kvs.server.tls_listener import TlsListener
 from kvs.server.witnesses import Witnesses
+from kvs.storage.backup import Standing
 from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import METADATA, after
 from kvs.storage.leveldb import LevelDBStore
@@ -70,6 +73,7 @@ class Server:
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
+        self._backups: Backups | None = None
         self._auditor: Auditor | None = None
         self._keeper: HeadKeeper | None = None
         self._http: web.ServerRunner | None = None
@@ -129,6 +133,8 @@ class Server:
             await self._auditor.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
+        if self._backups is not None:
+            await self._backups.stop()
         if self._runner is not None:
             await self._runner.stop()
         if self._store is not None:
@@ -154,7 +160,7 @@ class Server:
             trail = Trail(identity.instance_id, config.tamper_log_actions, self._store)
         versions_max = config.max_revisions if config.revision_history_enabled else 1
         node = _node(config, self._store, identity, trail, versions_max)
-        security = build_security(config, self._store, unix_ms)
+        security = build_security(config, self._store, unix_ms, self._is_unproven)
         meters = Meters() if config.metrics_enabled else None
         self._runner = Runner(self._store, node, unix_ms, security.gate.forget, meters.commits if meters else None)
         if config.clustering_enabled:
@@ -185,7 +191,9 @@ class Server:
         status = None if self._cluster is None else ClusterStatus(context, self._cluster)
         metrics = None if meters is None else MetricsRoute(context, node, meters)
         audit_peers = None if self._keeper is None else AuditPeers(self._keeper)
-        router = Router(routes(context, security.token_key, members, peers, status, metrics, audit_peers))
+        self._scheduler = self._make_scheduler(node, versions_max)
+        backups = BackupRoutes(context, self._make_backups(identity, meters), self._scheduler.next_backup_ms)
+        router = Router(routes(context, security.token_key, backups, members, peers, status, metrics, audit_peers))
         on_refused = None if self._auditor is None else self._auditor.refused
         rooms = Rooms.make()
         dispatcher = Dispatcher(router, security.gate, self._limit, rooms, meters, on_refused)
@@ -207,13 +215,12 @@ class Server:
         if self._auditor is not None:
             self._auditor.start()
             await self._auditor.configured(config)
-        self._start_timers(node, versions_max, address)
+        self._start_timers(address)
 
-    def _start_timers(self, node: Node, versions_max: int, address: str) -> None:
-        """`address` is where other nodes ask this one."""
+    def _make_scheduler(self, node: Node, versions_max: int) -> Scheduler:
         assert self._store is not None
         assert self._runner is not None
-        self._scheduler = Scheduler(
+        return Scheduler(
             self._store,
             self._runner,
             unix_ms,
@@ -222,11 +229,40 @@ class Server:
             is_clock_right=lambda: self._cluster is None or self._cluster.is_clock_right,
             scrubber=None if self._cluster is None else self._cluster.scrubber,
         )
+
+    def _start_timers(self, address: str) -> None:
+        """`address` is where other nodes ask this one."""
+        assert self._scheduler is not None
         if self._tls is not None:
             self._tls.check()
             self._tls.check_address(address)
             self._scheduler.every(CERTIFICATE_CHECK_INTERVAL_S, self._tls.check)
         self._scheduler.start()
+
+    def _make_backups(self, identity: Identity, meters: Meters | None) -> Backups:
+        config, store, runner, cluster = self._config, self._store, self._runner, self._cluster
+        assert store is not None
+        assert runner is not None
+        assert self._scheduler is not None
+
+        def standing() -> Standing:
+            alone = Standing(0, unix_ms() - config.max_clock_drift, had_peers=False)
+            return alone if cluster is None else cluster.standing()
+
+        def ended(success: bool) -> None:
+            if meters is not None:
+                meters.backup_ended(success=success, now_ms=unix_ms())
+
+        settings = BackupSettings(config.backup_path, config.backup_retention, config.node_id, identity.instance_id)
+        self._backups = Backups(settings, store, runner, unix_ms, standing, ended)
+        self._backups.start()
+        if config.backup_enabled:
+            since_ms = max(self._backups.last_ms, identity.joined_timestamp)
+            self._scheduler.schedule_backups(self._backups.by_schedule, config.backup_schedule, since_ms)
+        return self._backups
+
+    def _is_unproven(self) -> bool:
+        return self._cluster is not None and self._cluster.is_unproven
 
     def _start_audit(self, log_id: str, trail: Trail | None) -> None:
         """`log_id` is the instance id of the data directory; `trail` is None when no audit log is kept: heads of peers

@@ -77,6 +77,20 @@ def encode(key: bytes, stored: Stored) -> bytes:
     return _PREFIX.pack(FORMAT, crc32(body, crc32(key))) + body
 
 
+def is_whole(key: bytes, raw: bytes) -> bool:
+    """Whether `decode` would take these bytes, by their format and checksum; for a fifth of its cost."""
+    return (
+        len(raw) >= _HEAD.size
+        and raw[0] == FORMAT
+        and int.from_bytes(raw[1 : _PREFIX.size], "big") == crc32(memoryview(raw)[_PREFIX.size :], crc32(key))
+    )
+
+
+def is_tombstone(raw: bytes) -> bool:
+    """Whether whole bytes are those of a tombstone."""
+    return raw[_OWN_BYTES] == _DELETED
+
+
 def encode_record(record: Record) -> bytes:
     """A record without what is this node's own: the form in which nodes send it to each other.
 

@@ -13,8 +13,9 @@ the log was rotated between them (google/leveldb issue 193).
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import plyvel
@@ -27,6 +28,8 @@ from kvs.limits import (
     LEVELDB_OPEN_FILES_MAX,
     LEVELDB_WRITE_BUFFER_BYTES,
     RECOVERY_RESERVE_BYTES,
+    SNAPSHOT_PORTION_BYTES,
+    SNAPSHOT_PORTION_ENTRIES,
 )
 from kvs.storage.store import Batch
 
@@ -47,6 +50,8 @@ class LevelDBStore:
         self._failed = False
         self._acknowledged: Batch = {}
         self._uncertain: Batch = {}
+        self._closing = Lock()
+        """Held while the database is closed, and by snapshots while they read: LevelDB does not bear both at once."""
         self.damage = ""
         """What was damaged of the write-ahead log when it was opened; then entries may be lost. Empty: nothing."""
         try:
@@ -61,12 +66,8 @@ class LevelDBStore:
     def get(self, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._db.get(key, verify_checksums=True)
-        except plyvel.CorruptionError as error:
-            raise self._damaged(error) from error
-        except plyvel.Error as error:
-            raise StoreError(_one_line(error)) from error
-        except (RuntimeError, AttributeError):
-            raise StoreClosed("the store is closed") from None
+        except (plyvel.Error, RuntimeError, AttributeError) as error:
+            raise self._unreadable(error) from error
         return value
 
     def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
@@ -81,12 +82,21 @@ class LevelDBStore:
                     if key < start:
                         return
                     yield key, value
-        except plyvel.CorruptionError as error:
-            raise self._damaged(error) from error
-        except plyvel.Error as error:
-            raise StoreError(_one_line(error)) from error
-        except (RuntimeError, AttributeError):
-            raise StoreClosed("the store is closed") from None
+        except (plyvel.Error, RuntimeError, AttributeError) as error:
+            raise self._unreadable(error) from error
+
+    def snapshot(self) -> "LevelDBSnapshot":
+        with self.reading():
+            return LevelDBSnapshot(self, self._db.snapshot())
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """For snapshots: while this lasts nobody closes the database. Raises what reads raise."""
+        with self._closing:
+            try:
+                yield
+            except (plyvel.Error, RuntimeError, AttributeError) as error:
+                raise self._unreadable(error) from error
 
     def commit(self, batch: Batch) -> None:
         if self._failed or self._db is None:
@@ -159,8 +169,10 @@ class LevelDBStore:
             return f"the data directory {self._directory} is in use by another process"
         return f"cannot open the database in {self._directory}: {text}"
 
-    def _damaged(self, error: Exception) -> StoreCorrupt:
-        return StoreCorrupt(f"the database in {self._directory} is damaged: {_one_line(error)}")
+    def _unreadable(self, error: Exception) -> StoreError:
+        if isinstance(error, plyvel.CorruptionError):
+            return StoreCorrupt(f"the database in {self._directory} is damaged: {_one_line(error)}")
+        return StoreError(_one_line(error)) if isinstance(error, plyvel.Error) else StoreClosed("the store is closed")
 
     def probe(self) -> None:
         # LevelDB turns its log into a table when it opens.
@@ -188,9 +200,54 @@ class LevelDBStore:
                 raise StoreFailed("an acknowledged write is missing after reopening")
 
     def _shut(self) -> None:
-        database, self._db = self._db, None
-        if database is not None:
-            database.close()
+        with self._closing:
+            database, self._db = self._db, None
+            if database is not None:
+                database.close()
+
+
+class LevelDBSnapshot:
+    """See `store.Snapshot`. Reads portions, so that who closes the database waits for one of them at most."""
+
+    def __init__(self, store: LevelDBStore, snapshot: Any) -> None:
+        self._store = store
+        self._snapshot = snapshot
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._store.reading():
+            value: bytes | None = self._snapshot.get(key, verify_checksums=True)
+        return value
+
+    def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        # What is read once shall not drive out of the cache what is read often.
+        options = {"reverse": backwards, "verify_checksums": True, "fill_cache": False}
+        with self._store.reading():
+            # Backwards without a start, as in `LevelDBStore.scan`.
+            entries = self._snapshot.iterator(start=None if backwards else start, stop=stop, **options)
+        try:
+            while portion := self._portion(entries):
+                if backwards and portion[-1][0] < start:
+                    yield from (entry for entry in portion if entry[0] >= start)
+                    return
+                yield from portion
+        finally:
+            with self._store.reading():
+                entries.close()
+
+    def close(self) -> None:
+        with self._store.reading():
+            self._snapshot.close()
+
+    def _portion(self, entries: Iterator[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        portion: list[tuple[bytes, bytes]] = []
+        size_bytes = 0
+        with self._store.reading():
+            for entry in entries:
+                portion.append(entry)
+                size_bytes += len(entry[1])
+                if size_bytes >= SNAPSHOT_PORTION_BYTES or len(portion) == SNAPSHOT_PORTION_ENTRIES:
+                    break
+        return portion
 
 
 def _one_line(error: Exception) -> str:

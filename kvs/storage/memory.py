@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from threading import Lock
 
 from kvs.errors import StoreClosed, StoreFailed
 from kvs.storage.store import Batch
@@ -18,32 +19,40 @@ class MemoryStore:
         self._failing: str | None = None
         self._failed = False
         self._closed = False
+        self._openings = 0
+        self._committing = Lock()
 
     def get(self, key: bytes) -> bytes | None:
-        self._check_open()
+        self.check_open()
         return self._entries.get(key)
 
     def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        self._check_open()
+        self.check_open()
         keys = self._order[bisect_left(self._order, start) : bisect_left(self._order, stop)]
         if backwards:
             keys.reverse()
         return iter([(key, self._entries[key]) for key in keys])
+
+    def snapshot(self) -> "MemorySnapshot":
+        with self._committing:
+            self.check_open()
+            return MemorySnapshot(self, dict(self._entries), self._openings)
 
     def commit(self, batch: Batch) -> None:
         if self._failing is not None:
             self._failed = True
         if self._failed:
             raise StoreFailed(self._failing or "an earlier write failed")
-        self._check_open()
-        for key, value in batch.items():
-            if value is None:
-                if self._entries.pop(key, None) is not None:
-                    del self._order[bisect_left(self._order, key)]
-            else:
-                if key not in self._entries:
-                    insort(self._order, key)
-                self._entries[key] = value
+        self.check_open()
+        with self._committing:
+            for key, value in batch.items():
+                if value is None:
+                    if self._entries.pop(key, None) is not None:
+                        del self._order[bisect_left(self._order, key)]
+                else:
+                    if key not in self._entries:
+                        insort(self._order, key)
+                    self._entries[key] = value
         if self._sync:
             self.sync()
 
@@ -54,6 +63,7 @@ class MemoryStore:
     def reopen(self) -> None:
         self.probe()
         self._failed = False
+        self._openings += 1
 
     def close(self) -> None:
         self._closed = True
@@ -77,6 +87,35 @@ class MemoryStore:
         """Let every commit and recovery fail with `reason` from now on; None mends the disk."""
         self._failing = reason
 
-    def _check_open(self) -> None:
-        if self._closed:
+    def check_open(self, opening: int | None = None) -> None:
+        """Raises StoreClosed; with `opening` also if the store was reopened since."""
+        if self._closed or opening not in (None, self._openings):
             raise StoreClosed("the store is closed")
+
+
+class MemorySnapshot:
+    """See `store.Snapshot`."""
+
+    def __init__(self, store: MemoryStore, entries: dict[bytes, bytes], opening: int) -> None:
+        self._store = store
+        self._entries = entries
+        self._opening = opening
+        self._closed = False
+
+    def get(self, key: bytes) -> bytes | None:
+        self._check_open()
+        return self._entries.get(key)
+
+    def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        self._check_open()
+        for key in sorted((key for key in self._entries if start <= key < stop), reverse=backwards):
+            self._check_open()
+            yield key, self._entries[key]
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _check_open(self) -> None:
+        self._store.check_open(self._opening)
+        if self._closed:
+            raise StoreClosed("the snapshot is closed")

@@ -7,6 +7,7 @@
     n members    JSON, see Persisted in kvs/cluster/messages.py
     n floor      JSON, see kvs/cluster/floor.py
     n filled     empty: the node was filled by its peers once, or never needed that
+    n backup     JSON, what came of the last backup, see kvs/server/backups.py
 
 `progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
 write that a client was told of: a node that comes back with its clock set to the past still goes on above them, and
@@ -23,7 +24,7 @@ from kvs.errors import StoreCorrupt, StoreError
 from kvs.storage.codec import FORMAT, decode
 from kvs.storage.keyspace import DATA, STATE, SYSTEM, after
 from kvs.storage.record import new_uuid
-from kvs.storage.store import Store
+from kvs.storage.store import Reader, Store
 
 FORMAT_ROW = STATE + b"format"
 IDENTITY_ROW = STATE + b"identity"
@@ -32,6 +33,7 @@ TREE_ROW = STATE + b"tree"
 MEMBERS_ROW = STATE + b"members"
 FLOOR_ROW = STATE + b"floor"
 FILLED_ROW = STATE + b"filled"
+BACKUP_ROW = STATE + b"backup"
 QUARANTINE_FILE = "quarantine.ndjson"
 
 _PROGRESS = Struct(">QIQQQ")
@@ -61,18 +63,18 @@ def encode_progress(progress: Progress) -> bytes:
     return _PROGRESS.pack(*progress)
 
 
-def read_progress(store: Store) -> Progress:
+def read_progress(reader: Reader) -> Progress:
     """Raises StoreCorrupt when it is none."""
-    raw = store.get(PROGRESS_ROW) or bytes(_PROGRESS_UNCOUNTED.size)
+    raw = reader.get(PROGRESS_ROW) or bytes(_PROGRESS_UNCOUNTED.size)
     if len(raw) == _PROGRESS_UNCOUNTED.size:
         timestamp, counter, seq = _PROGRESS_UNCOUNTED.unpack(raw)
-        return Progress(timestamp, counter, seq, *_count(store))
+        return Progress(timestamp, counter, seq, *_count(reader))
     if len(raw) != _PROGRESS.size:
         raise StoreCorrupt("the node's progress is unreadable")
     return Progress._make(_PROGRESS.unpack(raw))
 
 
-def _count(store: Store) -> tuple[int, int]:
+def _count(store: Reader) -> tuple[int, int]:
     """(Records, tombstones), some seconds for a million; needed once for data in which they were not counted. What is
     damaged beyond reading is left out."""
     records = tombstones = 0

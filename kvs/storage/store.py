@@ -24,8 +24,23 @@ class Reader(Protocol):
         """
 
 
+class Snapshot(Reader, Protocol):
+    """The entries as they were between two commits, for a long look at all of them.
+
+    May be read in a thread of its own while the store goes on: is written, reopened, closed. Whoever reads after a
+    `reopen` or `close` of the store gets StoreClosed.
+    """
+
+    def close(self) -> None:
+        """Let go of the old entries. May be called twice."""
+
+
 class Store(Reader, Protocol):
     """`commit` and `probe` come from one thread at a time; they may run while others read."""
+
+    def snapshot(self) -> Snapshot:
+        """What was committed until now: of each batch all or nothing. From any thread; close it in the end, because
+        what it shows stays on the disk. Raises StoreClosed."""
 
     def commit(self, batch: Batch) -> None:
         """Write all entries or none, and return when they are as durable as the store was opened for.

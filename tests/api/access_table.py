@@ -59,9 +59,14 @@ GET    /api/data/{key}/history/{n}             401 200 401  401  200 403 403  20
 _NODE = """
 GET    /health                                 200 200 200  200  200 200 200  200 200 200  200 200
 GET    /ready                                  200 200 200  200  200 200 200  200 200 200  200 200
+POST   /api/backup                             401 401 401  401  403 403 403  403 403 403  201 201
+GET    /api/backup                             401 401 401  401  403 403 403  403 403 403  200 200
+GET    /api/backup/status                      401 401 401  401  403 403 403  403 403 403  200 200
+POST   /api/backup/restore                     401 401 401  401  403 403 403  403 403 403  400 400
 GET    /metrics                                200 200 200  200  200 200 200  200 200 200  200 200
 GET    /openapi.json                           200 200 200  200  200 200 200  200 200 200  200 200
 """
+"""The last one goes as far as its body, which holds no rows here."""
 
 _AUDIT = """
 GET    /api/audit                              401 401 401  401  403 403 403  403 403 403  200 200

@@ -32,6 +32,10 @@ CALLS = {
     ("POST", "/api/data/{key}/history/{n}/restore"): Call("/api/data/{key}/history/2/restore", 200),
     ("GET", "/api/data/{key}/history"): Call("/api/data/{key}/history", 200),
     ("GET", "/api/data/{key}/history/{n}"): Call("/api/data/{key}/history/2", 200),
+    ("POST", "/api/backup"): Call("/api/backup", 201),
+    ("GET", "/api/backup"): Call("/api/backup", 200),
+    ("GET", "/api/backup/status"): Call("/api/backup/status", 200),
+    ("POST", "/api/backup/restore"): Call("/api/backup/restore", 200, b"\x90"),
     ("GET", "/api/audit"): Call("/api/audit", 200),
     ("GET", "/api/audit/heads"): Call("/api/audit/heads", 200),
     ("GET", "/api/audit/kept"): Call("/api/audit/kept", 200),
@@ -44,7 +48,8 @@ CALLS = {
 
 ROUTES = sorted(CALLS)
 READS = [route for route in ROUTES if route[0] == "GET"]
-WRITES = [route for route in ROUTES if route[0] != "GET"]
+WRITES = [route for route in ROUTES if route[0] != "GET" and not route[1].startswith("/api/backup")]
+"""Those that change something under the key."""
 WITH_BODY = [route for route in ROUTES if CALLS[route].body is not None]
 
 

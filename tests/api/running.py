@@ -40,7 +40,8 @@ class RunningNode:
     def __init__(
         self, folder: Path, *, clock: Clock | None = None, store: Store | None = None, **settings: Any
     ) -> None:
-        config = Config(data_dir=folder, **{**_GIVEN, **settings})
+        backups = folder.with_name(f"{folder.name}-backups")
+        config = Config(data_dir=folder, **{**_GIVEN, "backup_path": backups, **settings})
         self._server = Server(config, store or LevelDBStore(folder, sync=False))
         self._loop = uvloop.new_event_loop()
         self._stop_asked = asyncio.Event()

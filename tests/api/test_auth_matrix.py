@@ -81,7 +81,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 
 def test_the_table_has_every_route() -> None:
-    made = routes(Mock(spec=Context), SigningKey(b"", ""), metrics=Mock(spec=MetricsRoute))
+    made = routes(Mock(spec=Context), SigningKey(b"", ""), Mock(), metrics=Mock(spec=MetricsRoute))
     registered = {(route.method, route.template) for route in made}
     assert {(row.method, row.template) for row in ROWS} == registered
     by_kind = [{(row.method, row.template, row.op) for row in ROWS if row.kind == kind} for kind in KEY_KINDS]

@@ -12,10 +12,10 @@ from kvs.server.router import Route
 from kvs.server.routes import routes
 from tests.api.accounts import Place
 
-BODILESS = ("/api/data/{key}/history/{n}/restore",)
+BODILESS = ("/api/data/{key}/history/{n}/restore", "/api/backup")
 ROUTES = [
     route
-    for route in routes(Mock(spec=Context), SigningKey(b"", ""))
+    for route in routes(Mock(spec=Context), SigningKey(b"", ""), Mock())
     if route.method not in ("GET", "DELETE") and route.template not in BODILESS
 ]
 

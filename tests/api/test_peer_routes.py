@@ -54,7 +54,9 @@ def _ask(client: Client, route: Route, headers: dict[str, str]) -> Reply:
 
 
 def test_every_route_of_peers_is_tested() -> None:
-    made = routes(Mock(spec=Context), None, Mock(spec=Members), Mock(spec=Peers), audit_peers=Mock(spec=AuditPeers))
+    made = routes(
+        Mock(spec=Context), None, Mock(), Mock(spec=Members), Mock(spec=Peers), audit_peers=Mock(spec=AuditPeers)
+    )
     assert sorted((route.method, route.template) for route in made if route.access.peer) == ROUTES
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -117,3 +118,74 @@ def test_it_is_an_ordered_dictionary(
     expected = sorted((k, v) for k, v in oracle.items() if start <= k < stop)
     assert list(store.scan(start, stop)) == expected
     assert list(store.scan(start, stop, backwards=True)) == expected[::-1]
+
+
+def test_a_snapshot_shows_what_was_there_when_it_was_taken(store: Store) -> None:
+    store.commit({b"a": b"1", b"b": b"1"})
+    snapshot = store.snapshot()
+    store.commit({b"a": None, b"b": b"2", b"c": b"2"})
+    assert [snapshot.get(key) for key in (b"a", b"b", b"c")] == [b"1", b"1", None]
+    assert list(snapshot.scan(b"", b"\xff")) == [(b"a", b"1"), (b"b", b"1")]
+    assert list(snapshot.scan(b"", b"\xff", backwards=True)) == [(b"b", b"1"), (b"a", b"1")]
+    assert list(snapshot.scan(b"a", b"b")) == [(b"a", b"1")]
+    snapshot.close()
+    snapshot.close()
+    assert store.get(b"c") == b"2"
+
+
+@pytest.mark.parametrize("end", ["close", "reopen"])
+def test_a_snapshot_ends_with_the_store_or_its_reopening(store: Store, end: str) -> None:
+    store.commit({b"%d" % number: b"" for number in range(10)})
+    snapshot = store.snapshot()
+    scan = snapshot.scan(b"", b"\xff")
+    next(scan)
+    getattr(store, end)()
+    with pytest.raises(StoreClosed):
+        snapshot.get(b"1")
+    with pytest.raises(StoreClosed):
+        list(snapshot.scan(b"", b"\xff"))
+    scan.close()  # type: ignore[attr-defined]  # both are generators
+    snapshot.close()
+    if end == "close":
+        with pytest.raises(StoreClosed):
+            store.snapshot()
+
+
+def test_a_closed_snapshot_says_so(store: Store) -> None:
+    snapshot = store.snapshot()
+    snapshot.close()
+    with pytest.raises(StoreClosed):
+        snapshot.get(b"a")
+    with pytest.raises(StoreClosed):
+        list(snapshot.scan(b"", b"\xff"))
+
+
+def test_a_snapshot_is_read_in_a_thread_while_the_store_is_written_and_reopened(store: Store) -> None:
+    """Each batch writes one number everywhere: a snapshot that shows two has torn a batch."""
+    keys = [b"%03d" % number for number in range(300)]
+    store.commit(dict.fromkeys(keys, b"0"))
+    seen: list[int] = []
+    closed: list[StoreClosed] = []
+    ended = Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            try:
+                snapshot = store.snapshot()
+                values = {value for _, value in snapshot.scan(b"", b"\xff")}
+                snapshot.close()
+            except StoreClosed as error:
+                closed.append(error)
+            else:
+                seen.append(len(values))
+
+    reader = Thread(target=look)
+    reader.start()
+    for number in range(1, 200):
+        store.commit(dict.fromkeys(keys, b"%d" % number))
+        if number % 20 == 0:
+            store.reopen()
+    ended.set()
+    reader.join()
+    assert seen
+    assert set(seen) == {1}

@@ -1,5 +1,6 @@
 """Nodes, loads and spoilt disks, all gone at the end of the test."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from tests.process.cli import Cli
 from tests.process.daemon import Daemon
+from tests.process.disks import Disk
 from tests.process.load import Load, Mix
 
 
@@ -45,6 +47,34 @@ def make_load() -> Iterator[Callable[[Mix], Load]]:
     yield make
     for load in loads:
         load.close()
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
+    """Mounts a disk of so many bytes. Name it before `make_daemon`, so that it is unmounted after the nodes' end."""
+    folder = tmp_path / "disk"
+    mounted = False
+
+    def make(size: int) -> Disk:
+        nonlocal mounted
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "kvs-full-disk", str(folder)]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except FileNotFoundError:
+            pytest.skip("no mount command: a full disk cannot be made, so these promises are NOT checked here")
+        if result.returncode != 0:
+            assert os.geteuid() != 0 or "permission denied" in result.stderr, result.stderr
+            pytest.skip(f"mounting is not permitted, so these promises are NOT checked here: {result.stderr.strip()}")
+        mounted = True
+        return Disk(folder)
+
+    yield make
+    if mounted:
+        result = subprocess.run(["umount", str(folder)], capture_output=True, text=True, timeout=10)
+        if result.returncode != 0:  # out of sight, and gone with the last process that still uses it
+            subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
+            raise AssertionError(result.stderr)
 
 
 @pytest.fixture(scope="session")

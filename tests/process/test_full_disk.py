@@ -5,15 +5,13 @@ the start, and removing it is what an operator does. Its size decides which call
 """
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable
 
 import pytest
 
 from tests.process.audit import audit
 from tests.process.daemon import Daemon, NotStarted
+from tests.process.disks import Disk
 from tests.process.eventually import eventually
 from tests.process.load import Load, Mix
 
@@ -24,51 +22,6 @@ RESUME_TIMEOUT_S = 20.0
 MORE_ACKS = 40
 # Random bytes, which no compression makes smaller; so many keys that old versions are no large part of it.
 BLOBS = Mix(SEED, keys=200, big_share=1.0, big_bytes=64 * 1024)
-
-
-class Disk(NamedTuple):
-    """A mounted tmpfs with a ballast file."""
-
-    folder: Path
-
-    @property
-    def ballast(self) -> Path:
-        return self.folder / "ballast"
-
-    def fill(self, size: int) -> None:
-        descriptor = os.open(self.ballast, os.O_CREAT | os.O_WRONLY, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        finally:
-            os.close(descriptor)
-
-
-@pytest.fixture
-def make_disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
-    """Mounts a disk of so many bytes. Name it before `make_daemon`, so that it is unmounted after the nodes' end."""
-    folder = tmp_path / "disk"
-    mounted = False
-
-    def make(size: int) -> Disk:
-        nonlocal mounted
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "kvs-full-disk", str(folder)]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=10)
-        except FileNotFoundError:
-            pytest.skip("no mount command: a full disk cannot be made, so these promises are NOT checked here")
-        if result.returncode != 0:
-            assert os.geteuid() != 0 or "permission denied" in result.stderr, result.stderr
-            pytest.skip(f"mounting is not permitted, so these promises are NOT checked here: {result.stderr.strip()}")
-        mounted = True
-        return Disk(folder)
-
-    yield make
-    if mounted:
-        result = subprocess.run(["umount", str(folder)], capture_output=True, text=True, timeout=10)
-        if result.returncode != 0:  # out of sight, and gone with the last process that still uses it
-            subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
-            raise AssertionError(result.stderr)
 
 
 def _fill_up(daemon: Daemon, load: Load) -> None:

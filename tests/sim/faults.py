@@ -111,6 +111,18 @@ class Faults:
         self._maybe_restart(host)
         return True
 
+    def _restore(self) -> bool:
+        """A backup of any host and any time is restored; another one is made first, as often as not."""
+        processes = self._cluster.processes()
+        if processes and self._chance.random() < 0.6:
+            self._cluster.back_up(self._chance.choice(processes))
+        if not self._cluster.backups or self._chance.random() < 0.4:
+            return False
+        host = self._chance.choice(self._cluster.hosts)
+        self._cluster.restore(host, self._chance.choice(self._cluster.backups))
+        self._maybe_restart(host)
+        return True
+
     def _clone(self) -> bool:
         if self._cluster.clones:
             return False

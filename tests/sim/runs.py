@@ -60,9 +60,9 @@ class Failure(AssertionError):
         )
 
 
-def run(seed: int, *, brief: bool = False) -> Result:
-    """Raises Failure."""
-    setup = draw_brief(seed) if brief else draw(seed)
+def run(seed: int, *, brief: bool = False, setup: Setup | None = None) -> Result:
+    """`setup` instead of what is drawn. Raises Failure."""
+    setup = setup or (draw_brief(seed) if brief else draw(seed))
     with tuned(setup.limits):
         run_ = _Run(seed, setup)
         try:

@@ -70,7 +70,14 @@ class Shell:
             needed=bool(settings.seeds) and parts.disk.store.get(FILLED_ROW) is None,
         )
         self.replica = Replica(
-            pace, self._push, bootstrap, self.floor, self._chance, now, push_enabled=setup.push_enabled
+            pace,
+            self._push,
+            bootstrap,
+            self.floor,
+            self._chance,
+            now,
+            push_enabled=setup.push_enabled,
+            patience_ms=setup.fill_patience_ms,
         )
         raw = parts.disk.store.get(MEMBERS_ROW)
         stored = messages.Persisted() if raw is None else messages.decode(messages.Persisted, raw)
@@ -191,7 +198,9 @@ class Shell:
             case membership_events.Heard(node_id, unix_ms, digest):
                 self._clocks.heard(node_id, unix_ms, self._parts.clock.now())
                 if digest is not None:
-                    self._replicate(replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor))
+                    self._replicate(
+                        replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor, digest.settled)
+                    )
             case membership_events.CloneFound():
                 self.clones_found += 1
 
@@ -310,6 +319,7 @@ class Shell:
             count=tree.root.size,
             gc_floor=self.floor.floor_ms,
             proven=self.floor.announced_ms,
+            settled=self.replica.mode == "settled",
         )
 
     # --- time ---

@@ -1,8 +1,12 @@
 """A whole cluster in one process: its hosts, their network, and what its clients know."""
 
 from collections import Counter
+from io import BytesIO
 
 from kvs.cluster.membership_events import MembershipSettings
+from kvs.server.restoring import fill
+from kvs.storage.state import read_progress
+from tests.backups import backup_of, header
 from tests.sim.disk import Disk
 from tests.sim.history import History
 from tests.sim.network import Network
@@ -28,6 +32,7 @@ class SimCluster:
         """How many processes were started."""
         self.clones: list[SimNode] = []
         self.images: dict[str, Disk] = {}
+        self.backups: list[bytes] = []
         self.hosts = [SimNode(self, number) for number in range(setup.nodes)]
         self._numbers = setup.nodes
 
@@ -76,6 +81,27 @@ class SimCluster:
         host.disk = image.copy()
         self.lost(True)
         return True
+
+    def back_up(self, process: Process) -> None:
+        floor, now_ms = process.shell.floor, process.clock.wall_ms()
+        about = header(
+            created_at=now_ms,
+            progress=read_progress(process.disk.store)[:3],
+            had_peers=floor.had_peers,
+            floor=floor.floor_ms,
+            as_of=floor.as_of_ms(now_ms),
+        )
+        self.backups.append(backup_of(process.disk.store, about))
+
+    def restore(self, host: SimNode, backup: bytes) -> None:
+        """On an empty disk, whichever host the backup is of."""
+        host.kill()
+        host.disk = host.new_disk()
+        fill(host.disk.store, BytesIO(backup), host.clock.wall_ms(), clock_drift_max_ms(self.setup))
+        host.disk.settle()
+        host.disk.witness.reset(host.disk.store)
+        self.images.pop(host.name, None)
+        self.lost(True)
 
     def clone(self, host: SimNode) -> SimNode:
         """The same node a second time, at another address."""

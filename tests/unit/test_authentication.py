@@ -11,11 +11,11 @@ from multidict import CIMultiDict
 from kvs.auth.principal import ANONYMOUS, EVERYBODY, Principal
 from kvs.auth.scopes import ALL
 from kvs.auth.tokens import LOCAL_SCHEME, SigningKey, derive_key, issue, issue_local, token_hash, verify
-from kvs.errors import Forbidden, Unauthorized
+from kvs.errors import Forbidden, Unauthorized, Unavailable
 from kvs.limits import LOCAL_TOKEN_LIFE_MS, TOKEN_MAX_BYTES
 from kvs.server import access, authentication
 from kvs.server.access import OPEN, READ, WRITE, Access
-from kvs.server.authentication import OpenGate
+from kvs.server.authentication import OpenGate, TokenGate
 from kvs.server.token_maker import store_token
 from tests.gates import BEFORE, GROUPS, HOUR_MS, KEY, LOCAL, NOW, STRANGE, House, request
 
@@ -292,3 +292,26 @@ def test_without_authentication_everybody_may_do_everything(given: list[str]) ->
     for needed in (OPEN, READ, WRITE, access.DELETE, access.token("admin:kv")):
         assert gate.admit(request(*given), needed) is EVERYBODY
     gate.forget([b"suser/u"])
+
+
+# --- a node that was restored ---
+
+
+def test_no_token_is_judged_before_it_is_known_what_was_revoked_since_the_backup() -> None:
+    unproven = True
+    house = House("allow_anonymous_read")
+    house.gate = TokenGate(
+        house.store, [KEY], LOCAL, lambda: NOW, anonymous=["allow_anonymous_read"], is_unproven=lambda: unproven
+    )
+    house.user()
+    token = house.token().token
+    for _ in range(2):
+        with pytest.raises(Unavailable) as told:
+            house.bearer(token)
+        assert told.value.code == "syncing"
+    with pytest.raises(Unavailable):
+        house.bearer("x.y.z")
+    assert house.ask() == ANONYMOUS
+    assert house.ask(f"{LOCAL_SCHEME} {local()}", needed=access.token("admin:users:read")).scopes == frozenset(ALL)
+    unproven = False
+    assert house.bearer(token).user == "u"

@@ -86,14 +86,47 @@ def test_what_lands_after_the_node_has_gone_on_alone_changes_nothing() -> None:
     assert bootstrap.taken() == []
 
 
-def test_a_peer_that_fails_is_asked_no_more() -> None:
+def test_a_peer_that_fails_is_asked_again_after_the_others() -> None:
     bootstrap, _ = filling("a", "b")
     assert asks(bootstrap.failed(0)) == [("b", b"", 5)]
-    bootstrap.answered(answer(b"9", b"x"))
-    assert bootstrap.failed(1_000) == []
+    assert asks(bootstrap.answered(answer(b"9", b"x"))) == [("a", b"9", 5)]
+    assert asks(bootstrap.failed(500)) == [("b", b"9", 5)]
+    assert asks(bootstrap.failed(1_000)) == [("a", b"9", BOOTSTRAP_RETRY_MS)], "all have failed: not at once"
+    assert bootstrap.tick(30_999) == [], "somebody has answered since the start"
     assert bootstrap.wake_at_ms == 31_000
+    assert asks(bootstrap.failed(2_000)) == [("b", b"9", BOOTSTRAP_RETRY_MS)]
+    assert bootstrap.wake_at_ms == 31_000, "nobody has answered meanwhile"
+    assert takes(bootstrap.answered(answer(b"8", b"y"))) == [[b"y"]]
+    assert bootstrap.tick(31_000) == []
+
+
+def test_a_node_gives_up_on_peers_that_only_fail() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.failed(0)
+    assert bootstrap.tick(29_999) == []
+    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+    assert bootstrap.answered(answer(b"9", b"x")) == [], "the question under way has nothing to fill any more"
+    assert bootstrap.failed(31_000) == bootstrap.not_taken() == bootstrap.up("b", 2 * HOUR_MS) == []
+
+
+def test_a_peer_that_is_down_is_asked_no_more() -> None:
+    bootstrap, _ = filling("a", "b")
+    bootstrap.down("a", 0)
+    bootstrap.answered(answer(b"9", b"x"))
+    assert asks(bootstrap.failed(500)) == [("b", b"9", BOOTSTRAP_RETRY_MS)]
+    bootstrap.down("b", 1_000)
+    assert bootstrap.failed(1_500) == []
+    assert bootstrap.wake_at_ms == 30_500
     assert bootstrap.taken() == [], "nobody is left who could be asked"
     assert asks(bootstrap.up("c", 2 * HOUR_MS)) == [("c", b"9", 0)], "what was taken is not asked for again"
+
+
+def test_the_last_answer_of_a_peer_that_goes_down_is_taken() -> None:
+    bootstrap, _ = filling("a")
+    bootstrap.answered(answer(b"", b"x"))
+    bootstrap.down("a", 0)
+    assert bootstrap.up("b", 2 * HOUR_MS) == [], "everything was answered"
+    assert bootstrap.taken() == [Filled(alone=False, records=1)]
 
 
 def test_what_the_disk_did_not_take_is_asked_for_again() -> None:

@@ -347,14 +347,6 @@ def test_who_does_not_verify_is_warned(file: Path) -> None:
     assert ["cluster_tls_skip_verify: peers are not verified" in warning for warning in config.warnings] == [True]
 
 
-# --- this version ----------------------------------------------------------------------------------------------------
-
-
-def test_what_has_no_effect_is_a_warning_when_asked_for(file: Path) -> None:
-    config = loaded(file, "backup_enabled: true\nmetrics_enabled: false\n", KVS_TAMPER_LOGGING_ENABLED="true")
-    assert config.warnings == ("backup_enabled: true has no effect: this version does not have backups yet",)
-
-
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 

@@ -165,3 +165,61 @@ def test_a_clock_that_was_ahead_proves_nothing_when_it_is_mended() -> None:
     at.heard("b", NOW_MS, 0, NOW_MS)
     assert at.raise_(NOW_MS)
     assert at.floor_ms == NOW_MS
+
+
+# --- a node that was restored from a backup ---
+
+
+def restored(as_of: int = 500, *, floor: int = 0, had_peers: bool = True, has_seeds: bool = False) -> Floor:
+    return Floor(Stored(floor, as_of=as_of, had_peers=had_peers), margin_ms=0, has_seeds=has_seeds)
+
+
+def test_a_restored_node_is_outdated_by_a_floor_that_its_backup_does_not_reach() -> None:
+    assert restored().is_outdated(501, NOW_MS)
+    assert not restored().is_outdated(500, NOW_MS)
+    assert not restored(floor=600).is_outdated(501, NOW_MS)
+    assert not restored(as_of=0).is_outdated(501, NOW_MS), "a new node brings nothing that was deleted"
+    at = restored()
+    at.members(["b"])
+    at.equal("b", 900)
+    assert not at.is_outdated(501, NOW_MS)
+    assert at.is_outdated(901, NOW_MS)
+
+
+def test_a_restored_node_that_is_alone_moves_no_floor() -> None:
+    """Else it would tell the others, when they come, that it is they who were away."""
+    at = restored(floor=300)
+    assert not at.raise_(NOW_MS)
+    assert (at.floor_ms, at.announced_ms) == (300, 0)
+
+
+def test_tombstones_of_a_restored_node_wait_for_the_others_of_before() -> None:
+    assert restored(floor=300).collected_below_ms == 300
+    assert restored(had_peers=False).collected_below_ms is None, "there were none"
+    assert restored(had_peers=False, has_seeds=True).collected_below_ms == 0
+
+
+def test_who_is_unproven() -> None:
+    assert restored().is_unproven
+    assert restored(had_peers=False, has_seeds=True).is_unproven
+    assert not restored(had_peers=False).is_unproven, "there is nobody to prove it"
+    assert not restored(as_of=0).is_unproven
+    at = restored()
+    at.equal("b", 900)
+    assert not at.is_unproven
+
+
+def test_what_a_backup_says() -> None:
+    assert Floor(Stored(), margin_ms=10).as_of_ms(NOW_MS) == NOW_MS - 10
+    assert floor(b=500, c=600).as_of_ms(NOW_MS) == 600
+    assert restored().as_of_ms(NOW_MS) == 500
+    assert not Floor(Stored(), margin_ms=0).had_peers
+    assert floor(b=500).had_peers
+    assert restored().had_peers
+
+
+def test_it_outlives_a_restart() -> None:
+    at = restored(floor=300)
+    at.members(["b"])
+    at.equal("b", 900)
+    assert decode(encode(at.stored())) == Stored(300, {"b": 900}, 500, had_peers=True)

@@ -1,6 +1,8 @@
 """Background work: finds what may go, hands it to the writer, and stops where it should."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +10,7 @@ from kvs.cluster.events import Delete, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
-from kvs.limits import EXPIRY_STEP_MS, SWEEP_MAX_KEYS
+from kvs.limits import BACKUP_MISSED_DELAY_S, EXPIRY_STEP_MS, SWEEP_MAX_KEYS
 from kvs.server.scheduler import Scheduler
 from kvs.storage.compression import RAW
 from kvs.storage.current import read_current
@@ -130,4 +132,74 @@ async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
     scheduler.start()
     assert all(job.next_run_time is not None for job in scheduler._timers.get_jobs())
     scheduler.stop()
+    scheduler.stop()
+
+
+# --- backups ---
+
+
+def moment(text: str) -> int:
+    """Unix ms of an hour and minute of one day, in the time zone of the host."""
+    hour, minute = map(int, text.split(":"))
+    return round(datetime(2026, 7, 13, hour, minute).astimezone().timestamp() * 1000)
+
+
+class Calls:
+    """Counts calls of a job, and tells the test of each."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[None] = asyncio.Queue()
+
+    async def make(self) -> None:
+        await self.queue.put(None)
+
+
+async def test_a_backup_is_made_when_its_time_has_come(site: Site) -> None:
+    scheduler, calls = site.scheduler(), Calls()
+    site.now_ms = moment("12:00")
+    scheduler.schedule_backups(calls.make, "30 4 * * *", site.now_ms)
+    assert scheduler.next_backup_ms() is None
+    scheduler.start()
+    job = scheduler._timers.get_job("backup")
+    due_ms = scheduler.next_backup_ms()
+    assert due_ms is not None
+    due = datetime.fromtimestamp(due_ms / 1000).astimezone()
+    assert (due.hour, due.minute) == (4, 30)
+    assert datetime.now(UTC) < due < datetime.now(UTC) + timedelta(days=1, hours=2)
+    job.modify(next_run_time=datetime.now(UTC))
+    await calls.queue.get()
+    assert scheduler.next_backup_ms() == due_ms
+    # However late the loop was.
+    job.modify(next_run_time=datetime.now(UTC) - timedelta(hours=3))
+    await calls.queue.get()
+    scheduler.stop()
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "missed"),
+    [("04:29", "12:00", True), ("04:30", "12:00", False), ("04:31", "12:00", False), ("03:00", "04:29", False)],
+)
+async def test_a_backup_that_was_missed_is_made_soon(site: Site, last: str, now: str, missed: bool) -> None:
+    scheduler, calls = site.scheduler(), Calls()
+    site.now_ms = moment(now)
+    scheduler.schedule_backups(calls.make, "30 4 * * *", moment(last))
+    scheduler.start()
+    assert (scheduler._timers.get_job("missed backup") is not None) == missed
+    if missed:
+        soon_ms = scheduler.next_backup_ms()
+        assert soon_ms is not None
+        assert 0 < soon_ms / 1000 - datetime.now(UTC).timestamp() <= BACKUP_MISSED_DELAY_S + 1
+        scheduler._timers.get_job("missed backup").modify(next_run_time=datetime.now(UTC))
+        await calls.queue.get()
+        later_ms = scheduler.next_backup_ms()
+        assert later_ms is not None
+        assert later_ms > soon_ms
+    scheduler.stop()
+
+
+async def test_a_schedule_may_name_a_day_that_never_comes(site: Site) -> None:
+    scheduler, calls = site.scheduler(), Calls()
+    scheduler.schedule_backups(calls.make, "0 0 30 2 *", site.now_ms)
+    scheduler.start()
+    assert scheduler.next_backup_ms() is None
     scheduler.stop()

@@ -17,7 +17,7 @@ from kvs.auth.tokens import LOCAL_SCHEME
 from kvs.cluster.transport import NODE_HEADER, SECRET_HEADER
 from kvs.server import schemas
 from kvs.server.access import Access
-from kvs.server.openapi import accounts, audit, cluster, data, node
+from kvs.server.openapi import accounts, audit, backups, cluster, data, node
 from kvs.server.openapi.parts import (
     DIGITS,
     EVERYWHERE,
@@ -36,6 +36,7 @@ from kvs.server.router import Route
 _SECTIONS = {
     "values": data.OPERATIONS,
     "accounts": accounts.OPERATIONS,
+    "backups": backups.OPERATIONS,
     "cluster": cluster.OPERATIONS,
     "audit": audit.OPERATIONS,
     "node": node.OPERATIONS,

@@ -1,0 +1,139 @@
+"""Makes a data directory out of a backup, for a node that does not run.
+
+    data_dir.restoring   is filled and brought to the disk
+    data_dir             gets it by one rename: whatever interrupts a restore, it is as empty as before, or whole
+
+What is restored is a new instance with the records of the old one. It goes on above all versions in the backup. It says
+nothing of itself to others that only the old one could say: whom it knows, whom it equals. See `Floor` for what it does
+know. The Merkle tree is made by the first start, as for a node that was alone.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from kvs.cluster.floor import Stored, encode
+from kvs.errors import RestoreRefused
+from kvs.limits import RESTORED_SEQ_STEP
+from kvs.storage.backup import Header, portions, summary
+from kvs.storage.current import index_rows
+from kvs.storage.keyspace import REVISIONS, change_row
+from kvs.storage.leveldb import LevelDBStore
+from kvs.storage.state import FILLED_ROW, FLOOR_ROW, PROGRESS_ROW, Progress, encode_progress, open_state
+from kvs.storage.store import Store
+
+
+def check_target(data_dir: Path) -> None:
+    """Raises RestoreRefused unless a backup may be restored into this folder: it is missing, or empty and this user's
+    own."""
+    try:
+        if next(data_dir.iterdir(), None) is not None:
+            raise RestoreRefused(f"{data_dir} is not empty; a backup is restored into an empty folder only")
+        if data_dir.stat().st_uid != os.geteuid():
+            raise RestoreRefused(f"{data_dir} belongs to another user; restore as the user that runs the node")
+        if data_dir.is_mount():
+            raise RestoreRefused(f"{data_dir} is a mount point; let data_dir name a folder in it")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RestoreRefused(f"cannot use {data_dir}: {error.strerror}") from None
+
+
+def restore(
+    file: BinaryIO, data_dir: Path, now_ms: int, drift_max_ms: int, on_read: Callable[[int], None] = lambda _: None
+) -> None:
+    """Restore a backup that was verified. `drift_max_ms` is the node's max_clock_drift; `on_read` hears how many bytes
+    of the file have been read. Raises RestoreRefused, BackupDamaged, StoreError, OSError; then `data_dir` is as it
+    was."""
+    data_dir = data_dir.resolve()
+    check_target(data_dir)
+    with _workshop(data_dir) as folder:
+        store = LevelDBStore(folder, sync=False)
+        try:
+            fill(store, file, now_ms, drift_max_ms, on_read)
+        finally:
+            store.close()
+        _sync_all(folder)
+        try:
+            folder.rename(data_dir)
+        except OSError as error:
+            raise RestoreRefused(f"cannot put the restored data into {data_dir}: {error.strerror}") from None
+        _sync(data_dir.parent)
+
+
+def fill(
+    store: Store, file: BinaryIO, now_ms: int, drift_max_ms: int, on_read: Callable[[int], None] = lambda _: None
+) -> None:
+    """Put what is in a backup into an empty store, with all rows that follow from it. When this raises BackupDamaged,
+    OSError or StoreError, what is in the store is good for nothing."""
+    header = summary(file).header
+    open_state(store, now_ms)
+    timestamp, counter, seq = header.progress
+    highest, records, tombstones = (timestamp, counter), 0, 0
+    # A clock that was far ahead is not to be followed, as when a peer sends such a record.
+    believed_ms = header.created_at + drift_max_ms
+    for section, rows in portions(file, on_read):
+        batch = {key: value for key, value, _ in rows}
+        if section != REVISIONS:
+            records += len(rows)
+            for key, _, (record, record_seq, _, _) in rows:
+                batch.update((row, b"") for row in index_rows(key, record))
+                batch[change_row(record_seq)] = key
+                seq = max(seq, record_seq)
+                tombstones += record.deleted
+                if record.timestamp <= believed_ms:
+                    highest = max(highest, (record.timestamp, record.counter))
+        store.commit(batch)
+    store.commit(_state(header, Progress(*highest, seq + RESTORED_SEQ_STEP, records, tombstones), now_ms))
+
+
+def _state(header: Header, progress: Progress, now_ms: int) -> dict[bytes, bytes | None]:
+    floor = Stored(min(header.floor, now_ms), as_of=min(header.as_of, now_ms), had_peers=header.had_peers)
+    return {PROGRESS_ROW: encode_progress(progress), FLOOR_ROW: encode(floor), FILLED_ROW: b""}
+
+
+@contextmanager
+def _workshop(data_dir: Path) -> Iterator[Path]:
+    """An empty folder beside the data directory, held by this process, and removed unless it was renamed."""
+    folder = data_dir.with_name(f"{data_dir.name}.restoring")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise RestoreRefused(f"cannot make the folder {folder}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RestoreRefused(f"another restore works in {folder}") from None
+        _clear(folder)  # what one that was killed has left
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    finally:
+        os.close(held)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _sync_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
