@@ -115,7 +115,7 @@ class TokenGate:
         self._anonymous = frozenset(anonymous)
         self._is_unproven = is_unproven
         self._known: dict[bytes, Principal] = {}
-        """By SHA-256 of the whole field, so that no token stays in memory; the hash that tokens are stored under takes a
+        """By SHA-256 of the whole field, so that no token stays in memory; the hash they are stored under takes a
         tenth of a GET."""
         self._marks: dict[str, set[bytes]] = {}
         """Where in `_known` a token is, by the hash that it is stored under."""
