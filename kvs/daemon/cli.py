@@ -17,8 +17,14 @@ from kvs.daemon.commands_backup import backup
 from kvs.daemon.commands_cert import cert
 from kvs.daemon.commands_cluster import cluster
 from kvs.daemon.commands_config import config
+from kvs.daemon.commands_context import context
+from kvs.daemon.commands_data import get_command, rm_command, set_command
 from kvs.daemon.commands_debug import completion, debug
 from kvs.daemon.commands_group import group
+from kvs.daemon.commands_history import history_command, undo_command
+from kvs.daemon.commands_list import ls_command, tree_command
+from kvs.daemon.commands_meta import meta_command
+from kvs.daemon.commands_node import ping_command, whoami_command
 from kvs.daemon.commands_process import restart, start, stop
 from kvs.daemon.commands_status import logs, status
 from kvs.daemon.commands_token import token
@@ -81,6 +87,17 @@ def cli() -> None:
 
 
 for _command in (
+    get_command,
+    set_command,
+    rm_command,
+    ls_command,
+    tree_command,
+    history_command,
+    undo_command,
+    meta_command,
+    context,
+    whoami_command,
+    ping_command,
     start,
     stop,
     restart,
