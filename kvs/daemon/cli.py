@@ -20,6 +20,7 @@ from kvs.daemon.commands_config import config
 from kvs.daemon.commands_context import context
 from kvs.daemon.commands_data import get_command, rm_command, set_command
 from kvs.daemon.commands_debug import completion, debug
+from kvs.daemon.commands_edit import edit_command
 from kvs.daemon.commands_group import group
 from kvs.daemon.commands_history import history_command, undo_command
 from kvs.daemon.commands_list import ls_command, tree_command
@@ -29,6 +30,7 @@ from kvs.daemon.commands_process import restart, start, stop
 from kvs.daemon.commands_status import logs, status
 from kvs.daemon.commands_token import token
 from kvs.daemon.commands_user import user
+from kvs.daemon.commands_watch import watch_command
 from kvs.daemon.failure import FAILED, INTERRUPTED, OK, USAGE, Failed
 from kvs.errors import ConfigError, KvsError, StartError
 
@@ -92,8 +94,10 @@ for _command in (
     rm_command,
     ls_command,
     tree_command,
+    watch_command,
     history_command,
     undo_command,
+    edit_command,
     meta_command,
     context,
     whoami_command,

@@ -11,7 +11,7 @@ import click
 from kvs.daemon.completing import complete_key
 from kvs.daemon.failure import CONDITION, FAILED, NOT_FOUND, OK, Failed
 from kvs.daemon.session import Session, in_remote_session
-from kvs.daemon.showing import print_json, printable, value_fields, write
+from kvs.daemon.showing import is_json, print_json, printable, value_fields, write
 
 if TYPE_CHECKING:
     from kvs.client import Value
@@ -98,7 +98,7 @@ def set_command(
     made = session.client.put(
         key,
         raw,
-        content_type=content_type or ("application/json" if _is_json(raw) else kind),
+        content_type=content_type or ("application/json" if is_json(raw) else kind),
         ttl=ttl,
         if_match=if_match,
         if_none_match="*" if only_new else None,
@@ -128,16 +128,6 @@ def _given(value: str | None) -> tuple[bytes, str]:
         return path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     except OSError as error:
         raise Failed(f"cannot read {path}: {error.strerror}") from None
-
-
-def _is_json(raw: bytes) -> bool:
-    import orjson
-
-    try:
-        orjson.loads(raw)
-    except ValueError:
-        return False
-    return True
 
 
 @click.command("rm")

@@ -53,6 +53,17 @@ def print_json(document: Any) -> None:
     write(line.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
 
 
+def is_json(raw: bytes) -> bool:
+    """Whether this is stored as a document."""
+    import orjson
+
+    try:
+        orjson.loads(raw)
+    except ValueError:
+        return False
+    return True
+
+
 def summary(value: "Value") -> str:
     """A value on a part of a line."""
     try:
