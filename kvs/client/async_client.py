@@ -12,6 +12,7 @@ import msgspec
 import orjson
 
 from kvs import errors as node_errors
+from kvs.client import snapshot
 from kvs.client.accounts import KEEP, Accounts
 from kvs.client.errors import BadRequestError, NotFoundError, ProtocolError
 from kvs.client.http import Answer, Http
@@ -147,15 +148,15 @@ class AsyncClient(Accounts):
     # --- many values ---
 
     async def range(
-        self, prefix: str = "", *, start: str = "", end: str | None = None, page: int = 100
+        self, prefix: str = "", *, start: str = "", end: str | None = None, page: int = 100, at: str = ""
     ) -> AsyncGenerator[Value, None]:
-        """Values in key order, from `start` to `end`, both included, `page` in one request. Not one moment's state:
-        what is written meanwhile may be seen or not."""
+        """Values in key order, from `start` to `end`, both included, `page` in one request, of the node `at` this URL
+        if one is named. Not one moment's state: what is written meanwhile may be seen or not."""
         query = {"prefix": prefix, "start_key": start, "limit": str(page)}
         if end is not None:
             query["end_key"] = end
         while True:
-            answer = await self._http.request("GET", f"/kv/_range?{urlencode(query)}", repeatable=True)
+            answer = await self._http.request("GET", f"/kv/_range?{urlencode(query)}", repeatable=True, at=at)
             found = decode(answer.body, WireRange, answer.url)
             for pair in found.pairs:
                 yield pair.value(answer.url)
@@ -256,6 +257,17 @@ class AsyncClient(Accounts):
         An event may come twice.
         """
         return follow(self._http, prefix, since)
+
+    async def position(self, prefix: str = "") -> tuple[str, str]:
+        """The URL of the node that is asked now, and where its change log is."""
+        url = self._http.endpoints.current
+        return url, await snapshot.position(self._http, url, prefix)
+
+    def changes(self, prefix: str, since: str, *, at: str) -> AsyncGenerator[Event, None]:
+        """What happened at the node at the URL `at` since a position of its change log, each key as it is now; with an
+        end, unlike `watch`. With a `range` that began behind the position it makes a snapshot of one moment: see
+        `kvs.client.snapshot`. Raises ResyncRequiredError when the log does not reach back so far."""
+        return snapshot.changes(self._http, at, prefix, since)
 
     # --- metadata ---
 

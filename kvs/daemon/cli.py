@@ -21,8 +21,10 @@ from kvs.daemon.commands_context import context
 from kvs.daemon.commands_data import get_command, rm_command, set_command
 from kvs.daemon.commands_debug import completion, debug
 from kvs.daemon.commands_edit import edit_command
+from kvs.daemon.commands_export import export_command
 from kvs.daemon.commands_group import group
 from kvs.daemon.commands_history import history_command, undo_command
+from kvs.daemon.commands_import import import_command
 from kvs.daemon.commands_list import ls_command, tree_command
 from kvs.daemon.commands_meta import meta_command
 from kvs.daemon.commands_node import ping_command, whoami_command
@@ -99,6 +101,8 @@ for _command in (
     undo_command,
     edit_command,
     meta_command,
+    import_command,
+    export_command,
     context,
     whoami_command,
     ping_command,

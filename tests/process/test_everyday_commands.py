@@ -16,8 +16,10 @@ import pytest
 
 from kvs.auth.scopes import ALL
 from tests.process.cli import Cli, Result, mode
+from tests.process.eventually import eventually
 from tests.process.site import Site
 
+PATIENCE_S = 60.0
 BLOB = bytes(range(256)) * 40
 _numbers = count(1)
 
@@ -303,8 +305,11 @@ def completions(at: Place, typed: str) -> list[str]:
 
 def test_keys_are_completed(at: Place, key: str) -> None:
     at.set(**{f"{key}_a": "1", f"{key}_b_c": "1"})
-    assert completions(at, f"kvs get {key}") == [f"plain,{key}/"]
-    assert completions(at, f"kvs rm -r {key}/") == [f"plain,{key}/a", f"plain,{key}/b/"]
+    # A busy machine can be too slow for the little time that a completion has.
+    assert eventually(lambda: completions(at, f"kvs get {key}") == [f"plain,{key}/"], PATIENCE_S)
+    assert eventually(
+        lambda: completions(at, f"kvs rm -r {key}/") == [f"plain,{key}/a", f"plain,{key}/b/"], PATIENCE_S
+    )
     assert completions(at, f"kvs ls --url http://127.0.0.1:1 {key}/") == []
 
 
