@@ -32,7 +32,18 @@ from kvs.client.model import (
     duration_text,
 )
 from kvs.client.watching import follow
-from kvs.client.wire import WireBulk, WireEntry, WireRange, WireResult, WireValue, WireWritten, convert, decode, exact
+from kvs.client.wire import (
+    JSON_SPACES,
+    WireBulk,
+    WireEntry,
+    WireRange,
+    WireResult,
+    WireValue,
+    WireWritten,
+    convert,
+    decode,
+    exact,
+)
 from kvs.client.writes import Made, Write, make
 from kvs.durations import parse_duration
 from kvs.keys import check_key
@@ -336,6 +347,11 @@ def is_ttl_form(raw: bytes) -> bool:
         return False
 
 
+def stands_on_a_line(raw: bytes) -> bool:
+    """Whether a document can stand on a line among others, with nothing around it that would be lost."""
+    return b"\n" not in raw and b"\r" not in raw and raw[:1] not in JSON_SPACES and raw[-1:] not in JSON_SPACES
+
+
 def _item(item: BulkPut | BulkDelete) -> dict[str, object]:
     fields: dict[str, object] = {"path": item.path}
     if item.if_match is not None:
@@ -347,7 +363,7 @@ def _item(item: BulkPut | BulkDelete) -> dict[str, object]:
     raw, kind = encode_value(item.value, item.content_type)
     if item.ttl is not None:
         fields["ttl"] = duration_text(item.ttl)
-    if kind == JSON:
+    if kind == JSON and stands_on_a_line(raw):
         return {"op": "put", **fields, "data": orjson.Fragment(raw)}
     return {"op": "put", **fields, "content_type": kind, "encoding": "base64", "data": b64encode(raw).decode()}
 
