@@ -12,7 +12,6 @@ import msgspec
 import orjson
 
 from kvs import errors as node_errors
-from kvs.client import snapshot
 from kvs.client.accounts import KEEP, Accounts
 from kvs.client.errors import BadRequestError, NotFoundError, ProtocolError
 from kvs.client.http import Answer, Http
@@ -31,6 +30,7 @@ from kvs.client.model import (
     Version,
     duration_text,
 )
+from kvs.client.snapshot import changes_since, position_of
 from kvs.client.watching import follow
 from kvs.client.wire import (
     JSON_SPACES,
@@ -272,13 +272,13 @@ class AsyncClient(Accounts):
     async def position(self, prefix: str = "") -> tuple[str, str]:
         """The URL of the node that is asked now, and where its change log is."""
         url = self._http.endpoints.current
-        return url, await snapshot.position(self._http, url, prefix)
+        return url, await position_of(self._http, url, prefix)
 
     def changes(self, prefix: str, since: str, *, at: str) -> AsyncGenerator[Event, None]:
         """What happened at the node at the URL `at` since a position of its change log, each key as it is now; with an
         end, unlike `watch`. With a `range` that began behind the position it makes a snapshot of one moment: see
         `kvs.client.snapshot`. Raises ResyncRequiredError when the log does not reach back so far."""
-        return snapshot.changes(self._http, at, prefix, since)
+        return changes_since(self._http, at, prefix, since)
 
     # --- metadata ---
 
