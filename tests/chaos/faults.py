@@ -53,6 +53,9 @@ class Faults:
             case "power cut":
                 machine.cut_power()
                 return self._busy(machine, step, machine.start)
+            case "lost disk":
+                self._lose_disk(machine)
+                return self._busy(machine, step, machine.start)
             case "hold":
                 machine.node.hold()
                 return self._busy(machine, step, machine.node.let_go_on)
@@ -156,9 +159,7 @@ class Faults:
     def open(self, kind: str, machine: Machine) -> None:
         match kind:
             case "wipe":
-                machine.node.kill()
-                self._history.lost_its_disk(machine.name)
-                machine.wipe()
+                self._lose_disk(machine)
                 machine.start()
             case "older image":
                 machine.node.stop()
@@ -175,6 +176,11 @@ class Faults:
                 self._flip(machine)
         if kind != "none":
             self.counts[kind] += 1
+
+    def _lose_disk(self, machine: Machine) -> None:
+        machine.node.kill()
+        self._history.lost_its_disk(machine.name)
+        machine.wipe()
 
     def _begin_clone(self, machine: Machine) -> None:
         machine.node.stop()
@@ -203,9 +209,7 @@ class Faults:
 
     def _replace(self, machine: Machine) -> None:
         """What an operator does with a disk that turns bits."""
-        machine.node.kill()
-        self._history.lost_its_disk(machine.name)
-        machine.wipe()
+        self._lose_disk(machine)
         machine.start()
         machine.takes_writes = True
         self.counts["disks replaced"] += 1
