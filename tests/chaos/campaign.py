@@ -109,7 +109,7 @@ class Campaign:
             each.run()
         self._play(this)
         self._pause()
-        self._faults.close(self._site.machines)
+        self._faults.close()
         equal_s = self._settle(this.number)
         done = ", ".join(f"{kind} {n}" for kind, n in sorted((self._faults.counts - before).items())) or "no fault"
         self._tell(f"round {this.number:3}  {this.lasts_s:4.1f} s  equal after {equal_s:5.1f} s  {done}")

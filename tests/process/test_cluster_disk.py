@@ -30,3 +30,28 @@ def test_a_node_that_cannot_save_what_it_learns_goes_on_when_its_disk_works(shim
         cluster.check_logs()
     finally:
         cluster.close()
+
+
+def test_a_member_list_that_the_disk_did_not_take_is_saved_later(shim: Path, tmp_path: Path) -> None:
+    """A node that learns of a member while its disk fails knows it after a restart, though nobody else is up then."""
+    cluster = Cluster(tmp_path, {"probe_interval_ms": 200, "probe_timeout_ms": 200})
+    n1, n2, n3 = cluster.add(), cluster.add(), cluster.add()
+    disk = Shim(shim, tmp_path / "shim", n2.daemon.data_dir, Fault("sync", ".log", "eio", lasting=True))
+    n2.daemon.environment = disk.environment
+    n3.daemon.configure({"seed_nodes": [n1.address]})
+    try:
+        cluster.start(n1, n2)
+        seconds_until(cluster.is_whole, LONG_S)
+        disk.arm()
+        n3.start()
+        seconds_until(cluster.all_see, LONG_S)
+        assert n2.logged("The member list could not be saved", LONG_S)
+        disk.disarm()
+        assert n2.logged("The member list was saved", LONG_S)
+        for node in cluster.nodes:
+            node.kill()
+        n2.start()
+        assert n2.members().keys() == {"n1", "n2", "n3"}
+        cluster.check_logs()
+    finally:
+        cluster.close()
