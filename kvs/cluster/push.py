@@ -141,7 +141,7 @@ class Push:
             return []
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
-        for entry, record, source in changes:
+        for entry, record, _, source in changes:
             if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)
