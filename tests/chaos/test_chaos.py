@@ -32,6 +32,7 @@ def campaign(folder: Path, library: Path, plan: list[Round], settings: dict[str,
     return made.run(rounds, lambda: next(left) == 0)
 
 
+@pytest.mark.timeout(600)
 def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path, library: Path) -> None:
     steps = [
         Step(0.3, "kill", 0, 1, 0.2, 0.5),
@@ -56,6 +57,7 @@ def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path,
     assert report.audited == 2, "n2's before it loses its disk, and in the end that of the only one that lost none"
 
 
+@pytest.mark.timeout(600)
 def test_nodes_that_acknowledge_before_the_disk_has_it_are_found_out(tmp_path: Path, library: Path) -> None:
     """Were nothing lost here, the check would be worth nothing."""
     steps = tuple(Step(at_s, "blackout", 0, 1, 0.1, 0.5) for at_s in (1.0, 2.5))
