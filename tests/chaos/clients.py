@@ -175,7 +175,8 @@ class _Chaotic:
         mark = self._history.mark(node, key)
         write = self._history.send(key, value)
         answer = client.request("PUT", kv_path(key) + query, value, kind | (headers or {}))
-        self._settle(node, write, mark, answer.status, _document(answer))
+        disks = 2 if query and answer.status != 202 else 1
+        self._settle(node, write, mark, answer.status, _document(answer), disks)
 
     def _put(self, node: str, client: Client) -> None:
         self._send(node, client)
@@ -234,9 +235,10 @@ class _Chaotic:
         if client.request("PUT", f"{path}?ttl={ttl}", self._json(), _JSON).status < 300:
             self._counts["with an end"] += 1
 
-    def _settle(self, node: str, write: Write, mark: Mark, status: int, answer: dict[str, Any]) -> None:
+    def _settle(self, node: str, write: Write, mark: Mark, status: int, answer: dict[str, Any], disks: int = 1) -> None:
         if status in (200, 201, 202, 204):
-            self._history.acknowledge(write, node, mark, answer.get("timestamp", 0), answer.get("uuid", ""))
+            version = answer.get("timestamp", 0), answer.get("uuid", "")
+            self._history.acknowledge(write, node, mark, *version, disks=disks)
             self._tags[write.key] = answer.get("uuid", "none")
         elif status == 503:
             self._counts["refused by mode"] += 1

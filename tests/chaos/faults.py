@@ -2,13 +2,13 @@
 possible now: the node is down already, or this machine cannot do it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 from tests.chaos.history import History
 from tests.chaos.plan import JUMP_MAX_MS, LEAP_MS, Step
-from tests.chaos.site import Machine, Site
+from tests.chaos.site import ENDING, Machine, Site
 from tests.process.cluster import Node
 from tests.process.daemon import NotStarted
 from tests.process.flips import Flip
@@ -53,6 +53,9 @@ class Faults:
             case "power cut":
                 machine.cut_power()
                 return self._busy(machine, step, machine.start)
+            case "lost disk":
+                self._lose_disk(machine)
+                return self._busy(machine, step, machine.start)
             case "hold":
                 machine.node.hold()
                 return self._busy(machine, step, machine.node.let_go_on)
@@ -80,9 +83,10 @@ class Faults:
 
     def _stop_failing(self, machine: Machine) -> None:
         machine.shim.disarm()
-        self.counts["calls that failed"] += len(machine.shim.struck())
+        struck, fault = machine.shim.struck(), machine.shim.fault
+        self.counts["calls that failed"] += len(struck)
         machine.shim.forget_struck()
-        if not machine.node.daemon.is_running:
+        if struck and fault is not None and fault.kind in ENDING:
             machine.node.kill()
             machine.start()
 
@@ -156,9 +160,7 @@ class Faults:
     def open(self, kind: str, machine: Machine) -> None:
         match kind:
             case "wipe":
-                machine.node.kill()
-                self._history.lost_its_disk(machine.name)
-                machine.wipe()
+                self._lose_disk(machine)
                 machine.start()
             case "older image":
                 machine.node.stop()
@@ -176,8 +178,14 @@ class Faults:
         if kind != "none":
             self.counts[kind] += 1
 
+    def _lose_disk(self, machine: Machine) -> None:
+        machine.node.kill()
+        self._history.lost_its_disk(machine.name)
+        machine.wipe()
+
     def _begin_clone(self, machine: Machine) -> None:
         machine.node.stop()
+        machine.busy = "clone"
         machine.is_original = False
         machine.take_image()
         machine.start()
@@ -203,21 +211,26 @@ class Faults:
 
     def _replace(self, machine: Machine) -> None:
         """What an operator does with a disk that turns bits."""
-        machine.node.kill()
-        self._history.lost_its_disk(machine.name)
-        machine.wipe()
+        self._lose_disk(machine)
         machine.start()
         machine.takes_writes = True
         self.counts["disks replaced"] += 1
 
-    def close(self, machines: Iterable[Machine]) -> None:
-        """The end of what an opening began."""
+    def close(self) -> None:
+        """The end of what an opening began. Nobody may have ended by itself, but a node with a clone."""
         if self._clone is not None:
             self._site.cluster.forget(self._clone)
             self._clone = None
-        for machine in machines:
+        for machine in self._site.machines:
+            if not machine.node.daemon.is_running:
+                code = machine.node.daemon.wait()
+                if machine.busy != "clone":
+                    self._history.violations.append(f"{machine.name} ended by itself with {code}")
+                machine.node.kill()
+                machine.start()
             if not machine.takes_writes:
                 self._replace(machine)
+            machine.busy = ""
 
 
 def _cut(links: list[Link]) -> Mend:

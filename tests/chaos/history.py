@@ -10,6 +10,9 @@ surely as what it acknowledged. Versions order the writes of a key, so nothing h
   sent and not refused, or a deletion. So no acknowledged write is lost, nothing deleted comes back, and nothing is
   there that nobody sent. From then on every node is held to that version.
 
+What only one disk had is lost with it: when a node loses its disk while others are written, whatever it alone told is
+not asked for any more, but what was acknowledged by two disks (`w=2`) is.
+
 Clients are shown the timestamps of versions, and not what orders them within one millisecond, so two of one timestamp
 are not told apart. A deletion is acknowledged without its version: the history of the key is asked for it.
 """
@@ -59,8 +62,9 @@ class History:
     reads: int = 0
     _values: dict[tuple[str, bytes], Write] = field(default_factory=dict)
     _writes: dict[str, list[Write]] = field(default_factory=lambda: defaultdict(list))
-    _top: dict[str, int] = field(default_factory=dict)
-    """By key, the highest timestamp that anybody was told of."""
+    _told: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    """By key, the highest timestamp that anybody was told of, by the node that told it and may lose it; by "" if no
+    single disk can."""
     _shown: dict[tuple[str, str], int] = field(default_factory=dict)
     """By node and key, the highest timestamp that the node acknowledged or showed."""
     _lives: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -89,8 +93,10 @@ class History:
         with self._lock:
             return Mark(self._lives[node], self._shown.get((node, key), 0))
 
-    def acknowledge(self, write: Write, node: str, mark: Mark, timestamp: int = 0, uuid: str = "") -> None:
-        """`timestamp` and `uuid` are not told of a deletion."""
+    def acknowledge(
+        self, write: Write, node: str, mark: Mark, timestamp: int = 0, uuid: str = "", *, disks: int = 1
+    ) -> None:
+        """`timestamp` and `uuid` are not told of a deletion. `disks`: how many have it."""
         with self._lock:
             write.outcome = ACKNOWLEDGED
             self._acknowledged += 1
@@ -99,6 +105,8 @@ class History:
                     self._wrong(f"{node} acknowledged {write.key} at {timestamp}, and had shown {mark.floor} before")
                 self._tell(write, timestamp, uuid)
                 self._show(node, mark, write.key, timestamp)
+                if disks > 1:
+                    self._hold_to(write.key, "", timestamp)
 
     def deleted(self, write: Write, node: str, mark: Mark, timestamp: int) -> None:
         """The history of its key showed a deletion, right after this one was acknowledged."""
@@ -127,9 +135,11 @@ class History:
             self._show(node, mark, key, found.timestamp)
 
     def lost_its_disk(self, node: str) -> None:
-        """What the node showed until now binds it no more."""
+        """What the node showed until now binds it no more, and nobody else who did not show it too."""
         with self._lock:
             self._lives[node] += 1
+            for told in self._told.values():
+                told.pop(node, None)
             for shown in [shown for shown in self._shown if shown[0] == node]:
                 del self._shown[shown]
 
@@ -158,7 +168,7 @@ class History:
     # --- with the lock held ---
 
     def _check(self, key: str, held: Held | None) -> None:
-        top = self._top.get(key, 0)
+        top = max(self._told[key].values(), default=0)
         if held is None:
             if top and not self._may_be_gone(key, top):
                 self._wrong(f"{key}: {top} was there, and nothing is left")
@@ -174,9 +184,9 @@ class History:
         self._writes[key] = []
         if held is not None and held.value is None:
             self._writes[key] = [Write(key, None, ACKNOWLEDGED, held.timestamp, held.uuid)]
-        self._top[key] = 0 if held is None else held.timestamp
+        self._told[key] = {"": 0 if held is None else held.timestamp}
         for node in nodes:
-            self._shown[node, key] = self._top[key]
+            self._shown[node, key] = self._told[key][""]
 
     def _judge_value(self, node: str, key: str, found: Held) -> None:
         assert found.value is not None
@@ -194,9 +204,12 @@ class History:
         write.timestamp, write.uuid = timestamp, uuid
 
     def _show(self, node: str, mark: Mark, key: str, timestamp: int) -> None:
-        self._top[key] = max(self._top.get(key, 0), timestamp)
         if mark.life == self._lives[node]:
             self._shown[node, key] = max(self._shown.get((node, key), 0), timestamp)
+            self._hold_to(key, node, timestamp)
+
+    def _hold_to(self, key: str, node: str, timestamp: int) -> None:
+        self._told[key][node] = max(self._told[key].get(node, 0), timestamp)
 
     def _may_be_gone(self, key: str, floor: int) -> bool:
         """Whether a deletion of the key may be at `floor` or above. One without an answer may be anywhere."""

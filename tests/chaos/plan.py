@@ -1,9 +1,9 @@
 """What goes wrong and when, drawn from a seed: the same seed and number of nodes give the same plan.
 
 A campaign is a row of rounds. A round begins when all nodes are equal and nobody writes. Its *opening* may destroy what
-one node has on its disk, which is no loss then, because the others have it. In what follows no disk is destroyed, so
-not one acknowledged write may be lost. While clients write, *steps* break something and mend it after a while. In the
-end everything is mended, and all nodes must become equal again.
+one node has on its disk, which is no loss then, because the others have it. While clients write, *steps* break
+something and mend it after a while; in some rounds one of them destroys a disk. In the end everything is mended, and
+all nodes must become equal again.
 """
 
 from collections.abc import Iterator
@@ -33,6 +33,11 @@ LINK_STEPS = {
 }
 ALL_STEPS = {"blackout": 1}
 """Of all nodes at once."""
+LOST_DISK = "lost disk"
+_LOST_DISK_SHARE = 0.3
+_BESIDE_A_LOST_DISK = ("none", "wipe", "older image")
+"""Openings after which all other disks keep what is written to them: a node with flipped bits gets an empty one in the
+end, and a clone's is thrown away."""
 LEAP_MS = 3_600_000
 JUMP_MAX_MS = 50_000
 """Below `max_clock_drift`: the node goes on taking writes."""
@@ -104,13 +109,12 @@ def rounds(seed: int, setup: Setup, lasts_s: tuple[float, float] = (6.0, 18.0)) 
         number += 1
         chance = Random(f"round {seed}/{number}")
         length_s = chance.uniform(*lasts_s)
-        yield Round(
-            number,
-            _draw(chance, openings),
-            chance.randrange(setup.nodes),
-            length_s,
-            tuple(_steps(chance, length_s, setup.nodes)),
-        )
+        opening, victim = _draw(chance, openings), chance.randrange(setup.nodes)
+        steps = [*_steps(chance, length_s, setup.nodes)]
+        if opening in _BESIDE_A_LOST_DISK and chance.random() < _LOST_DISK_SHARE:
+            at_s, node = chance.uniform(0.2, 0.9) * length_s, chance.randrange(setup.nodes)
+            steps.append(Step(at_s, LOST_DISK, node, node, chance.uniform(0.1, 5.0), 0.0))
+        yield Round(number, opening, victim, length_s, tuple(steps))
 
 
 def _steps(chance: Random, length_s: float, nodes: int) -> Iterator[Step]:

@@ -28,6 +28,8 @@ _FAULTS = {
     "rename": ("eio", "exit"),
     "open": ("enospc", "eio", "exit"),
 }
+ENDING = ("exit", "half")
+"""Kinds that end the process."""
 
 
 class Machine:

@@ -32,6 +32,7 @@ def campaign(folder: Path, library: Path, plan: list[Round], settings: dict[str,
     return made.run(rounds, lambda: next(left) == 0)
 
 
+@pytest.mark.timeout(600)
 def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path, library: Path) -> None:
     steps = [
         Step(0.3, "kill", 0, 1, 0.2, 0.5),
@@ -43,6 +44,7 @@ def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path,
         Step(4.0, "blackout", 0, 1, 0.1, 0.5),
         Step(5.5, "hold", 1, 0, 1.0, 0.5),
         Step(6.0, "clock leap", 2, 0, 1.0, 0.2),
+        Step(6.2, "lost disk", 0, 1, 0.1, 0.5),
     ]
     settings = setup(SEED, NODES).settings | {"sync_interval": 1, "throttle_delay_ms": 0, **AUTH}
     report = campaign(tmp_path, library, [Round(1, "wipe", 1, 7.5, tuple(steps))], settings)
@@ -52,9 +54,10 @@ def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path,
     assert report.outcomes["acknowledged"] > 100
     assert report.reads > 100
     assert report.tokens["revoked"] > 0
-    assert report.audited == NODES
+    assert report.audited == 2, "n2's before it loses its disk, and in the end that of the only one that lost none"
 
 
+@pytest.mark.timeout(600)
 def test_nodes_that_acknowledge_before_the_disk_has_it_are_found_out(tmp_path: Path, library: Path) -> None:
     """Were nothing lost here, the check would be worth nothing."""
     steps = tuple(Step(at_s, "blackout", 0, 1, 0.1, 0.5) for at_s in (1.0, 2.5))

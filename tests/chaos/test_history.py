@@ -188,14 +188,32 @@ def test_a_deletion_without_an_answer_may_have_taken_effect() -> None:
     assert history.violations == []
 
 
+def test_what_two_disks_had_is_not_lost_with_one() -> None:
+    history = History()
+    put(history, "a", b"1", 10)
+    put(history, "a", b"2", 20)
+    read(history, "b", b"1", 10)
+    history.lost_its_disk("a")
+    end(history, b"1", 10)
+    assert history.violations == []
+    mark = history.mark("a", KEY)
+    history.acknowledge(history.send(KEY, b"3"), "a", mark, 30, "u30", disks=2)
+    put(history, "a", b"4", 40)
+    history.lost_its_disk("a")
+    end(history, b"1", 10)
+    assert len(history.violations) == 1
+    assert "30 was there" in history.violations[0]
+
+
 def test_a_node_that_lost_its_disk_may_begin_again() -> None:
     history = History()
     put(history, "a", b"1", 10)
     put(history, "a", b"2", 20)
+    end(history, b"2", 20)
     before = history.mark("a", KEY)
     history.lost_its_disk("a")
     history.acknowledge(history.send(KEY, b"late"), "a", before, 30, "u30")  # its answer was under way
     read(history, "a", b"1", 10)
     assert history.violations == []
-    end(history, b"2", 20)
+    end(history, b"1", 10)
     assert len(history.violations) == 1, "the cluster may not"

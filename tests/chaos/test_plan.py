@@ -7,7 +7,7 @@ import pytest
 
 from kvs.config import load
 from tests.chaos.campaign import Report
-from tests.chaos.plan import ALL_STEPS, LINK_STEPS, NODE_STEPS, OPENINGS, Round, rounds, setup
+from tests.chaos.plan import ALL_STEPS, LINK_STEPS, LOST_DISK, NODE_STEPS, OPENINGS, Round, rounds, setup
 from tests.chaos.report import BEGIN, END, Run, rewrite
 
 
@@ -24,7 +24,8 @@ def test_a_seed_is_a_plan() -> None:
 def test_every_kind_comes() -> None:
     drawn = [this for seed in range(4) for this in plan(seed, 40)]
     assert {this.opening for this in drawn} == set(OPENINGS)
-    assert {step.kind for this in drawn for step in this.steps} == {*NODE_STEPS, *LINK_STEPS, *ALL_STEPS}
+    assert {step.kind for this in drawn for step in this.steps} == {*NODE_STEPS, *LINK_STEPS, *ALL_STEPS, LOST_DISK}
+    assert not [this for this in drawn if sum(step.kind == LOST_DISK for step in this.steps) > 1]
     assert not [
         this for seed in range(20) if setup(seed, 4).forgets for this in plan(seed, 20) if this.opening == "clone"
     ]

@@ -2,7 +2,7 @@
 
 A revocation that was acknowledged is as sure as any other write: the token is worthless at that node at once, for as
 long as the node keeps its disk, and in the end at every node. A token that was acknowledged, and that nobody revoked,
-is good at every node in the end.
+is good at every node in the end. So it is unless the node that acknowledged it lost its disk before all were equal.
 """
 
 import http.client
@@ -34,11 +34,14 @@ _KEPT = 40
 
 @dataclass(eq=False)
 class _Token:
+    """`made_by` and `revoked_by` name who may still lose it, and in which life of its disk."""
+
     text: str
     token_id: str
     is_good_now: bool
-    was_to_be_revoked: bool = False
+    made_by: tuple[str, Mark] | None
     revoked_by: tuple[str, Mark] | None = None
+    was_to_be_revoked: bool = False
     is_revoked: bool = False
 
 
@@ -86,13 +89,23 @@ class Tokens:
 
     def check(self, nodes: Sequence[Node]) -> None:
         """When all is quiet and equal."""
+        self._tokens = [token for token in self._tokens if self._is_kept(token.made_by)]
         for token in self._tokens:
+            token.is_revoked = token.is_revoked and self._is_kept(token.revoked_by)
+            token.made_by = token.revoked_by = None
             for node in nodes:
                 status = _try(node.client, token)
                 if token.is_revoked and status != 401:
                     self._wrong(f"{node.name} lets in by the revoked token {token.token_id} ({status})")
                 if not token.was_to_be_revoked and token.is_good_now and status != 403:
                     self._wrong(f"{node.name} does not know the token {token.token_id} ({status})")
+
+    def _is_kept(self, told: tuple[str, Mark] | None) -> bool:
+        return told is None or told == self._by(told[0])
+
+    def _by(self, name: str) -> tuple[str, Mark]:
+        """A node in the present life of its disk."""
+        return name, self._history.mark(name, "")
 
     def _loop(self) -> None:
         while not self._pausing.wait(self._chance.random() * _PACE_S):
@@ -105,13 +118,14 @@ class Tokens:
                 self._chance.choice((self._make, self._revoke, self._try))(target.name, client)
             client.close()
 
-    def _make(self, _: str, client: Client) -> None:
+    def _make(self, name: str, client: Client) -> None:
+        by = self._by(name)
         document = {"user_uuid": self._administrator.user, "scopes": ["read"], "expires_in": _LIFE_S}
         answer = self._ask(client, "POST", "/api/tokens", json.dumps(document).encode())
         if answer.status == 201:
             made = answer.json()
             ahead_s = made["expires_at"] / 1000 - _LIFE_S - time.time()
-            self._tokens.append(_Token(made["token"], made["token_id"], ahead_s < _AHEAD_MAX_S))
+            self._tokens.append(_Token(made["token"], made["token_id"], ahead_s < _AHEAD_MAX_S, by))
             del self._tokens[:-_KEPT]
             self.made += 1
 
@@ -121,9 +135,9 @@ class Tokens:
             return
         token = self._chance.choice(alive)
         token.was_to_be_revoked = True
-        mark = self._history.mark(name, token.token_id)
+        by = self._by(name)
         if self._ask(client, "DELETE", f"/api/tokens/{token.token_id}").status == 204:
-            token.is_revoked, token.revoked_by = True, (name, mark)
+            token.is_revoked, token.revoked_by = True, by
             self.revoked += 1
 
     def _try(self, name: str, client: Client) -> None:
@@ -131,7 +145,7 @@ class Tokens:
         if not self._tokens:
             return
         token = self._chance.choice(self._tokens)
-        if token.revoked_by == (name, self._history.mark(name, token.token_id)):
+        if token.revoked_by == self._by(name):
             self.tried += 1
             status = _try(client, token)
             if status not in (401, 503):
