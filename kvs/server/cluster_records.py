@@ -9,7 +9,6 @@ Reached      whoever waits for copies of a write
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import structlog
 
@@ -136,12 +135,17 @@ class RecordsShell:
         self._tickets += 1
         ticket = self._tickets
         self.push.watch(ticket, entry, version, nodes - 1)
-        reached = self._reached[ticket] = asyncio.get_running_loop().create_future()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await reached
-        del self._reached[ticket]
-        return self.push.forget(ticket) + 1
+        loop = asyncio.get_running_loop()
+        reached = self._reached[ticket] = loop.create_future()
+        # Without `asyncio.timeout`, which needs a task: see kvs.server.eager.
+        timer = loop.call_later(timeout_s, self._reach, ticket)
+        try:
+            await reached
+        finally:
+            timer.cancel()
+            del self._reached[ticket]
+            held = self.push.forget(ticket) + 1
+        return held
 
     # --- what it is told ---
 
@@ -195,13 +199,16 @@ class RecordsShell:
                 case Filled():
                     self._tasks.spawn(self._note_filled(effect), "sync")
                 case Reached(ticket):
-                    reached = self._reached.get(ticket)
-                    if reached is not None and not reached.done():
-                        reached.set_result(None)
+                    self._reach(ticket)
                 case Report(name, fields, level):
                     (log.warning if level == "warning" else log.info)(name, **fields)
         if not isinstance(event, replica.Written):  # a write moves no plan, and there are many of them
             self._timer.set(self.replica.wake_at_ms)
+
+    def _reach(self, ticket: int) -> None:
+        reached = self._reached.get(ticket)
+        if reached is not None and not reached.done():
+            reached.set_result(None)
 
     # --- carrying out ---
 
