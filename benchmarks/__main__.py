@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import anti_entropy, filling, load, million, report, requests
+from benchmarks import anti_entropy, filling, load, million, report, requests, watching
 
 STARTS = 5
 FILLINGS = 3
@@ -21,6 +21,7 @@ def main(rounds: int, seconds: int, keys: int, json_path: Path | None) -> None:
     rows = []
     if load.available():
         rows += requests.measure(rounds, seconds)
+        rows += watching.measure(rounds, seconds)
     else:
         report.say(f"GET and PUT are skipped: {load.INSTALL_HINT}")
     if keys:

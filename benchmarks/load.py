@@ -49,9 +49,11 @@ def write_script(folder: Path) -> Path:
     return path
 
 
-def run_wrk(url: str, headers: Mapping[str, str], seconds: int, script: Path | None = None) -> Outcome:
+def run_wrk(
+    url: str, headers: Mapping[str, str], seconds: int, script: Path | None = None, connections: int = CONNECTIONS
+) -> Outcome:
     """Raises RuntimeError if any answer was not a success or a connection failed: such a figure would mean nothing."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     for name, value in {**headers, "Content-Type": "application/json"}.items():
         command += ["-H", f"{name}: {value}"]
     if script is not None:

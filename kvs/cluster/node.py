@@ -28,6 +28,7 @@ from kvs.cluster.events import (
     Discard,
     Effect,
     Group,
+    Lapse,
     Line,
     Merge,
     Merged,
@@ -48,13 +49,13 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
-from kvs.cluster.leaving import discard, sweep, trim
 from kvs.cluster.merging import UNOPPOSED, Verdict, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
 from kvs.cluster.scrubbing import scrub
 from kvs.cluster.tally import Tally
 from kvs.cluster.trail import Trail
+from kvs.cluster.upkeep import discard, lapse, sweep, trim
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.current import NOTHING, Current, history, read_current
@@ -139,7 +140,7 @@ class Node:
         view = Overlay(reader)
         self._rows.begin()
         effects: list[Effect] = []
-        changes: list[Change] = []
+        done = Committed([], [])
         lines: list[Line] = []
         for ticket, commands, _ in submissions:
             reply = Reply(ticket, [])
@@ -155,7 +156,8 @@ class Node:
                     view.write(plan.batch)
                     reply.outcomes.append(plan.outcome)
                     effects.extend(plan.reports)
-                    changes.extend(plan.changes)
+                    done.changes.extend(plan.changes)
+                    done.ended.extend(plan.ended)
                     if self.trail is not None:
                         self.trail.note(command, plan.outcome, lines)
             effects.append(reply)
@@ -165,7 +167,8 @@ class Node:
         edit = self._rows.edit
         if edit is not None:
             view.write(edit.rows())
-            effects.append(Committed(changes))
+        if edit is not None or done.changes or done.ended:
+            effects.append(done)
         tip = self.trail.extend(lines, now_ms, view.batch) if self.trail is not None and lines else None
         if view.batch:
             view.batch[PROGRESS_ROW] = encode_progress(self._progress())
@@ -199,6 +202,8 @@ class Node:
                 return self._restore(command, view, now_ms)
             case Trim():
                 return trim(self._rows, command, view)
+            case Lapse():
+                return lapse(self._rows, command, view, now_ms)
             case Transact() | Sweep() | Discard() | Scrub():
                 return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
@@ -214,7 +219,7 @@ class Node:
                 case Transact():
                     return self._transact(command, view, now_ms)
                 case Sweep():
-                    return sweep(self._rows, command, view, expiry_limit(now_ms), self.tombstone_limit(now_ms))
+                    return sweep(self._rows, command, view, now_ms, self.tombstone_limit(now_ms))
                 case Discard():
                     return discard(self._rows, command, view)
                 case Scrub(start=start):
@@ -358,7 +363,7 @@ class Node:
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
             self._rows.tally.came_from_peer()
-            return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
+            return Plan(batch, _TAKEN, reports, (Change(entry, incoming, self._rows.seq, source),))
         verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
@@ -370,7 +375,7 @@ class Node:
                 return self._delete_again(command, current, view, now_ms)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
             self._rows.tally.came_from_peer()
-            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
+            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, self._rows.seq, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
@@ -437,7 +442,7 @@ class Node:
     ) -> Plan:
         batch = self._rows.replace(entry, current, record, view, digest=digest, raw=raw)
         reports = (Report("Corrupt record replaced", {"entry": entry}),) if current.is_corrupt else ()
-        return Plan(batch, Written(record, created), reports, (Change(entry, record),))
+        return Plan(batch, Written(record, created), reports, (Change(entry, record, self._rows.seq),))
 
     # --- background work ---
 

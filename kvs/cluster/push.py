@@ -142,7 +142,7 @@ class Push:
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
         touched: dict[str, None] = {}
-        for entry, record, source in changes:
+        for entry, record, _, source in changes:
             if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)

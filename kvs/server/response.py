@@ -72,10 +72,7 @@ class Response:
             connection = b"Connection: keep-alive\r\n"
         else:
             connection = b""
-        if self.status in _BODILESS:
-            content = b""
-        else:
-            content = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (self.content_type.encode(), len(self.body))
+        content = b"" if self.status in _BODILESS else self._content_fields()
         return b"%b%b%b%bX-Request-ID: %b\r\n%b%b\r\n" % (
             _STATUS_LINES[self.status],
             content,
@@ -85,6 +82,9 @@ class Response:
             _date(),
             connection,
         )
+
+    def _content_fields(self) -> bytes:
+        return b"Content-Type: %b\r\nContent-Length: %d\r\n" % (self.content_type.encode(), len(self.body))
 
 
 _date_cache = (0, b"")

@@ -26,7 +26,7 @@ class Call:
     `principal` can be another one behind a body: see `admit_again`.
     """
 
-    __slots__ = ("_admit", "parameters", "principal", "request")
+    __slots__ = ("admit", "parameters", "principal", "request")
 
     def __init__(
         self,
@@ -38,12 +38,13 @@ class Call:
         self.request = request
         self.parameters = parameters
         self.principal = principal
-        self._admit = admit
+        self.admit = admit
+        """Tells who asks now."""
 
     def admit_again(self) -> None:
         """For behind a wait for the client, which may take minutes: meanwhile a token ends, a user leaves a group.
         Raises Unauthorized, Forbidden."""
-        self.principal = self._admit()
+        self.principal = self.admit()
 
 
 Handler = Callable[[Call], Awaitable[Response]]

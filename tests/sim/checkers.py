@@ -6,7 +6,7 @@ from random import Random
 from kvs.cluster.merging import judge
 from kvs.cluster.merkle import item_of, items, read_tree
 from kvs.storage.codec import decode
-from kvs.storage.current import index_rows
+from kvs.storage.current import index_rows, seq_of
 from kvs.storage.keyspace import (
     CHANGES,
     DATA,
@@ -17,6 +17,8 @@ from kvs.storage.keyspace import (
     TOMBSTONES,
     after,
     change_row,
+    encode_seq,
+    expiry_row,
     revision_row,
 )
 from kvs.storage.memory import MemoryStore
@@ -119,7 +121,10 @@ def check_rows(process: Process) -> None:
     for entry, raw in records.items():
         stored = decode(entry, raw)
         expected.update((row, b"") for row in index_rows(entry, stored.record))
-        expected[change_row(stored.seq)] = entry
+        seq = seq_of(store, entry, stored)
+        expected[change_row(seq)] = entry
+        if seq != stored.seq:
+            expected[expiry_row(stored.record.expires_at, entry)] = encode_seq(seq)
         revisions |= {revision_row(entry, stored.generation - back) for back in range(1, stored.kept + 1)}
         found_items[entry] = item_of(entry, stored.record, value_digest(stored.record.data))
     found = {row: v for prefix in (TIMES, EXPIRIES, TOMBSTONES, CHANGES) for row, v in _rows(store, prefix).items()}

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
-from kvs.cluster import exchange, ingest, leaving, merging, push, rows, sync
+from kvs.cluster import exchange, ingest, merging, push, rows, sync, upkeep
 from kvs.cluster import node as node_module
 from kvs.cluster.bootstrap import Bootstrap, BootstrapEffect
 from kvs.cluster.events import Change, Merged, Reply
@@ -317,7 +317,7 @@ def any_floor_makes_outdated(patch: Patch) -> None:
 
 def set_aside_whatever_came_since(patch: Patch) -> None:
     """A record leaves the disk though a newer version has come since it was put into the file."""
-    discard = leaving.discard
+    discard = upkeep.discard
     patch.setattr(
         node_module, "discard", lambda at, command, view: discard(at, replace(command, before_ms=1 << 62), view)
     )
@@ -337,13 +337,13 @@ def time_to_live_is_lost(patch: Patch) -> None:
 
 def sweep_believes_its_rows(patch: Patch) -> None:
     """An old index row counts, though the key was written again."""
-    patch.setattr(leaving, "may_go", lambda *_, **__: True)
+    patch.setattr(upkeep, "may_go", lambda *_, **__: True)
 
     class Anything(list[bytes]):
         def __contains__(self, _: object) -> bool:
             return True
 
-    patch.setattr(leaving, "index_rows", lambda entry, record: Anything(index_rows(entry, record)))
+    patch.setattr(upkeep, "index_rows", lambda entry, record: Anything(index_rows(entry, record)))
 
 
 # --- pushing and filling ---

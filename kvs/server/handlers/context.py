@@ -17,6 +17,7 @@ from kvs.server.cursor import Cursors
 from kvs.server.head_keeper import HeadKeeper
 from kvs.server.meters import Meters
 from kvs.server.passwords import Passwords
+from kvs.server.watch import Watching
 from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid, value_digest
 from kvs.storage.store import Store
@@ -34,6 +35,7 @@ class Context(NamedTuple):
     cursors: Cursors
     passwords: Passwords
     now_ms: Callable[[], int]
+    watching: Watching
     cluster: Cluster | None = None
     meters: Meters | None = None
     auditor: Auditor | None = None
