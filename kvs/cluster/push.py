@@ -141,6 +141,7 @@ class Push:
             return []
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
+        touched: dict[str, None] = {}
         for entry, record, _, source in changes:
             if to_all and source in self._outboxes:
                 continue
@@ -148,11 +149,12 @@ class Push:
             for peer in peers if to_all else self._chosen([peer for peer in peers if peer != source]):
                 outbox = self._outboxes[peer]
                 outbox.put(entry, version, raw)
+                touched[peer] = None
                 if outbox.is_full():
                     self.dropped += len(outbox.waiting)
                     outbox.clear()
                     full.add(peer)
-        return [*(Behind(peer) for peer in sorted(full)), *self._send(peers)]
+        return [*(Behind(peer) for peer in sorted(full)), *self._send(touched)]
 
     def sent(self, peer: str, answer: ReplicateAnswer) -> list[PushEffect]:
         """The peer has on its disk what was sent, as far as it took it."""

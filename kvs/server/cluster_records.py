@@ -34,7 +34,7 @@ from kvs.cluster.floor import Floor
 from kvs.cluster.floor import decode as decode_floor
 from kvs.cluster.floor import encode as encode_floor
 from kvs.cluster.ingest import Limits
-from kvs.cluster.messages import Digest
+from kvs.cluster.messages import Digest, MemberState
 from kvs.cluster.node import Node
 from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
@@ -159,9 +159,10 @@ class RecordsShell:
         if self.addresses.pop(peer, None) is not None:
             self.handle(replica.PeerDown(peer))
 
-    def know(self, peers: Sequence[str]) -> None:
+    def know(self, members: Sequence[MemberState]) -> None:
         """These are all other nodes that were not removed."""
-        self.handle(replica.Known(peers))
+        instances = {member.id: member.instance_id for member in members if member.instance_id}
+        self.handle(replica.Known([member.id for member in members], instances))
         self._tell_floor()
 
     def heard(self, peer: str, digest: Digest) -> None:
@@ -275,7 +276,9 @@ class RecordsShell:
         count = len(aside.entries)
         try:
             await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
-            await self._runner.submit([Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
+            self._tell_floor()
+            floor = Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})
+            await self._runner.submit([floor, Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
         except (OSError, Unavailable) as error:
             reason = error.detail if isinstance(error, Unavailable) else str(error)
             log.warning("Records could not be set aside yet", records=count, file=str(path), reason=reason)
