@@ -381,6 +381,8 @@ RETRY_PEERS_MAX = 2
 """Of the nodes that are down, tried in each such interval."""
 JOIN_PAUSE_MIN_MS = 1_000
 JOIN_PAUSE_MAX_MS = 60_000
+INTRODUCTION_TIMEOUT_S = 3.0
+"""How long a start waits for the answers of those it asks, so that a taken id is told to whoever started the node."""
 JOIN_SEEDS_MAX = 3
 """Seeds that are asked at one time."""
 LEAVE_PEERS_MAX = 10

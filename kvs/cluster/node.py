@@ -11,7 +11,7 @@ the commit fails, the group is thrown away and `resume` takes up what the disk r
 numbers that were given out in vain are simply skipped.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -109,6 +109,9 @@ class Node:
         """The audit log; None where none is kept."""
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
+        self.apart: Mapping[str, int] = {}
+        """Peers that do not know of all that was deleted and forgotten here: they were equal to this node up to then
+        (Unix ms), and not since."""
 
     def resume(self, progress: Progress, tree: Tree | None = None) -> None:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
@@ -355,6 +358,8 @@ class Node:
         if current is NOTHING:
             if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
                 return Plan({}, _TAKEN, reports)
+            if self.apart and not incoming.deleted and incoming.timestamp < self.apart.get(source, 0):
+                return self._delete_again(command, current, view, now_ms)
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
             self._rows.tally.came_from_peer()
@@ -366,12 +371,44 @@ class Node:
             self._rows.tally.conflict(incoming_won=verdict.kind == "wins", kept=kept)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
+            if held is not None and self._comes_late(incoming, held, now_ms):
+                return self._delete_again(command, current, view, now_ms)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
             self._rows.tally.came_from_peer()
             return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, self._rows.seq, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
+
+    def _comes_late(self, tombstone: Record, held: Record, now_ms: int) -> bool:
+        """Whether a tombstone that others may forget at once deletes a value that all nodes have."""
+        return (
+            tombstone.deleted
+            and tombstone.timestamp < self.tombstone_limit(now_ms)
+            and (held.timestamp, held.counter) != (tombstone.timestamp, tombstone.counter)
+        )
+
+    def _delete_again(self, command: Merge, current: Current, view: Reader, now_ms: int) -> Plan:
+        """The record that a peer brings was deleted, and not all nodes know of that: this node held it once and has
+        forgotten that it was deleted, or the peer's own tombstone is older than those that may be forgotten. The new
+        one is as old as may be, so that it takes no place of a version that somebody writes now; and not so old that
+        any node might forget it before all have it."""
+        entry, old = command.entry, command.record
+        timestamp = now_ms - self._settings.clock_drift_max_ms
+        record = Record(
+            uuid=derived_uuid(old.uuid, b"%d %b %b" % (timestamp, self._settings.node_id.encode(), entry)),
+            timestamp=timestamp,
+            counter=0,
+            origin=self._settings.node_id,
+            origin_joined=self._settings.joined_timestamp,
+            base=(old.timestamp, old.counter),
+            owner=old.owner,
+            deleted=True,
+        )
+        plan = self._replace(entry, current, record, view, created=False)
+        fields = {"key": path_of(entry), "timestamp": old.timestamp, "peer": command.source}
+        report = Report("What was deleted long ago is deleted again", fields)
+        return Plan(plan.batch, _TAKEN, (*plan.reports, report), plan.changes)
 
     def _is_over(self, record: Record, now_ms: int) -> bool:
         """Whether a record that is not here would leave the disk at once: it has no place in the tree either."""

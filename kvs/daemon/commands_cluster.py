@@ -64,6 +64,7 @@ def _text(view: Mapping[str, Any]) -> str:
         ("gc_floor", _moment(view["gc_floor"])),
         ("clock", _offset(view["clock_offset_ms"])),
         *_scrub(view["scrub"]),
+        *((("clone", f"{view['clone']['detail']}, {_ago(view['clone']['at'], now_ms)}"),) if view["clone"] else ()),
     )
     return "\n".join([*(f"{name + ':':10}{value}" for name, value in about), "", table(heads, rows)])
 

@@ -73,9 +73,15 @@ class Cluster:
         )
 
     async def start(self, identity: Identity, address: str) -> None:
-        """`address` is where peers reach this node."""
+        """`address` is where peers reach this node. Raises StartError when another living node has its id."""
         self._transport.start()
         await self._members.start(identity, address)
+        await self._members.introduce()
+
+    @property
+    def refused(self) -> asyncio.Future[str]:
+        """Done when this node must stop, with the reason: another living node has its id."""
+        return self._members.refused
 
     async def stop(self) -> None:
         """Take leave of the others, then end everything that is under way."""
@@ -228,6 +234,7 @@ class Cluster:
             clocks=members.clocks,
             has_seeds=bool(self._config.other_seeds),
             scrub=self.scrubber.view,
+            clone=members.clone,
             now=self._now(),
         )
 

@@ -101,6 +101,13 @@ class Server:
             await self.stop()
             raise
 
+    async def failed(self) -> str:
+        """Returns when the node must stop of itself, with the reason; that is not, for most."""
+        if self._cluster is not None:
+            return await asyncio.shield(self._cluster.refused)
+        await asyncio.Event().wait()
+        raise AssertionError
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate that is served, in hexadecimal; empty: HTTP."""

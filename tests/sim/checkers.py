@@ -91,6 +91,8 @@ def check_acknowledged(cluster: SimCluster) -> None:
         ever = max(process.disk.witness.high.get(entry, LOWEST) for process in processes)
         if held is None and ever < precedence(most):
             raise Violation(f"{entry!r}: {most} was acknowledged, and no node has ever had it")
+        if held is None and not cluster.history.may_be_gone(entry, most):
+            raise Violation(f"{entry!r}: {most} was acknowledged, and nobody has deleted it")
         if held is not None and precedence(held) < precedence(most):
             raise Violation(f"{entry!r}: {most} was acknowledged, and {held} is what is left")
 

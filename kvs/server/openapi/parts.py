@@ -49,6 +49,7 @@ STATUSES: Mapping[str, int] = {
             "wrong_node",
             "this_node",
             "node_id_taken",
+            "clone_stops",
             "member_is_up",
         ),
         409,
