@@ -198,7 +198,7 @@ class MembersShell:
             await self._runner.submit([Remember(rows={MEMBERS_ROW: messages.encode(state)})])
         except (KvsError, StoreError) as error:
             log.warning("The member list could not be saved", error=str(error))
-            self._tasks.spawn(self._save_later(state), "members")
+            self._tasks.spawn(self._save_later(state), "save")  # nobody waits for it at a stop
 
     async def _save_later(self, state: Persisted) -> None:
         """Until the disk takes it, or there is a newer one."""

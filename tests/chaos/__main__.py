@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
     finally:
         run = Run(_command(options), _commit())
         print("\n".join(table([row(run, report)])))
+        print(", ".join(f"{what} {number:,}" for what, number in sorted(report.others.items())))
         if report.not_possible:
             print(f"No full disk: {report.not_possible}")
         print("\n".join(report.violations))

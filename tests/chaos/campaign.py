@@ -37,6 +37,8 @@ class Report:
     outcomes: dict[str, int] = field(default_factory=dict)
     """Writes by outcome."""
     reads: int = 0
+    others: dict[str, int] = field(default_factory=dict)
+    """Requests that neither wrote nor showed anything, by why, and writes of values with an end."""
     audited: int = 0
     """Audit logs that were verified."""
     tokens: dict[str, int] = field(default_factory=dict)
@@ -186,6 +188,8 @@ class Campaign:
         report.seconds = seconds
         report.outcomes = self._history.counts()
         report.reads = self._history.reads
+        if self._clients is not None:
+            report.others = dict(self._clients.counts)
         report.faults = self._faults.counts
         if self._tokens is not None:
             report.tokens = {"made": self._tokens.made, "revoked": self._tokens.revoked}
