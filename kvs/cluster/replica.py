@@ -26,6 +26,7 @@ from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
 from kvs.cluster.time_of import Now
 from kvs.errors import BadMessage, StoreError
+from kvs.storage.record import Record
 
 
 class PeerUp(NamedTuple):
@@ -52,6 +53,16 @@ class Written(NamedTuple):
     """Event: these records are on this node's disk."""
 
     changes: Sequence[Change]
+
+
+class Awaited(NamedTuple):
+    """Event: somebody waits until so many peers hold this record, which was just written here; `Reached` with this
+    ticket says so."""
+
+    ticket: int
+    entry: bytes
+    record: Record
+    peers: int
 
 
 class Answered(NamedTuple):
@@ -90,7 +101,7 @@ class Tick(NamedTuple):
     """Event: time has passed."""
 
 
-Event = PeerUp | PeerDown | Known | Written | Answered | Failed | Submitted | DigestSeen | Tick
+Event = PeerUp | PeerDown | Known | Written | Awaited | Answered | Failed | Submitted | DigestSeen | Tick
 
 
 class PeerCall(NamedTuple):
@@ -261,6 +272,9 @@ class Replica:
         match event:
             case Written(changes):
                 return self._push_effects(self._pushes.committed(changes), now) if self._push_enabled else []
+            case Awaited(ticket, entry, record, peers):
+                watched = self._pushes.watch(ticket, entry, record, peers, send=self._push_enabled)
+                return self._push_effects(watched, now)
             case Answered(call, answer):
                 return self._answered(call, answer, here, now)
             case Failed(call, reason):

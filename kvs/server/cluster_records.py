@@ -47,6 +47,7 @@ from kvs.errors import BadMessage, Unavailable
 from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S, RECOVERY_RETRY_MAX_MS
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.server.meters import Meters
+from kvs.storage.record import Record
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, QUARANTINE_FILE
 from kvs.storage.store import Store
 
@@ -130,13 +131,13 @@ class RecordsShell:
             settled=self.replica.mode == "settled",
         )
 
-    async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
-        """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
+    async def wait_for(self, entry: bytes, record: Record, nodes: int, timeout_s: float) -> int:
+        """Wait until so many nodes, this one included, have this record on their disks; how many have it."""
         self._tickets += 1
         ticket = self._tickets
-        self.push.watch(ticket, entry, version, nodes - 1)
         loop = asyncio.get_running_loop()
         reached = self._reached[ticket] = loop.create_future()
+        self.handle(replica.Awaited(ticket, entry, record, nodes - 1))
         # Without `asyncio.timeout`, which needs a task: see kvs.server.eager.
         timer = loop.call_later(timeout_s, self._reach, ticket)
         try:
