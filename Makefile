@@ -6,7 +6,7 @@ CONFIG := run/kvs.yaml
 SEEDS ?= 1000
 FIRST ?= 0
 
-.PHONY: run stop test lint types check test-slow sim bench bench-docs peers clean
+.PHONY: run stop test lint types check integration test-slow sim bench bench-docs peers clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kvs.daemon.quickstart $(CONFIG)
@@ -25,6 +25,9 @@ types: $(VENV)/installed-dev
 
 check: $(VENV)/installed-dev
 	$(BIN)/pytest -q
+
+integration: $(VENV)/installed
+	@./integration_test.sh
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -q -m slow --timeout 3600

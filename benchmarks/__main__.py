@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import anti_entropy, cluster, filling, load, million, report, requests
+from benchmarks import anti_entropy, cluster, filling, load, million, report, requests, watching
 
 STARTS = 3
 FILLINGS = 2
@@ -30,6 +30,7 @@ def main(rounds: int, seconds: int, mixed_seconds: int, keys: int, json_path: Pa
     findings = report.Findings()
     if load.available():
         requests.measure(rounds, seconds, findings)
+        findings.rows += watching.measure(rounds, seconds)
     else:
         report.say(f"GET and PUT are skipped: {load.INSTALL_HINT}")
         findings.peers["wrk"] = f"GET and PUT were skipped: {load.INSTALL_HINT}"

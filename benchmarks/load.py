@@ -99,14 +99,20 @@ def available() -> bool:
 
 
 def run_wrk(
-    url: str, headers: Mapping[str, str], seconds: int, requests: Requests, folder: Path, pause_ms: float = 0.0
+    url: str,
+    headers: Mapping[str, str],
+    seconds: int,
+    requests: Requests,
+    folder: Path,
+    pause_ms: float = 0.0,
+    connections: int = CONNECTIONS,
 ) -> Outcome:
     """Send `requests` from all connections at once; each waits for its answer, and then `pause_ms` on average. `folder`
     is for wrk's script. Raises RuntimeError if any answer was not a success or a connection failed: such a figure would
     mean nothing."""
     script = folder / "requests.lua"
     script.write_text(requests.script(folder) + (_PAUSE.replace("PAUSE_MS", f"{pause_ms:.6f}") if pause_ms else ""))
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
     for name, value in {**headers, "Content-Type": "application/json"}.items():
         command += ["-H", f"{name}: {value}"]
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout

@@ -99,6 +99,13 @@ class Conflict(KvsError):
         super().__init__(detail, code=code)
 
 
+class ResyncRequired(KvsError):
+    """What a watcher missed cannot be told any more: he must begin with a snapshot."""
+
+    status = 410
+    code = "resync_required"
+
+
 class PreconditionFailed(KvsError):
     status = 412
     code = "precondition_failed"

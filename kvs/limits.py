@@ -279,6 +279,26 @@ METADATA_MAX_BYTES = 16 * 1024
 BULK_MAX_ITEMS = 10_000
 BULK_MAX_BYTES = 32 * 1024 * 1024
 
+# --- watching ---
+
+WATCHERS_MAX = 2_048
+"""Half of the connections: the others are for requests."""
+WATCH_KEEPALIVE_S = 15
+"""What proxies and clients take for a dead connection is silent for longer."""
+WATCH_TICK_S = 1
+"""How late a stream may end whose token has."""
+WATCH_QUEUE_MAX_BYTES = 8 * 1024 * 1024
+"""What may wait for one watcher before he is cut off; a single larger event still goes."""
+WATCH_QUEUES_MAX_BYTES = 512 * 1024 * 1024
+"""The same for all together: the more there are, the less may wait for each."""
+WATCH_STEP_ROWS = 500
+"""Rows and records that are looked at for one watcher who catches up, before others have a turn: some milliseconds."""
+WATCH_STEP_BYTES = 256 * 1024
+WATCH_SENDS_PER_TURN = 64
+"""Watchers who are written to before other requests have a turn: about a millisecond."""
+WATCH_PAUSE_RATIO = 4
+"""Telling watchers takes a fifth of the time at most: so much longer than it took is the pause behind it."""
+
 # --- backups ---
 
 SNAPSHOT_PORTION_ENTRIES = 250
@@ -324,6 +344,8 @@ LOOP_LAG_INTERVAL_S = 0.1
 """How often the lag of the event loop is measured, some microseconds each."""
 SWEEP_MAX_KEYS = 500
 """Keys in one sweep command; a sweep goes on with the next ones after that commit."""
+EXPIRY_NOTE_INTERVAL_S = 1
+"""How late watchers may hear that a value has expired."""
 TOMBSTONE_SWEEP_INTERVAL_S = 60
 REVISION_SWEEP_INTERVAL_S = 600
 
@@ -380,6 +402,8 @@ RETRY_PEERS_MAX = 2
 """Of the nodes that are down, tried in each such interval."""
 JOIN_PAUSE_MIN_MS = 1_000
 JOIN_PAUSE_MAX_MS = 60_000
+INTRODUCTION_TIMEOUT_S = 3.0
+"""How long a start waits for the answers of those it asks, so that a taken id is told to whoever started the node."""
 JOIN_SEEDS_MAX = 3
 """Seeds that are asked at one time."""
 LEAVE_PEERS_MAX = 10

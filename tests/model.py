@@ -9,6 +9,7 @@ from kvs.cluster.events import (
     Condition,
     Delete,
     Discard,
+    Lapse,
     Look,
     Merge,
     Note,
@@ -21,7 +22,7 @@ from kvs.cluster.events import (
     Trim,
 )
 from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
-from kvs.storage.keyspace import SYSTEM
+from kvs.storage.keyspace import DATA, SYSTEM
 from kvs.storage.record import derived_uuid, uuid_text
 
 Answer = tuple[object, ...]
@@ -56,14 +57,17 @@ def leaves_ms(expires_at: int) -> int:
 
 
 class Model:
-    """`lines` holds the kept versions of every entry, newest first; `numbers` that of its latest write. `stamp` and
-    `number` are the highest ones given out."""
+    """`lines` holds the kept versions of every entry, newest first; `numbers` that of its latest write, or of its end,
+    where that was `noted`. `stamp` and `number` are the highest ones given out, `log_start` the highest of a user's key
+    that went with its entry."""
 
     def __init__(self, versions_max: int, retention_ms: int) -> None:
         self.versions_max = versions_max
         self.lines: dict[bytes, list[Version]] = {}
         self.numbers: dict[bytes, int] = {}
         self.stamp, self.number = (0, 0), 0
+        self.noted: set[bytes] = set()
+        self.log_start = 0
         self._retention_ms = retention_ms
 
     def copy(self) -> "Model":
@@ -85,6 +89,8 @@ class Model:
         match command:
             case Sweep(rows=rows):
                 return ("swept", sum(self._remove(entry, now_ms) for entry in {row[9:] for row in rows}))
+            case Lapse(rows=rows):
+                return ("swept", sum(self._note_end(row[9:], int.from_bytes(row[1:9], "big"), now_ms) for row in rows))
             case Trim(entry=entry):
                 kept = self.lines.get(entry, [])
                 surplus = kept[self._most(entry) :]
@@ -131,15 +137,32 @@ class Model:
         self.stamp = max((now_ms, 0), (self.stamp[0], self.stamp[1] + 1))
         version = Version(uuid, self.stamp, data, expires_at, deleted)
         self.lines[entry] = [version, *self.lines.get(entry, [])][: self._most(entry)]
+        self._count(entry)
+        self.noted.discard(entry)
+        return version
+
+    def _count(self, entry: bytes) -> None:
         self.number += 1
         self.numbers[entry] = self.number
-        return version
+
+    def _note_end(self, entry: bytes, expires_at: int, now_ms: int) -> bool:
+        current = next(iter(self.lines.get(entry, [])), None)
+        if current is None or current.expires_at != expires_at or now_ms < expires_at or entry in self.noted:
+            return False
+        self._count(entry)
+        self.noted.add(entry)
+        return True
 
     def _remove(self, entry: bytes, now_ms: int) -> bool:
         over_at = self.over_at(entry)
         if over_at is None or now_ms < over_at:
             return False
+        if entry.startswith(DATA):
+            if not self.lines[entry][0].deleted:
+                self._note_end(entry, self.lines[entry][0].expires_at, now_ms)
+            self.log_start = max(self.log_start, self.numbers[entry])
         del self.lines[entry], self.numbers[entry]
+        self.noted.discard(entry)
         return True
 
     def _most(self, entry: bytes) -> int:

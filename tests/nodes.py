@@ -11,7 +11,7 @@ from kvs.errors import StoreFailed
 from kvs.storage.audit import Entry
 from kvs.storage.audit import decode as decode_entry
 from kvs.storage.codec import decode
-from kvs.storage.current import history, index_rows
+from kvs.storage.current import history, index_rows, seq_of
 from kvs.storage.keyspace import (
     AUDIT_ENTRIES,
     CHANGES,
@@ -23,6 +23,8 @@ from kvs.storage.keyspace import (
     TOMBSTONES,
     after,
     change_row,
+    encode_seq,
+    expiry_row,
     revision_row,
 )
 from kvs.storage.memory import MemoryStore
@@ -64,7 +66,7 @@ class LoneNode:
 
     def do(self, now_ms: int, *commands: Command) -> list[Outcome]:
         """All commands in one group, each its own submission."""
-        group = self._plan(now_ms, commands)
+        group = self.plan(now_ms, commands)
         self.store.commit(group.batch)
         replies = [effect for effect in self.node.committed(group) if isinstance(effect, Reply)]
         assert [reply.ticket for reply in replies] == list(range(len(commands)))
@@ -77,7 +79,7 @@ class LoneNode:
 
     def fail(self, now_ms: int, *commands: Command, landed: bool) -> None:
         """The same, but the commit fails; with `landed` it has reached the disk nevertheless. Then the node resumes."""
-        group = self._plan(now_ms, commands)
+        group = self.plan(now_ms, commands)
         if landed:
             self.store.commit(group.batch)
         self.store.fail_writes("no space")
@@ -95,7 +97,7 @@ class LoneNode:
         """The audit log."""
         return [decode_entry(raw) for raw in self.rows(AUDIT_ENTRIES).values()]
 
-    def _plan(self, now_ms: int, commands: Sequence[Command]) -> Group:
+    def plan(self, now_ms: int, commands: Sequence[Command]) -> Group:
         submissions = [Submission(number, (command,), 0) for number, command in enumerate(commands)]
         return self.node.plan_group(submissions, self.store, now_ms)
 
@@ -117,7 +119,10 @@ class LoneNode:
         for entry, raw in {**self.rows(DATA), **self.rows(SYSTEM)}.items():
             stored = decode(entry, raw)
             expected.update((row, b"") for row in index_rows(entry, stored.record))
-            expected[change_row(stored.seq)] = entry
+            seq = seq_of(self.store, entry, stored)
+            expected[change_row(seq)] = entry
+            if seq != stored.seq:
+                expected[expiry_row(stored.record.expires_at, entry)] = encode_seq(seq)
             revisions |= {revision_row(entry, stored.generation - back) for back in range(1, stored.kept + 1)}
         found = {
             row: value for prefix in (TIMES, EXPIRIES, TOMBSTONES, CHANGES) for row, value in self.rows(prefix).items()

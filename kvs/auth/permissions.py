@@ -75,6 +75,12 @@ def permits(principal: Principal, action: Action, metadata: Metadata | None, rec
     return bool(metadata.permissions >> _shift(principal, action, metadata, record_owner) & action)
 
 
+def is_readable_by_all(metadata: Metadata | None) -> bool:
+    """Whether whoever asks may read the key, whoever owns its record."""
+    bits = DEFAULT_PERMISSIONS if metadata is None else metadata.permissions
+    return bool(bits >> _OWNER_SHIFT & bits >> _GROUP_SHIFT & bits >> _OTHERS_SHIFT & Action.READ)
+
+
 def owner_of(metadata: Metadata | None, record_owner: str | None) -> str | None:
     """The uuid of the key's owner; None or empty when it has none."""
     return (metadata.owner_uuid if metadata is not None else None) or record_owner

@@ -8,7 +8,8 @@ from kvs.auth.scopes import ALL, KV
 class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`user` is a uuid, empty for the anonymous; `groups` are uuids from the stored user, never from the token.
 
-    `expires_at` is Unix ms, 0 for never; `token_id` is empty without a token. `local`: the operator on the node's host.
+    `expires_at` is Unix ms, 0 for never; `token_id` is empty without a token. `rests_on` are the entry keys of the
+    records whose change may change all this. `local`: the operator on the node's host.
     """
 
     user: str = ""
@@ -17,6 +18,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     scopes: frozenset[str] = frozenset()
     expires_at: int = 0
     token_id: str = ""
+    rests_on: tuple[bytes, ...] = ()
 
     @property
     def actor(self) -> str:

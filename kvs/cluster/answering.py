@@ -12,6 +12,7 @@ address                invalid_address 400      nobody can reach a member there
 another node           wrong_node 409           the ping is for an id that this node does not have
 this node itself       this_node 409            a seed leads back to this node
 clone                  node_id_taken 409        another living node has this id
+clone, there before    clone_stops 409          this node was started later under the same id: it is the one to stop
 unknown target         unknown_member 404       this node knows no such member to ping
 full                   member_limit 503         no room for another member, or another ping
 leaving                leaving 503              this node is about to stop
@@ -149,8 +150,16 @@ class Answering:
         if same_process(speaker, mine) and speaker.incarnation <= mine.incarnation:
             raise Conflict("this is the node itself", code="this_node")
         detail = f"another living node has the id {mine.id} at {speaker.address}"
+        if not self._hearing.is_introduced and _began(speaker) < _began(mine):
+            self._hearing.self_checks.alarm(detail, now, is_refused=True)
+            raise Conflict(f"this node was started later with the same id {mine.id}, and stops", code="clone_stops")
         self._hearing.self_checks.alarm(detail, now, is_refused=False)
         raise Conflict(f"this node has the id {mine.id} itself, and lives", code="node_id_taken")
+
+
+def _began(state: MemberState) -> tuple[int, str]:
+    """Sorts clones by who was there first: a node's first incarnation is the time of its start."""
+    return state.incarnation, state.address
 
 
 def _check_sender(spoken_for: str, sender: Sender) -> None:

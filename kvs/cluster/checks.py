@@ -3,7 +3,8 @@
     check        a node known by rumour      answers -> its own word lists it; silent (asked three times) -> not again
                                              for a while
     contest      an id held by A, wanted     A answers, and is not B itself -> B is refused, for a while without asking
-                 by B's own word             A is silent (asked twice) or is another node now -> B has the id
+                 by B's own word             A is silent (asked twice) or is another node now -> B has the id;
+                                             A is told of B, so that it alarms too
     self check   somebody under this         answers, and is not this node by another name -> alarm
                  node's own id               silent -> this node refutes
 
@@ -16,7 +17,7 @@ from kvs.cluster.members import same_process
 from kvs.cluster.membership_events import CloneFound
 from kvs.cluster.messages import MemberState
 from kvs.cluster.myself import Myself
-from kvs.cluster.outbox import Checking, Contesting, Outbox, SelfChecking
+from kvs.cluster.outbox import Checking, Contesting, Nudging, Outbox, SelfChecking
 from kvs.cluster.roster import Roster
 from kvs.cluster.time_of import Now
 from kvs.cluster.voice import Voice
@@ -107,8 +108,8 @@ class Contests:
         refused = self._refused.get(state.id)
         if refused is None or now.mono_ms >= refused.until_ms:
             self._refused.pop(state.id, None)
-        elif same_process(refused.state, state):
-            raise _taken(state.id)
+        elif same_process(refused.state, state) and state.incarnation <= refused.state.incarnation:
+            raise _taken(state.id)  # one that was started again is news: the other may be gone
 
     def is_open(self, node_id: str) -> bool:
         return node_id in self._open
@@ -184,6 +185,8 @@ class Contests:
         )
         for ticket in contest.tickets:
             self._out.answer(ticket, _taken(newcomer.id))
+        # So that it finds out, and its operator.
+        self._voice.ping(Nudging(holder.id), holder.id, holder.address, now, rated=newcomer)
 
 
 class SelfChecks:
@@ -194,12 +197,17 @@ class SelfChecks:
         self._voice = voice
         self._out = out
         self._asked: MemberState | None = None
-        self._alarmed_ms: int | None = None
+        self._alarmed_ms: dict[bool, int] = {}
+        self.is_refused = False
+        """Whether this node was told that it is the one to be stopped."""
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer is under way."""
+        return self._asked is not None
 
     def want(self, claim: MemberState, now: Now) -> None:
-        if self._asked is not None or (
-            self._alarmed_ms is not None and now.mono_ms - self._alarmed_ms < REFUSED_PAUSE_MS
-        ):
+        if self._asked is not None or self._has_alarmed(False, now) or self._has_alarmed(True, now):
             return
         self._asked = claim
         self._voice.ping(SelfChecking(claim), claim.id, claim.address, now, timeout_ms=CONTEST_TIMEOUT_MS)
@@ -215,10 +223,16 @@ class SelfChecks:
 
     def alarm(self, detail: str, now: Now, *, is_refused: bool) -> None:
         """Say it, but not again and again."""
-        if self._alarmed_ms is None or now.mono_ms - self._alarmed_ms >= REFUSED_PAUSE_MS:
-            self._alarmed_ms = now.mono_ms
+        self.is_refused = self.is_refused or is_refused
+        if not self._has_alarmed(is_refused, now):
+            self._alarmed_ms[is_refused] = now.mono_ms
             self._out.add(CloneFound(detail, is_refused))
             self._out.report("A clone of this node was found", warning=True, detail=detail)
+
+    def _has_alarmed(self, is_refused: bool, now: Now) -> bool:
+        """Whether that was said a moment ago."""
+        alarmed_ms = self._alarmed_ms.get(is_refused)
+        return alarmed_ms is not None and now.mono_ms - alarmed_ms < REFUSED_PAUSE_MS
 
 
 def _taken(node_id: str) -> Conflict:

@@ -118,6 +118,12 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rows: tuple[bytes, ...]
 
 
+class Lapse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Give the ends of the expired records that these rows of the expiry index lead to a number in the change log."""
+
+    rows: tuple[bytes, ...]
+
+
 class Trim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Drop the revisions of an entry that are more than the settings keep."""
 
@@ -168,7 +174,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     acts: tuple[Act, ...]
 
 
-Command = Put | Delete | Restore | Transact | Sweep | Trim | Merge | Discard | Scrub | Remember | Note
+Command = Put | Delete | Restore | Transact | Sweep | Lapse | Trim | Merge | Discard | Scrub | Remember | Note
 
 
 class Written(NamedTuple):
@@ -195,7 +201,7 @@ class Remembered(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """How many entries were removed, or revisions dropped."""
+    """How many entries were removed, revisions dropped, or ends noted."""
 
     entries: int
 
@@ -214,21 +220,33 @@ Outcome = Written | Transacted | Merged | Remembered | Swept | Scrubbed | KvsErr
 
 
 class Change(NamedTuple):
-    """A new current record. `source` is the id that whoever brought it gave itself, empty for a write of this node's
-    clients."""
+    """A new current record. `seq` is its number in the change log; `source` is the id that whoever brought it gave
+    itself, empty for a write of this node's clients."""
 
     entry: bytes
     record: Record
+    seq: int
     source: str = ""
 
 
+class Ended(NamedTuple):
+    """A user's key reads as absent without a new record: the old one expired, or was taken off the disk."""
+
+    entry: bytes
+    record: Record
+    seq: int
+    expired: bool
+
+
 class Plan(NamedTuple):
-    """What a command does: entries to write, the answer, events worth a line in the log, new current records."""
+    """What a command does: entries to write, the answer, events worth a line in the log, new current records, and
+    those that ended."""
 
     batch: dict[bytes, bytes | None]
     outcome: Outcome
     reports: tuple["Report", ...] = ()
     changes: tuple[Change, ...] = ()
+    ended: tuple[Ended, ...] = ()
 
 
 class Report(NamedTuple):
@@ -247,9 +265,10 @@ class Changed(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """Effect: these records are on the disk, in this order. Only in a cluster."""
+    """Effect: these records are on the disk, and these ends noted, each in the order of the change log."""
 
     changes: list[Change]
+    ended: list[Ended]
 
 
 class Reply(NamedTuple):

@@ -19,7 +19,8 @@ proven while its clock was ahead is forgotten once that is mended.
 A node that comes back whose own proof is below the others' floor may hold what was deleted and forgotten: see
 `is_outdated`. So may one that was restored from a backup. It starts without proofs, and knows one thing: up to which
 moment the backed-up node knew of every deletion, `as_of`. That is no proof towards others, and while nobody else is
-there it moves nothing.
+there it moves nothing. Two halves of a cluster that were cut off from each other for so long that each has forgotten
+the other are both as good: see `apart`.
 
     n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}, "as_of": Unix ms, "had_peers": bool}
 """
@@ -57,8 +58,10 @@ def decode(raw: bytes | None) -> Stored:
 class Floor:
     """All times are Unix ms."""
 
-    def __init__(self, stored: Stored, margin_ms: int, *, has_seeds: bool = False) -> None:
+    def __init__(self, stored: Stored, margin_ms: int, *, retention_ms: int = 0, has_seeds: bool = False) -> None:
+        """`retention_ms`: younger tombstones are dropped by nobody, whatever the floor."""
         self._margin_ms = margin_ms
+        self._retention_ms = retention_ms
         self._has_seeds = has_seeds
         self._equal = dict(stored.equal)
         self._as_of_ms = stored.as_of
@@ -91,12 +94,19 @@ class Floor:
 
     @property
     def collected_below_ms(self) -> int | None:
-        """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went.
+        """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went; but none
+        of this node's that the nodes which it has met since have not seen, whatever their floor is.
 
         None while there is no other node to wait for. A restored node waits for the others of before, though it does
         not know them yet.
         """
-        return self._saved.floor if self.had_peers or self._has_seeds else None
+        if not (self.had_peers or self._has_seeds):
+            return None
+        if not self._members:
+            return self._saved.floor
+        return min(
+            self._saved.floor, min((self._equal[peer] for peer in self._members & self._equal.keys()), default=0)
+        )
 
     @property
     def had_peers(self) -> bool:
@@ -152,6 +162,12 @@ class Floor:
         self._saved = stored
         self.announced_ms = min((stored.equal.get(peer, 0) for peer in self._members), default=self.proven_ms(now_ms))
 
+    def apart(self, now_ms: int) -> Mapping[str, int]:
+        """The nodes that were away while tombstones went here which they never saw, and up to when each was equal to
+        this node. What one of them holds from before and is not here any more was deleted here."""
+        dropped_ms = min(self._saved.floor, now_ms - self._retention_ms)
+        return {peer: proven_ms for peer, proven_ms in self._equal.items() if proven_ms < dropped_ms}
+
     def last_equal_ms(self, peer: str) -> int | None:
         """The last moment as of which this node and the peer were seen to hold the same; None for never."""
         proven_ms = self._equal.get(peer)
@@ -163,11 +179,13 @@ class Floor:
 
     def is_outdated(self, floor_ms: int, now_ms: int) -> bool:
         """Whether this node may hold records that were deleted, and forgotten, while it was away: it was last equal to
-        anybody before `floor_ms`, a peer's floor. Of two that were away from each other for too long the one with the
-        higher floor is not, or each would wait for the other."""
-        if floor_ms > now_ms:
+        anybody before `floor_ms`, a peer's floor, and so long ago that tombstones from then may be gone. A floor alone
+        proves no absence: nodes that lost their disks and met each other have one, and know nothing of this node. Of
+        two that were away from each other for too long the one with the higher floor is not outdated, or each would
+        wait for the other."""
+        if floor_ms > now_ms or not self.has_past:
             return False
-        return self.has_past and self.as_of_ms(now_ms) < floor_ms and self.floor_ms < floor_ms
+        return self.as_of_ms(now_ms) < min(floor_ms, now_ms - self._retention_ms) and self.floor_ms < floor_ms
 
     def stored(self) -> Stored:
         return Stored(self.floor_ms, dict(self._equal), self._as_of_ms, self._had_peers)

@@ -34,6 +34,8 @@ class Hearing:
         self.contests = Contests(roster, voice, out)
         self.self_checks = SelfChecks(roster.myself, voice, out)
         self.has_joined = False
+        self.is_introduced = False
+        """Whether those that were asked at the start have answered, or will not."""
         self._reunion_ms: int | None = None
 
     def peer(self, message: Ping | PingAck | PingReq | PingReqAck, now: Now, *, from_afar: bool) -> None:

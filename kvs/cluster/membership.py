@@ -34,6 +34,7 @@ from kvs.cluster.membership_events import (
     Event,
     Failed,
     Identity,
+    Introduced,
     Leaving,
     LoopLag,
     MembershipSettings,
@@ -202,6 +203,10 @@ class Membership:
     # --- inside ---
 
     def _effects(self, now: Now) -> list[Effect]:
+        if self._is_started and not self._hearing.is_introduced:
+            self._hearing.is_introduced = not (self._out.is_joining() or self._hearing.self_checks.is_asking)
+            if self._hearing.is_introduced:
+                self._out.add(Introduced())
         effects = self._out.take()
         if self._out.should_save:
             self._out.should_save = False
@@ -311,6 +316,9 @@ class Membership:
         if self._myself.has_left:
             return
         self._myself.leave()
+        if self._hearing.self_checks.is_refused:  # the others would take it for a word of the one that stays
+            self._out.is_closed = True
+            return
         self._out.must_save = True  # whom it knew, it will look for when it is back
         mine = self._myself.last_said
         message = Leave(id=mine.id, incarnation=mine.incarnation)

@@ -134,6 +134,11 @@ class Joined(NamedTuple):
     """For the first time since the start a peer was heard."""
 
 
+class Introduced(NamedTuple):
+    """Those that were asked at the start have answered or will not. Until then nobody knows whether this node has its
+    id alone."""
+
+
 class Heard(NamedTuple):
     """What a peer says of itself: its wall clock (Unix ms) and its digest, if it gave one."""
 
@@ -144,7 +149,7 @@ class Heard(NamedTuple):
 
 class CloneFound(NamedTuple):
     """Another living node has this node's id: an operator must stop one of them. `is_refused`: this one, as its peers
-    know the other."""
+    know the other, or the other was there first."""
 
     detail: str
     is_refused: bool
@@ -158,4 +163,4 @@ class Report(NamedTuple):
     level: Literal["info", "warning"] = "info"
 
 
-Effect = Save | Call | Answer | MemberUp | MemberDown | MemberGone | Joined | Heard | CloneFound | Report
+Effect = Save | Call | Answer | MemberUp | MemberDown | MemberGone | Joined | Introduced | Heard | CloneFound | Report

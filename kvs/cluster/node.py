@@ -11,7 +11,7 @@ the commit fails, the group is thrown away and `resume` takes up what the disk r
 numbers that were given out in vain are simply skipped.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ from kvs.cluster.events import (
     Discard,
     Effect,
     Group,
+    Lapse,
     Line,
     Merge,
     Merged,
@@ -43,7 +44,6 @@ from kvs.cluster.events import (
     Scrubbed,
     Submission,
     Sweep,
-    Swept,
     Transact,
     Transacted,
     Trim,
@@ -55,17 +55,14 @@ from kvs.cluster.rows import Rows
 from kvs.cluster.scrubbing import scrub
 from kvs.cluster.tally import Tally
 from kvs.cluster.trail import Trail
+from kvs.cluster.upkeep import discard, lapse, sweep, trim
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
-from kvs.storage.codec import encode
-from kvs.storage.current import NOTHING, Current, history, index_rows, read_current
+from kvs.storage.current import NOTHING, Current, history, read_current
 from kvs.storage.keyspace import (
     SYSTEM,
     metadata_key,
     path_of,
-    revision_range,
-    split_moment,
-    split_revision,
 )
 from kvs.storage.record import Record, derived_uuid, uuid_text
 from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
@@ -112,6 +109,9 @@ class Node:
         """The audit log; None where none is kept."""
         self.floor_ms: int | None = None
         """Up to here (Unix ms) all nodes are proven to be in sync; None for a lone node, which is its own proof."""
+        self.apart: Mapping[str, int] = {}
+        """Peers that do not know of all that was deleted and forgotten here: they were equal to this node up to then
+        (Unix ms), and not since."""
 
     def resume(self, progress: Progress, tree: Tree | None = None) -> None:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
@@ -140,7 +140,7 @@ class Node:
         view = Overlay(reader)
         self._rows.begin()
         effects: list[Effect] = []
-        changes: list[Change] = []
+        done = Committed([], [])
         lines: list[Line] = []
         for ticket, commands, _ in submissions:
             reply = Reply(ticket, [])
@@ -156,7 +156,8 @@ class Node:
                     view.write(plan.batch)
                     reply.outcomes.append(plan.outcome)
                     effects.extend(plan.reports)
-                    changes.extend(plan.changes)
+                    done.changes.extend(plan.changes)
+                    done.ended.extend(plan.ended)
                     if self.trail is not None:
                         self.trail.note(command, plan.outcome, lines)
             effects.append(reply)
@@ -166,7 +167,8 @@ class Node:
         edit = self._rows.edit
         if edit is not None:
             view.write(edit.rows())
-            effects.append(Committed(changes))
+        if edit is not None or done.changes or done.ended:
+            effects.append(done)
         tip = self.trail.extend(lines, now_ms, view.batch) if self.trail is not None and lines else None
         if view.batch:
             view.batch[PROGRESS_ROW] = encode_progress(self._progress())
@@ -199,7 +201,9 @@ class Node:
             case Restore():
                 return self._restore(command, view, now_ms)
             case Trim():
-                return self._trim(command, view)
+                return trim(self._rows, command, view)
+            case Lapse():
+                return lapse(self._rows, command, view, now_ms)
             case Transact() | Sweep() | Discard() | Scrub():
                 return self._plan_many(command, view, now_ms)
             case Remember(rows=rows):
@@ -215,9 +219,9 @@ class Node:
                 case Transact():
                     return self._transact(command, view, now_ms)
                 case Sweep():
-                    return self._sweep(command, view, now_ms)
+                    return sweep(self._rows, command, view, now_ms, self.tombstone_limit(now_ms))
                 case Discard():
-                    return self._discard(command, view)
+                    return discard(self._rows, command, view)
                 case Scrub(start=start):
                     return self._scrub(start, view)
         except (KvsError, StoreCorrupt):
@@ -354,10 +358,12 @@ class Node:
         if current is NOTHING:
             if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
                 return Plan({}, _TAKEN, reports)
+            if self.apart and not incoming.deleted and incoming.timestamp < self.apart.get(source, 0):
+                return self._delete_again(command, current, view, now_ms)
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
             self._rows.tally.came_from_peer()
-            return Plan(batch, _TAKEN, reports, (Change(entry, incoming, source),))
+            return Plan(batch, _TAKEN, reports, (Change(entry, incoming, self._rows.seq, source),))
         verdict = judge(held, incoming)
         if held is not None and verdict.conflict:
             reports += (_conflict(entry, held, incoming, verdict, source),)
@@ -365,12 +371,44 @@ class Node:
             self._rows.tally.conflict(incoming_won=verdict.kind == "wins", kept=kept)
         outcome = Merged(verdict)
         if verdict.kind == "wins":
+            if held is not None and self._comes_late(incoming, held, now_ms):
+                return self._delete_again(command, current, view, now_ms)
             plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
             self._rows.tally.came_from_peer()
-            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, source),))
+            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, self._rows.seq, source),))
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
+
+    def _comes_late(self, tombstone: Record, held: Record, now_ms: int) -> bool:
+        """Whether a tombstone that others may forget at once deletes a value that all nodes have."""
+        return (
+            tombstone.deleted
+            and tombstone.timestamp < self.tombstone_limit(now_ms)
+            and (held.timestamp, held.counter) != (tombstone.timestamp, tombstone.counter)
+        )
+
+    def _delete_again(self, command: Merge, current: Current, view: Reader, now_ms: int) -> Plan:
+        """The record that a peer brings was deleted, and not all nodes know of that: this node held it once and has
+        forgotten that it was deleted, or the peer's own tombstone is older than those that may be forgotten. The new
+        one is as old as may be, so that it takes no place of a version that somebody writes now; and not so old that
+        any node might forget it before all have it."""
+        entry, old = command.entry, command.record
+        timestamp = now_ms - self._settings.clock_drift_max_ms
+        record = Record(
+            uuid=derived_uuid(old.uuid, b"%d %b %b" % (timestamp, self._settings.node_id.encode(), entry)),
+            timestamp=timestamp,
+            counter=0,
+            origin=self._settings.node_id,
+            origin_joined=self._settings.joined_timestamp,
+            base=(old.timestamp, old.counter),
+            owner=old.owner,
+            deleted=True,
+        )
+        plan = self._replace(entry, current, record, view, created=False)
+        fields = {"key": path_of(entry), "timestamp": old.timestamp, "peer": command.source}
+        report = Report("What was deleted long ago is deleted again", fields)
+        return Plan(plan.batch, _TAKEN, (*plan.reports, report), plan.changes)
 
     def _is_over(self, record: Record, now_ms: int) -> bool:
         """Whether a record that is not here would leave the disk at once: it has no place in the tree either."""
@@ -404,31 +442,9 @@ class Node:
     ) -> Plan:
         batch = self._rows.replace(entry, current, record, view, digest=digest, raw=raw)
         reports = (Report("Corrupt record replaced", {"entry": entry}),) if current.is_corrupt else ()
-        return Plan(batch, Written(record, created), reports, (Change(entry, record),))
+        return Plan(batch, Written(record, created), reports, (Change(entry, record, self._rows.seq),))
 
     # --- background work ---
-
-    def _sweep(self, command: Sweep, view: Reader, now_ms: int) -> Plan:
-        batch: dict[bytes, bytes | None] = {}
-        expiry_limit_ms, tombstone_limit_ms = expiry_limit(now_ms), self.tombstone_limit(now_ms)
-        removed = 0
-        for row in command.rows:
-            _, entry = split_moment(row)
-            current = read_current(view, entry)
-            if current.stored is None or row not in index_rows(entry, current.stored.record):
-                batch[row] = None
-            elif may_go(current.stored.record, expiry_limit_ms=expiry_limit_ms, tombstone_limit_ms=tombstone_limit_ms):
-                batch |= self._rows.expire(entry, current.stored, view)
-                removed += 1
-        return Plan(batch, Swept(removed))
-
-    def _discard(self, command: Discard, view: Reader) -> Plan:
-        batch: dict[bytes, bytes | None] = {}
-        for entry in dict.fromkeys(command.entries):
-            stored = read_current(view, entry).stored
-            if stored is not None and stored.record.timestamp < command.before_ms:
-                batch |= self._rows.remove(entry, stored, view)
-        return Plan(batch, Swept(len(batch)))
 
     def _scrub(self, start: bytes, view: Reader) -> Plan:
         if self._rows.edit is None:
@@ -439,21 +455,6 @@ class Node:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""
         floor_ms = now_ms if self.floor_ms is None else self.floor_ms
         return tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms)
-
-    def _trim(self, command: Trim, view: Reader) -> Plan:
-        entry = command.entry
-        stored = read_current(view, entry).stored
-        kept = 0 if stored is None else min(stored.kept, self._rows.versions_max(entry) - 1)
-        oldest = 0 if stored is None else stored.generation - kept
-        batch: dict[bytes, bytes | None] = {
-            row: None
-            for row, _ in view.scan(*revision_range(entry))
-            if stored is None or not oldest <= split_revision(row)[1] < stored.generation
-        }
-        dropped_count = len(batch)
-        if stored is not None and kept < stored.kept:
-            batch[entry] = encode(entry, stored._replace(kept=kept))
-        return Plan(batch, Swept(dropped_count))
 
 
 def _conflict(entry: bytes, held: Record, incoming: Record, verdict: Verdict, source: str) -> Report:

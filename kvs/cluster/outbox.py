@@ -114,6 +114,10 @@ class Outbox:
         self._sent[self._calls] = Sent(purpose, address, now.mono_ms + timeout_ms, self.stalls)
         self._effects.append(Call(self._calls, address, message, timeout_ms))
 
+    def is_joining(self) -> bool:
+        """Whether an introduction at a seed is under way."""
+        return any(isinstance(sent.purpose, Joining) for sent in self._sent.values())
+
     def ended(self, call_id: int) -> Sent | None:
         """What this call was; None when it is not under way."""
         return self._sent.pop(call_id, None)

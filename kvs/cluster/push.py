@@ -137,9 +137,11 @@ class Push:
         """These records are on this node's disk. Those that came from a peer are sent on in large clusters only; who
         has the secret and is no peer that is up has sent them to nobody else."""
         peers = list(self._outboxes)
+        if not peers:
+            return []
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
-        for entry, record, source in changes:
+        for entry, record, _, source in changes:
             if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)

@@ -60,8 +60,10 @@ class Replies:
         sent = self._out.ended(call_id)
         if sent is None:
             return
-        if isinstance(message, Refused) and message.code == "node_id_taken":
-            self._hearing.self_checks.alarm(f"{sent.address} refuses this node: {message.detail}", now, is_refused=True)
+        if isinstance(message, Refused) and message.code in ("node_id_taken", "clone_stops"):
+            is_refused = message.code == "node_id_taken"
+            detail = f"{sent.address} {'refuses this node' if is_refused else 'is a clone of it'}: {message.detail}"
+            self._hearing.self_checks.alarm(detail, now, is_refused=is_refused)
         is_absent = isinstance(message, Refused) and message.code == "wrong_node"
         self._ended(sent, _End(message, is_absent, True), now)
 

@@ -8,11 +8,12 @@ from kvs.cluster.merging import entombed
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.cluster.tally import Tally
 from kvs.storage.codec import Stored, encode, stored_bytes
-from kvs.storage.current import Current, index_rows, removal
-from kvs.storage.keyspace import DATA, METADATA, change_row, revision_range, revision_row
+from kvs.storage.current import Current, index_rows, removal, seq_of
+from kvs.storage.keyspace import DATA, METADATA, change_row, encode_seq, expiry_row, revision_range, revision_row
 from kvs.storage.record import Record, value_digest
 from kvs.storage.retention import must_stay_as_tombstone
 from kvs.storage.revisions import dropped, kept_after
+from kvs.storage.state import LOG_START_ROW, read_log_start
 from kvs.storage.store import Reader
 
 
@@ -43,10 +44,10 @@ class Rows:
         batch: dict[bytes, bytes | None] = {}
         generation, kept = 1, 0
         if current.stored is not None:
-            old, seq, generation_old, kept_old = current.stored
+            old, _, generation_old, kept_old = current.stored
             self.tally.tombstones -= old.deleted
             batch = dict.fromkeys(index_rows(entry, old))
-            batch[change_row(seq)] = None
+            batch[change_row(seq_of(view, entry, current.stored))] = None
             generation = generation_old + 1
             kept = kept_after(kept_old, self.versions_max(entry))
             for gone in dropped(generation_old, kept_old, kept):
@@ -105,22 +106,44 @@ class Rows:
         return batch
 
     def remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
-        """The batch that takes a record off the disk without a trace."""
+        """The batch that takes a record off the disk. Who knows the change log up to an earlier number may have missed
+        that it is gone."""
         self.tally.removed(stored.record)
-        batch = removal(entry, stored)
+        seq = seq_of(view, entry, stored)
+        batch = removal(entry, stored, seq)
         if self.edit is not None:
             batch |= self.edit.remove(view, entry)
+        if entry.startswith(DATA):
+            batch[LOG_START_ROW] = encode_seq(max(seq, read_log_start(view)))
         return batch
+
+    def discard(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
+        """The same for a record whose time is not over: that it is gone has a number of its own."""
+        batch = self.remove(entry, stored, view)
+        if entry.startswith(DATA):
+            self.seq += 1
+            batch[LOG_START_ROW] = encode_seq(self.seq)
+        return batch
+
+    def lapse(self, entry: bytes, stored: Stored) -> dict[bytes, bytes | None]:
+        """The batch that gives the end of a record a number of its own in the change log."""
+        self.seq += 1
+        return {
+            change_row(stored.seq): None,
+            change_row(self.seq): entry,
+            expiry_row(stored.record.expires_at, entry): encode_seq(self.seq),
+        }
 
     def expire(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
         """The batch that takes a record off the disk whose time is over, or leaves a tombstone in its place."""
         if self.edit is None or not must_stay_as_tombstone(stored.record):
             return self.remove(entry, stored, view)
         self.tally.tombstones += 1
-        batch = removal(entry, stored)
+        seq = seq_of(view, entry, stored)
+        batch = removal(entry, stored, seq)
         tombstone = entombed(stored.record)
-        batch[entry] = encode(entry, Stored(tombstone, stored.seq, stored.generation, kept=0))
-        batch[change_row(stored.seq)] = entry
+        batch[entry] = encode(entry, Stored(tombstone, seq, stored.generation, kept=0))
+        batch[change_row(seq)] = entry
         batch.update((row, b"") for row in index_rows(entry, tombstone))
         self.edit.put(batch, view, entry, item_of(entry, tombstone, value_digest(b"")))
         return batch

@@ -19,7 +19,6 @@ from time import perf_counter
 import structlog
 
 from kvs.cluster.events import (
-    Change,
     Changed,
     Command,
     Committed,
@@ -58,18 +57,19 @@ class Runner:
         store: Store,
         node: Node,
         now_ms: Callable[[], int],
-        on_changed: Callable[[Sequence[bytes]], None] = lambda _: None,
         meter: CommitMeter | None = None,
     ) -> None:
-        """`on_changed` hears which of KVS's own records were written, before anybody is answered. Of a commit that
-        failed it hears once the store is open again: then the records may be the new ones."""
         self._store = store
         self._node = node
         self._now_ms = now_ms
-        self._on_changed = on_changed
         self._meter = meter
-        self.on_committed: Callable[[Sequence[Change]], None] = lambda _: None
-        """Hears, in a cluster, of all records that are on the disk."""
+        self.on_changed: list[Callable[[Sequence[bytes]], None]] = []
+        """They hear which of KVS's own records were written, before anybody is answered. Of a commit that failed they
+        hear once the store is open again: then the records may be the new ones."""
+        self.on_committed: list[Callable[[Committed], None]] = []
+        """They hear of all records that are on the disk, but for those of a commit that failed."""
+        self.on_reopened: list[Callable[[], None]] = []
+        """They hear that the store was reopened behind such a commit, which may nevertheless be on the disk."""
         self._waiting: deque[Submission] = deque()
         self._waiting_bytes = 0
         self._replies: dict[int, asyncio.Future[list[Outcome]]] = {}
@@ -200,10 +200,12 @@ class Runner:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Committed(changes):
-                self.on_committed(changes)
+            case Committed():
+                for heard in self.on_committed:
+                    heard(effect)
             case Changed(entries):
-                self._on_changed(entries)
+                for told in self.on_changed:
+                    told(entries)
             case Reply(ticket, outcomes):
                 self._resolve(ticket, outcomes)
             case Report(event, fields, level):
@@ -256,6 +258,8 @@ class Runner:
             else:
                 for effect in changed:
                     self._perform(effect)
+                for reopened in self.on_reopened:
+                    reopened()
                 log.info("The store was reopened and verified: the node takes writes again")
                 self._recovery = None
                 return

@@ -28,12 +28,21 @@ class Voice:
         self._detector = detector
         self._out = out
 
-    def ping(self, purpose: Purpose, node_id: str, address: str, now: Now, *, timeout_ms: int | None = None) -> None:
-        """Ping whoever should be `node_id` at this address."""
+    def ping(
+        self,
+        purpose: Purpose,
+        node_id: str,
+        address: str,
+        now: Now,
+        *,
+        timeout_ms: int | None = None,
+        rated: MemberState | None = None,
+    ) -> None:
+        """Ping whoever should be `node_id` at this address. `rated`: say this of it instead of what is held of it."""
         message = Ping(
             sender=self._roster.myself.state(now),
             to=node_id,
-            rated=self._roster.complaint(node_id),
+            rated=rated or self._roster.complaint(node_id),
             rumours=self._news(node_id),
             digest=self.digest,
         )

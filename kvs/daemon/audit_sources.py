@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
+from kvs.client import Client, NotFoundError
 from kvs.cluster.audit_check import Anchor, Finding, Report, Row, anchor_of
 from kvs.cluster.audit_heads import Head, decode_head, encode
-from kvs.daemon.api import Api
 from kvs.daemon.failure import NOT_FOUND, Failed
+from kvs.daemon.session import Way, asking
 from kvs.errors import StartError, StoreCorrupt, StoreError
 from kvs.storage.audit import Entry
 from kvs.storage.audit import encode as encode_entry
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _PEER_TIMEOUT_S = 5.0
 _PEERS_AT_ONCE = 16
+_OLDEST_FIRST = {"limit": "1000", "order": "asc"}
 _Kind = TypeVar("_Kind")
 
 
@@ -52,17 +54,15 @@ class Source(NamedTuple):
         return report._replace(findings=[*report.findings, *more], found=report.found + len(more))
 
 
-def of_node(api: Api, keys: frozenset[str] | None) -> Source:
-    """A running node. Raises Failed."""
-    about = _shaped(api.call("GET", "/api/audit/heads?limit=1"), _Heads)
+def of_node(client: Client, keys: frozenset[str] | None) -> Source:
+    """A running node. Raises Failed, ClientError; so do the entries."""
+    about = _shaped(client.call("GET", "/api/audit/heads?limit=1"), _Heads)
     # The heads first: what is written meanwhile is behind them.
-    heads = [_head_row(each) for each in api.pages("/api/audit/heads", "heads", limit="1000", order="asc")]
-    entries = map(_entry_row, api.pages("/api/audit", "entries", limit="1000", order="asc"))
+    heads = [_head_row(each) for each in client.pages("/api/audit/heads", "heads", _OLDEST_FIRST)]
+    entries = map(_entry_row, client.pages("/api/audit", "entries", _OLDEST_FIRST))
     try:
-        members = _shaped(api.call("GET", "/members/"), list[_Member])
-    except Failed as error:
-        if error.exit_code != NOT_FOUND:
-            raise
+        members = _shaped(client.members(), list[_Member])
+    except NotFoundError:
         members = []  # it is alone
     peers = [member.address for member in members if member.id != about.node_id]
     return Source(about.node_id, about.log, heads, entries, keys, peers, [])
@@ -137,18 +137,19 @@ def ask_as_peer(config: "Config") -> Ask:
     scheme, headers, trust = peer_access(config)
 
     def ask(address: str) -> list[Head]:
-        api = Api(f"{scheme}://{address}", "", headers, trust, _PEER_TIMEOUT_S)
-        return _shaped(api.call("POST", "/audit/heads", {}), _Answer).kept
+        with asking(Way(f"{scheme}://{address}", headers, trust), timeout_s=_PEER_TIMEOUT_S, retry_s=0) as client:
+            return _shaped(client.call("POST", "/audit/heads", {}), _Answer).kept
 
     return ask
 
 
-def ask_with(api: Api, node_id: str) -> Ask:
+def ask_with(way: Way, node_id: str) -> Ask:
     """The same with a token, which is good at every node of a cluster."""
 
     def ask(address: str) -> list[Head]:
-        other = api.at(address, _PEER_TIMEOUT_S)
-        return _shaped(other.call("GET", f"/api/audit/kept?node_id={node_id}"), _Kept).nodes.get(node_id, [])
+        with asking(way.at(address), timeout_s=_PEER_TIMEOUT_S, retry_s=0) as client:
+            kept = _shaped(client.call("GET", f"/api/audit/kept?node_id={node_id}"), _Kept)
+        return kept.nodes.get(node_id, [])
 
     return ask
 

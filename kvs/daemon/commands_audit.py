@@ -45,7 +45,7 @@ def audit_show(
     """Show the last entries, the newest at the end."""
     given = {"action": action, "user_uuid": user, "since": since, "until": until, "resource": resource}
     query = {name: value for name, value in given.items() if value is not None}
-    found = session.api.pages("/api/audit", "entries", limit=str(min(lines, _PAGE_MAX)), **query)
+    found = session.client.pages("/api/audit", "entries", {"limit": str(min(lines, _PAGE_MAX)), **query})
     entries = list(islice(found, lines))[::-1]
     return session.print_rows(entries, ("NUMBER", "TIME", "ACTION", "USER", "RESOURCE"), _cells)
 
@@ -74,19 +74,19 @@ def audit_verify(session: Session, config: str | None, head_file: Path | None, l
     nodes of the cluster are asked what they know of the log.
     """
     from kvs.daemon import audit_sources
-    from kvs.daemon.api import Api
     from kvs.daemon.local import local_credential, local_node
+    from kvs.daemon.session import Way, asking, authorization_field
 
     options = _Options(head_file, lost, as_json=session.as_json)
     if config is None:
-        source = audit_sources.of_node(session.api, None)
-        return _verify(source, audit_sources.ask_with(session.api, source.node_id), options)
+        source = audit_sources.of_node(session.client, None)
+        return _verify(source, audit_sources.ask_with(session.way, source.node_id), options)
     loaded, is_running = local_node(config)
     ask = audit_sources.ask_as_peer(loaded)
     if is_running:
         url, authorization, trust = local_credential(config, may_be_open=True)
-        api = Api(url, authorization, trust=trust)
-        return _verify(audit_sources.of_node(api, audit_sources.keys_of(loaded)), ask, options)
+        with asking(Way(url, authorization_field(authorization), trust)) as client:
+            return _verify(audit_sources.of_node(client, audit_sources.keys_of(loaded)), ask, options)
     with audit_sources.of_directory(loaded) as source:
         return _verify(source, ask, options)
 

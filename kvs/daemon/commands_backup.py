@@ -31,15 +31,15 @@ def backup() -> None:
 @in_open_session
 def create_command(session: Session) -> int:
     """Have the node make a backup now, in its own folder of backups, and wait for it."""
-    session.api.call("POST", "/api/backup?timeout=0")
+    session.client.call("POST", "/api/backup?timeout=0")
     with progress("Backing up", None, unit="entries") as show:
-        while (status := session.api.call("GET", "/api/backup/status"))["backups_running"]:
+        while (status := session.client.call("GET", "/api/backup/status"))["backups_running"]:
             show(status["rows_written"] or 0)
             time.sleep(_POLL_S)
     if not status["last_backup_success"]:
         raise Failed(str(status["last_backup_error"]))
     name = Path(status["last_backup_path"]).name
-    made = next((one for one in session.api.call("GET", "/api/backup")["backups"] if one["name"] == name), None)
+    made = next((one for one in session.client.call("GET", "/api/backup")["backups"] if one["name"] == name), None)
     if made is None:
         raise Failed(f"{name} was made and is gone again", NOT_FOUND)
     if session.as_json:
@@ -56,7 +56,7 @@ def create_command(session: Session) -> int:
 def list_command(session: Session, config: str | None) -> int:
     """List the backups in the folder of CONFIG, or of a node that runs."""
     if config is None:
-        rows = session.api.call("GET", "/api/backup")["backups"]
+        rows = session.client.call("GET", "/api/backup")["backups"]
     else:
         from kvs.storage.backup_files import found
 
@@ -149,7 +149,7 @@ def _merge(session: Session, file: Path, *, forgotten: bool) -> int:
                 if section == REVISIONS:
                     break  # a history is each node's own
                 body = encode_rows([(key, value) for key, value, _ in rows])
-                counts.update(session.api.send(path, body, ROWS_TYPE))
+                counts.update(session.client.send(path, body, ROWS_TYPE))
     if counts["forgotten"]:
         click.echo(
             f"kvs: {counts['forgotten']} entries were left out: they are not on the node, and so old that it may have "

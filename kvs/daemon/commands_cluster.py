@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kvs.daemon.failure import NOT_FOUND, OK, Failed
-from kvs.daemon.session import Session, in_open_session, time_text
+from kvs.daemon.session import Session, Way, asking, in_open_session, time_text
 
 _ROOT_CHARS = 16
 
@@ -22,11 +22,11 @@ def cluster() -> None:
 @in_open_session
 def cluster_status(session: Session) -> int:
     """Show the members, and how far each is behind, as one node sees them."""
+    from kvs.client import NotFoundError
+
     try:
-        view = session.api.call("GET", "/api/cluster/status")
-    except Failed as error:
-        if error.exit_code != NOT_FOUND:
-            raise
+        view = session.client.cluster_status()
+    except NotFoundError:
         raise Failed("this node is alone: its clustering_enabled is false", NOT_FOUND) from None
     if session.as_json:
         click.echo(json.dumps(view))
@@ -41,13 +41,12 @@ def cluster_status(session: Session) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cluster_remove(node_id: str, local: str, as_json: bool) -> int:
     """Forget a node that is down and will not come back: no deletion waits for it any more."""
-    from kvs.daemon.api import Api
     from kvs.daemon.local import local_peer
 
-    url, headers, trust = local_peer(local)
-    session = Session(Api(url, "", headers, trust), as_json=as_json)
-    session.api.call("DELETE", "/members/leave", {"id": node_id, "remove": True})
-    return session.done({"removed": node_id})
+    way = Way(*local_peer(local))
+    with asking(way) as client:
+        client.call("DELETE", "/members/leave", {"id": node_id, "remove": True})
+        return Session(client, way, as_json=as_json).done({"removed": node_id})
 
 
 def _text(view: Mapping[str, Any]) -> str:
@@ -65,6 +64,7 @@ def _text(view: Mapping[str, Any]) -> str:
         ("gc_floor", _moment(view["gc_floor"])),
         ("clock", _offset(view["clock_offset_ms"])),
         *_scrub(view["scrub"]),
+        *((("clone", f"{view['clone']['detail']}, {_ago(view['clone']['at'], now_ms)}"),) if view["clone"] else ()),
     )
     return "\n".join([*(f"{name + ':':10}{value}" for name, value in about), "", table(heads, rows)])
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from kvs.daemon.failure import CONDITION, OK, Failed
+from kvs.daemon.failure import OK
 from kvs.daemon.session import Session, in_session
 
 _ATTEMPTS_MAX = 20
@@ -23,7 +23,7 @@ def group() -> None:
 def group_create(session: Session, groupname: str, users: Sequence[str]) -> int:
     """Make a group with these members and print its uuid."""
     members = [session.user_uuid(ref) for ref in users]
-    made = session.api.call("POST", "/api/groups", {"groupname": groupname, "members": members})
+    made = session.client.call("POST", "/api/groups", {"groupname": groupname, "members": members})
     click.echo(json.dumps(made) if session.as_json else made["uuid"])
     return OK
 
@@ -32,7 +32,7 @@ def group_create(session: Session, groupname: str, users: Sequence[str]) -> int:
 @in_session
 def group_list(session: Session) -> int:
     """List all groups. Names are not known: only their hashes are stored."""
-    rows = list(session.api.pages("/api/groups", "groups"))
+    rows = list(session.client.pages("/api/groups", "groups"))
     return session.print_rows(rows, ("GROUP", "MEMBERS"), lambda row: (row["uuid"], str(len(row["members"]))))
 
 
@@ -41,7 +41,7 @@ def group_list(session: Session) -> int:
 @in_session
 def group_show(session: Session, group_ref: str) -> int:
     """Show one group."""
-    return session.print_one(session.api.call("GET", f"/api/groups/{session.group_uuid(group_ref)}"))
+    return session.print_one(session.client.call("GET", f"/api/groups/{session.group_uuid(group_ref)}"))
 
 
 @group.command("add")
@@ -70,19 +70,22 @@ def group_remove(session: Session, group_ref: str, users: Sequence[str]) -> int:
 def group_delete(session: Session, group_ref: str) -> int:
     """Remove a group."""
     uuid = session.group_uuid(group_ref)
-    session.api.call("DELETE", f"/api/groups/{uuid}")
+    session.client.call("DELETE", f"/api/groups/{uuid}")
     return session.done({"deleted": uuid})
 
 
 def _set_members(session: Session, group_ref: str, change: Callable[[list[str]], list[str]]) -> int:
     """Tried again when somebody else changed the group meanwhile."""
-    path = f"/api/groups/{session.group_uuid(group_ref)}"
+    from kvs.client import PreconditionFailedError
+
+    uuid = session.group_uuid(group_ref)
+    path = f"/api/groups/{uuid}"
     for left in reversed(range(_ATTEMPTS_MAX)):
-        group, tag = session.api.read(path)
+        group = session.client.group(uuid)
         try:
-            changed = session.api.call("PUT", path, {"members": change(group["members"])}, if_match=tag)
+            changed = session.client.call("PUT", path, {"members": change(list(group.members))}, if_match=group.etag)
             break
-        except Failed as error:
-            if error.exit_code != CONDITION or not left:
+        except PreconditionFailedError:
+            if not left:
                 raise
     return session.print_one(changed)

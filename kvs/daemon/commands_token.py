@@ -30,7 +30,7 @@ def token_create(session: Session, user_ref: str, scope_words: str, expires_in: 
     body: dict[str, object] = {"user_uuid": session.user_uuid(user_ref), "scopes": scopes(scope_words)}
     if expires_in is not None:
         body["expires_in"] = expires_in
-    made = session.api.call("POST", "/api/tokens", body)
+    made = session.client.call("POST", "/api/tokens", body)
     if session.as_json:
         click.echo(json.dumps(made))
     else:
@@ -45,7 +45,7 @@ def token_create(session: Session, user_ref: str, scope_words: str, expires_in: 
 def token_list(session: Session, user_ref: str | None) -> int:
     """List the tokens that are good."""
     query = {} if user_ref is None else {"user_uuid": session.user_uuid(user_ref)}
-    rows = list(session.api.pages("/api/tokens", "tokens", **query))
+    rows = list(session.client.pages("/api/tokens", "tokens", query))
     return session.print_rows(
         rows,
         ("TOKEN ID", "USER", "EXPIRES", "SCOPES"),
@@ -58,5 +58,5 @@ def token_list(session: Session, user_ref: str | None) -> int:
 @in_session
 def token_revoke(session: Session, token_id: str) -> int:
     """Make the token with this id worthless at once."""
-    session.api.call("DELETE", f"/api/tokens/{quote(token_id, safe='')}")
+    session.client.call("DELETE", f"/api/tokens/{quote(token_id, safe='')}")
     return session.done({"revoked": token_id})

@@ -29,7 +29,7 @@ def user_create(session: Session, nickname: str, with_password: bool, scope_word
         body["scopes"] = scopes(scope_words)
     if with_password:
         body["password"] = read_password()
-    made = session.api.call("POST", "/api/users", body)
+    made = session.client.call("POST", "/api/users", body)
     click.echo(json.dumps(made) if session.as_json else made["uuid"])
     return OK
 
@@ -38,7 +38,7 @@ def user_create(session: Session, nickname: str, with_password: bool, scope_word
 @in_session
 def user_list(session: Session) -> int:
     """List all users. Nicknames are not known: only their hashes are stored."""
-    rows = list(session.api.pages("/api/users", "users"))
+    rows = list(session.client.pages("/api/users", "users"))
     return session.print_rows(
         rows,
         ("USER", "GROUPS", "PASSWORD", "SCOPES"),
@@ -56,7 +56,7 @@ def user_list(session: Session) -> int:
 @in_session
 def user_show(session: Session, user_ref: str) -> int:
     """Show one user."""
-    return session.print_one(session.api.call("GET", f"/api/users/{session.user_uuid(user_ref)}"))
+    return session.print_one(session.client.call("GET", f"/api/users/{session.user_uuid(user_ref)}"))
 
 
 @user.command("update")
@@ -84,7 +84,7 @@ def user_update(
         body["scopes"] = scopes(scope_words)
     if with_password or no_password:
         body["password"] = read_password() if with_password else None
-    return session.print_one(session.api.call("PUT", f"/api/users/{session.user_uuid(user_ref)}", body))
+    return session.print_one(session.client.call("PUT", f"/api/users/{session.user_uuid(user_ref)}", body))
 
 
 @user.command("delete")
@@ -93,5 +93,5 @@ def user_update(
 def user_delete(session: Session, user_ref: str) -> int:
     """Remove a user. His tokens are worthless at once; his keys stay."""
     uuid = session.user_uuid(user_ref)
-    session.api.call("DELETE", f"/api/users/{uuid}")
+    session.client.call("DELETE", f"/api/users/{uuid}")
     return session.done({"deleted": uuid})

@@ -1,5 +1,7 @@
 """How a command ends: the exit codes, and the one line that explains a failure."""
 
+from kvs.client import errors
+
 OK = 0
 FAILED = 1
 USAGE = 2
@@ -15,9 +17,26 @@ LIMITED = 7
 INTERRUPTED = 130
 
 
+_CODES = (
+    (errors.UnauthorizedError, REFUSED),
+    (errors.ForbiddenError, REFUSED),
+    (errors.NotFoundError, NOT_FOUND),
+    (errors.ConflictError, CONDITION),
+    (errors.PreconditionFailedError, CONDITION),
+    (errors.RateLimitedError, LIMITED),
+    (errors.UnreachableError, UNREACHABLE),
+)
+
+
 class Failed(Exception):
     """A command cannot do what it was asked for. The message is one line for the operator."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def failed(error: errors.ClientError) -> Failed:
+    """What a command makes of a failure of the client."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+    return Failed(str(error), code)

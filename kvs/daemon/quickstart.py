@@ -6,6 +6,7 @@ python -m kvs.daemon.quickstart run/kvs.yaml
 import os
 import shlex
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -13,14 +14,13 @@ import click
 from kvs.auth.scopes import DATA
 from kvs.config import load
 from kvs.daemon import cli
-from kvs.daemon.api import Api
 from kvs.daemon.config_creation import create_config
 from kvs.daemon.failure import OK, USAGE, Failed
 from kvs.daemon.files import create_own
 from kvs.daemon.home import Home, canonical
 from kvs.daemon.instances import inspect
 from kvs.daemon.local import local_credential
-from kvs.daemon.session import Session
+from kvs.daemon.session import Session, Way, asking, authorization_field
 from kvs.errors import ConfigError, StartError
 from kvs.server.first_start import ROOT_NICKNAME
 
@@ -79,12 +79,13 @@ def _authorization(config: Path) -> str:
         return ""
     life_s = min(_ONE_DAY_S, settings.token_max_ttl // 1000)
     url, authorization, trust = local_credential(str(config))
-    session = Session(Api(url, authorization, trust=trust), as_json=False)
-    wanted = {"user_uuid": session.user_uuid(ROOT_NICKNAME), "scopes": list(DATA), "expires_in": life_s}
-    made = session.api.call("POST", "/api/tokens", wanted)
+    way = Way(url, authorization_field(authorization), trust)
+    with asking(way) as client:
+        root = Session(client, way, as_json=False).user_uuid(ROOT_NICKNAME)
+        made = client.create_token(root, DATA, expires_in=timedelta(seconds=life_s))
     path = config.parent / _HEADER_FILE
     path.unlink(missing_ok=True)
-    create_own(path, f"Authorization: Bearer {made['token']}\n".encode())
+    create_own(path, f"Authorization: Bearer {made.token}\n".encode())
     return f" -H @{path}"
 
 

@@ -106,13 +106,24 @@ class _Node:
             log.info("Started", version=__version__, url=self._server.url, config=self._config.masked())
             self._serves = True
             readiness.ready(self._server.url)
-            await signals.stop_asked.wait()
+            reason = await self._run_until_end(signals)
             self._serves = False
             readiness.stopping()
-            log.info("Stopping", signal=signals.reason)
+            log.info("Stopping", **({"reason": reason} if reason else {"signal": signals.reason}))
         finally:
             await self._server.stop()
         log.info("Stopped")
+        if reason:
+            raise Failed(reason)
+
+    async def _run_until_end(self, signals: Signals) -> str:
+        """Until a signal ends the node, or it cannot go on: then the reason."""
+        asked = asyncio.create_task(signals.stop_asked.wait())
+        failed = asyncio.create_task(self._server.failed())
+        await asyncio.wait((asked, failed), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        failed.cancel()
+        return failed.result() if failed.done() and not failed.cancelled() else ""
 
     async def _start(self, signals: Signals) -> bool:
         """Start the server, unless a signal ends that first. Raises StartError."""

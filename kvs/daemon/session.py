@@ -3,26 +3,46 @@
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import click
 
-from kvs.daemon.failure import NOT_FOUND, OK, Failed
+from kvs.daemon.failure import NOT_FOUND, OK, Failed, failed
 
 if TYPE_CHECKING:
-    from kvs.daemon.api import Api
+    from kvs.client import Client
+    from kvs.daemon.trust import Trust
 
+_RETRY_S = 2.0
+"""A node that is restarted just now is waited for, and hardly more than that."""
+_TIMEOUT_S = 10.0
 _DEFAULT_URL = "http://127.0.0.1:8080"
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class Way(NamedTuple):
+    """How a node is asked: where, with which header fields, and whom it is believed to be."""
+
+    url: str
+    headers: Mapping[str, str]
+    trust: "Trust"
+
+    def at(self, address: str) -> "Way":
+        """Another node of the cluster, asked in the same way."""
+        return self._replace(url=f"{self.url.partition('://')[0]}://{address}")
 
 
 class Session:
     """One node, asked with one credential."""
 
-    def __init__(self, api: "Api", *, as_json: bool) -> None:
-        self.api = api
+    def __init__(self, client: "Client", way: Way, *, as_json: bool) -> None:
+        self.client = client
+        self.way = way
         self.as_json = as_json
 
     def user_uuid(self, ref: str) -> str:
@@ -37,7 +57,7 @@ class Session:
         try:
             return str(UUID(ref))
         except ValueError:
-            for found in self.api.pages(f"/api/{resource}", resource, **{by: ref}):
+            for found in self.client.pages(f"/api/{resource}", resource, {by: ref}):
                 return str(found["uuid"])
         raise Failed(f"there is no {kind} {ref!r}", NOT_FOUND)
 
@@ -89,11 +109,11 @@ def in_remote_session(command: Callable[..., int]) -> Callable[..., int]:
     @_json
     @functools.wraps(command)
     def with_session(url: str, token: str, ca_file: Path | None, as_json: bool, **arguments: Any) -> int:
-        from kvs.daemon.api import Api
         from kvs.daemon.trust import Trust
 
-        api = Api(url, f"Bearer {token}" if token else "", trust=Trust(ca_file))
-        return command(Session(api, as_json=as_json), **arguments)
+        way = Way(url, authorization_field(f"Bearer {token}" if token else ""), Trust(ca_file))
+        with asking(way) as client:
+            return command(Session(client, way, as_json=as_json), **arguments)
 
     return with_session
 
@@ -126,7 +146,6 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
     def with_session(
         url: str, token: str, local: str | None, ca_file: Path | None, as_json: bool, **arguments: Any
     ) -> int:
-        from kvs.daemon.api import Api
         from kvs.daemon.local import local_credential
         from kvs.daemon.trust import Trust
 
@@ -137,9 +156,33 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
             authorization = f"Bearer {token}" if token else ""
         else:
             raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
-        return command(Session(Api(url, authorization, trust=trust), as_json=as_json), **arguments)
+        way = Way(url, authorization_field(authorization), trust)
+        with asking(way) as client:
+            return command(Session(client, way, as_json=as_json), **arguments)
 
     return with_session
+
+
+def authorization_field(value: str) -> Mapping[str, str]:
+    """None if it is empty."""
+    return {"Authorization": value} if value else _NONE
+
+
+@contextmanager
+def asking(way: Way, *, timeout_s: float = _TIMEOUT_S, retry_s: float = _RETRY_S) -> Iterator["Client"]:
+    """A client of one node. Its failures come out as Failed."""
+    from kvs.client import Client, ClientError
+
+    context = way.trust.context() if way.url.startswith("https:") else None
+    try:
+        client = Client(way.url, headers=way.headers, timeout_s=timeout_s, retry_s=retry_s, ssl_context=context)
+    except ValueError as error:
+        raise Failed(str(error)) from None
+    try:
+        with client:
+            yield client
+    except ClientError as error:
+        raise failed(error) from None
 
 
 def scopes(text: str) -> list[str]:

@@ -5,10 +5,8 @@ commands need neither an authority nor the host's name, and work with a certific
 """
 
 import hmac
-import http.client
 import ssl
 import urllib.request
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,12 +30,15 @@ class Trust(NamedTuple):
         used."""
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects()]
         if url.startswith("https:"):
-            handlers.append(_Https(self._context(), self.fingerprint))
+            handlers.append(urllib.request.HTTPSHandler(context=self.context()))
         return urllib.request.build_opener(*handlers)
 
-    def _context(self) -> ssl.SSLContext:
+    def context(self) -> ssl.SSLContext:
+        """For asking by HTTPS. Raises Failed or StartError when a file cannot be used."""
+        context: ssl.SSLContext
         if self.fingerprint:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context = _PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.fingerprint = self.fingerprint
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE  # the fingerprint says more than any authority could
         else:
@@ -54,31 +55,33 @@ class Trust(NamedTuple):
         return context
 
 
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, context: ssl.SSLContext, fingerprint: str) -> None:
-        super().__init__(context=context)
-        self._connection = partial(_Connection, context=context, fingerprint=fingerprint)
-
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self._connection, request)
-
-
-class _Connection(http.client.HTTPSConnection):
+class _PinnedObject(ssl.SSLObject):
     """Says nothing to a node that has another certificate than the one expected."""
 
-    def __init__(self, host: str, *, fingerprint: str, **options: Any) -> None:
-        super().__init__(host, **options)
-        self._fingerprint = fingerprint
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        _check(self)
 
-    def connect(self) -> None:
-        super().connect()
-        if not self._fingerprint:
-            return
-        assert isinstance(self.sock, ssl.SSLSocket)
-        shown = sha256(self.sock.getpeercert(binary_form=True) or b"").hexdigest()
-        if not hmac.compare_digest(shown, self._fingerprint):
-            self.close()
-            raise ssl.SSLError("it has another certificate than the node that was started here")
+
+class _PinnedSocket(ssl.SSLSocket):
+    """The same for those who read and write sockets."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        _check(self)
+
+
+class _PinnedContext(ssl.SSLContext):
+    sslobject_class = _PinnedObject
+    sslsocket_class = _PinnedSocket
+    fingerprint = ""
+
+
+def _check(end: _PinnedObject | _PinnedSocket) -> None:
+    assert isinstance(end.context, _PinnedContext)
+    shown = sha256(end.getpeercert(binary_form=True) or b"").hexdigest()
+    if not hmac.compare_digest(shown, end.context.fingerprint):
+        raise ssl.SSLError("it has another certificate than the node that was started here")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

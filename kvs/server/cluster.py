@@ -9,14 +9,14 @@ core ever waits; what waits are the tasks of the shells.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from random import SystemRandom
 
 import structlog
 
 from kvs.cluster import membership_events, messages
-from kvs.cluster.events import Change, Scrub
+from kvs.cluster.events import Committed, Scrub
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.messages import MemberView, Status
 from kvs.cluster.node import Node
@@ -73,9 +73,15 @@ class Cluster:
         )
 
     async def start(self, identity: Identity, address: str) -> None:
-        """`address` is where peers reach this node."""
+        """`address` is where peers reach this node. Raises StartError when another living node has its id."""
         self._transport.start()
         await self._members.start(identity, address)
+        await self._members.introduce()
+
+    @property
+    def refused(self) -> asyncio.Future[str]:
+        """Done when this node must stop, with the reason: another living node has its id."""
+        return self._members.refused
 
     async def stop(self) -> None:
         """Take leave of the others, then end everything that is under way."""
@@ -182,10 +188,10 @@ class Cluster:
         if not self.is_clock_right:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
 
-    def committed(self, changes: Sequence[Change]) -> None:
+    def committed(self, effect: Committed) -> None:
         """The writer's: these records are on the disk."""
         if not self._is_stopping:
-            self._records.committed(changes)
+            self._records.committed(effect.changes)
 
     async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
         """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
@@ -228,6 +234,7 @@ class Cluster:
             clocks=members.clocks,
             has_seeds=bool(self._config.other_seeds),
             scrub=self.scrubber.view,
+            clone=members.clone,
             now=self._now(),
         )
 

@@ -23,7 +23,8 @@ from kvs.cluster.runner import Runner
 from kvs.cluster.time_of import Now
 from kvs.cluster.transport import JSON, PeerRefused, PeerUnreachable, Transport
 from kvs.config import Config
-from kvs.errors import BadRequest, KvsError, StoreError, TooLarge, Unavailable
+from kvs.errors import BadRequest, KvsError, StartError, StoreError, TooLarge, Unavailable
+from kvs.limits import INTRODUCTION_TIMEOUT_S
 from kvs.server.cluster_records import RecordsShell
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.storage.state import MEMBERS_ROW
@@ -59,6 +60,11 @@ class MembersShell:
         self._order = asyncio.Lock()
         self._deferred: dict[int, asyncio.Future[Any]] = {}
         self._membership: Membership | None = None
+        self._introduced = asyncio.Event()
+        self.refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Why this node must stop, once it must: another living node has its id."""
+        self.clone: tuple[int, str] | None = None
+        """When another node with this one's id was last found alive (Unix ms), and where."""
         self.clocks = PeerClocks(config.max_clock_drift)
         """By how much the clocks of peers differ from this node's; to be looked at only."""
 
@@ -85,6 +91,17 @@ class MembersShell:
         self._tell_known()
         membership.digest = self._records.digest()
         await self._carry_out(membership.start(self._now()))
+
+    async def introduce(self) -> None:
+        """Wait until those that were asked at the start have answered, or one of them refused this node; not for long:
+        others may be off. Raises StartError when another living node has this node's id."""
+        introduced = asyncio.create_task(self._introduced.wait())
+        await asyncio.wait(
+            (introduced, self.refused), timeout=INTRODUCTION_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        introduced.cancel()
+        if self.refused.done():
+            raise StartError(self.refused.result())
 
     async def answer(self, request: messages.Request, sender: Sender) -> messages.Response:
         """What a peer is answered. Raises the KvsError that refuses it."""
@@ -142,10 +159,27 @@ class MembersShell:
                 self.clocks.heard(node_id, unix_ms, self._now())
                 if digest is not None:
                     self._records.heard(node_id, digest)
-            case membership_events.CloneFound(detail):
-                log.error("A clone of this node is alive: stop one of them", detail=detail)
+            case membership_events.Introduced():
+                self._introduced.set()
+            case membership_events.CloneFound(detail, is_refused):
+                self._note_clone(detail, is_refused=is_refused)
             case membership_events.Report(event, fields, level):
                 (log.warning if level == "warning" else log.info)(event, **fields)
+
+    def _note_clone(self, detail: str, *, is_refused: bool) -> None:
+        """A newcomer stops. One that was a member before, or takes writes already, goes on: whoever took its id, its
+        clients are not to suffer from that."""
+        self.clone = self._now().unix_ms, detail
+        is_newcomer = not self._introduced.is_set() or self._records.replica.mode == "filling"
+        if is_refused and is_newcomer and not self.refused.done():
+            node_id = self._config.node_id
+            reason = (
+                f"another living node has the node_id {node_id}: give this one another, or stop that one ({detail})"
+            )
+            log.error("Another living node has this node's id: this one stops", detail=detail)
+            self.refused.set_result(reason)
+        else:
+            log.error("A clone of this node is alive: stop one of them", detail=detail)
 
     def _tell_known(self) -> None:
         self._records.know([member.id for member in self.membership.remembered()])

@@ -9,7 +9,6 @@ Reached      whoever waits for copies of a write
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import structlog
 
@@ -94,7 +93,12 @@ class RecordsShell:
         self.conduct = Conduct()
         has_seeds = bool(config.other_seeds)
         self.push = Push(config.push_fanout, chance)
-        self.floor = Floor(decode_floor(store.get(FLOOR_ROW)), config.max_clock_drift, has_seeds=has_seeds)
+        self.floor = Floor(
+            decode_floor(store.get(FLOOR_ROW)),
+            config.max_clock_drift,
+            retention_ms=config.tombstone_retention,
+            has_seeds=has_seeds,
+        )
         needs_filling = has_seeds and store.get(FILLED_ROW) is None
         self.replica = Replica(
             Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms),
@@ -131,12 +135,17 @@ class RecordsShell:
         self._tickets += 1
         ticket = self._tickets
         self.push.watch(ticket, entry, version, nodes - 1)
-        reached = self._reached[ticket] = asyncio.get_running_loop().create_future()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await reached
-        del self._reached[ticket]
-        return self.push.forget(ticket) + 1
+        loop = asyncio.get_running_loop()
+        reached = self._reached[ticket] = loop.create_future()
+        # Without `asyncio.timeout`, which needs a task: see kvs.server.eager.
+        timer = loop.call_later(timeout_s, self._reach, ticket)
+        try:
+            await reached
+        finally:
+            timer.cancel()
+            del self._reached[ticket]
+            held = self.push.forget(ticket) + 1
+        return held
 
     # --- what it is told ---
 
@@ -153,7 +162,7 @@ class RecordsShell:
     def know(self, peers: Sequence[str]) -> None:
         """These are all other nodes that were not removed."""
         self.handle(replica.Known(peers))
-        self._node.floor_ms = self.floor.collected_below_ms
+        self._tell_floor()
 
     def heard(self, peer: str, digest: Digest) -> None:
         self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor, digest.settled))
@@ -190,13 +199,16 @@ class RecordsShell:
                 case Filled():
                     self._tasks.spawn(self._note_filled(effect), "sync")
                 case Reached(ticket):
-                    reached = self._reached.get(ticket)
-                    if reached is not None and not reached.done():
-                        reached.set_result(None)
+                    self._reach(ticket)
                 case Report(name, fields, level):
                     (log.warning if level == "warning" else log.info)(name, **fields)
         if not isinstance(event, replica.Written):  # a write moves no plan, and there are many of them
             self._timer.set(self.replica.wake_at_ms)
+
+    def _reach(self, ticket: int) -> None:
+        reached = self._reached.get(ticket)
+        if reached is not None and not reached.done():
+            reached.set_result(None)
 
     # --- carrying out ---
 
@@ -235,7 +247,11 @@ class RecordsShell:
         stored = self.floor.stored()
         await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
         self.floor.saved(stored, self._now().unix_ms)
+        self._tell_floor()
+
+    def _tell_floor(self) -> None:
         self._node.floor_ms = self.floor.collected_below_ms
+        self._node.apart = self.floor.apart(self._now().unix_ms)
 
     async def _note_filled(self, filled: Filled) -> None:
         await self._runner.submit([Remember(rows={FILLED_ROW: b""})])

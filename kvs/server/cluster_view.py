@@ -62,6 +62,13 @@ class ScrubStatus(msgspec.Struct, frozen=True):
     last_pass: int | None
 
 
+class CloneStatus(msgspec.Struct, frozen=True):
+    """Another node with this one's id was found alive: when last, Unix ms, and what is known of it."""
+
+    at: int
+    detail: str
+
+
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `phase` is `filling`, `rejoining` or `settled`; `isolated`: no other node is up, though this
     one has seeds or knows others."""
@@ -77,6 +84,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_ms: int | None
     comparing_with: str | None
     scrub: ScrubStatus
+    clone: CloneStatus | None
     members: list[MemberStatus]
 
 
@@ -91,7 +99,15 @@ class View:
         self._conduct = conduct
 
     def of(
-        self, *, mode: str, root: Sum, clocks: PeerClocks, has_seeds: bool, scrub: ScrubView, now: Now
+        self,
+        *,
+        mode: str,
+        root: Sum,
+        clocks: PeerClocks,
+        has_seeds: bool,
+        scrub: ScrubView,
+        clone: tuple[int, str] | None,
+        now: Now,
     ) -> ClusterView:
         mine = self._membership.me(now).id
         listed, remembered = self._membership.members(now), self._membership.remembered()
@@ -111,6 +127,7 @@ class View:
             clock_offset_ms=clocks.median_ms(now),
             comparing_with=self._replica.comparing_with,
             scrub=ScrubStatus(*scrub[:-1], scrub.last_pass or None),
+            clone=None if clone is None else CloneStatus(*clone),
             members=members,
         )
 

@@ -8,7 +8,7 @@ the connection's protocol object, with no cost for requests that arrive in one p
 import asyncio
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -63,10 +63,12 @@ class Connection(EagerHandler):
         "_is_broken",
         "_is_tls",
         "_meters",
+        "_on_lost",
         "_stall_deadline",
         "_stream",
         "_unsent_bytes",
         "client",
+        "is_stalled",
         "watcher",
     )
 
@@ -84,6 +86,9 @@ class Connection(EagerHandler):
         self.client = ""
         """The network that it comes from, as clients are counted; what headers say of that is not believed."""
         self._is_tls = False
+        self._on_lost: Callable[[], None] | None = None
+        self.is_stalled = False
+        """It was ended because the client took nothing."""
         self.watcher: Watcher | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,8 +130,12 @@ class Connection(EagerHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's declaration; aiohttp's narrows it to None
         """The client has sent all it wants. What came whole is answered; only then, or at once, the connection ends.
-        TLS has no such half: its end is that of both sides."""
+        TLS has no such half: its end is that of both sides. Behind a stream that has begun it means that the client is
+        gone: no end of the stream will ever come."""
         super().eof_received()
+        if self._on_lost is not None:
+            self._on_lost()
+            return False
         if self._is_tls:
             return False
         bodies = [payload for _, payload in self._messages]
@@ -152,6 +161,8 @@ class Connection(EagerHandler):
                 self._task_handler.cancel()
             self.force_close()
             self.abort()
+        if self._on_lost is not None:
+            self.end_stream()  # closing it would wait for a client who takes nothing
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -173,6 +184,33 @@ class Connection(EagerHandler):
         super().connection_lost(exc)
         if self.watcher is not None:
             self.watcher.lost(self)
+        if self._on_lost is not None:
+            self._on_lost()
+
+    # --- answers without an end ---
+
+    def begin_stream(self, on_lost: Callable[[], None]) -> None:
+        """From here on nothing is read any more: the answer that begins is the last one."""
+        self._close = True
+        self._on_lost = on_lost
+
+    def send(self, data: bytes, unsent_max_bytes: int) -> bool:
+        """Write a piece of a stream, without waiting. False: more than `unsent_max_bytes` wait for the client already,
+        and it is cut off."""
+        stream = self._stream
+        if stream is None or stream.is_closing():
+            return True
+        if stream.get_write_buffer_size() > unsent_max_bytes:
+            self.abort()
+            return False
+        self._unsent_bytes += len(data)
+        stream.write(data)
+        return True
+
+    def end_stream(self) -> None:
+        """Drop what the client has not taken yet. How much that is with TLS is unseen."""
+        if self._stream is not None and (self._is_tls or self._stream.get_write_buffer_size()):
+            self.abort()
 
     def handle_error(
         self,
@@ -198,7 +236,7 @@ class Connection(EagerHandler):
         response.close = True
         return response
 
-    async def send(self, writer: StreamWriter, head: bytes, response: Response) -> None:
+    async def deliver(self, writer: StreamWriter, head: bytes, response: Response) -> None:
         """Send a large answer, and wait until the client has taken it. Raises ConnectionError when it is gone."""
         size_bytes = len(response.body)
         # TLS passes on at once what it is given, and says nothing of how much of that waits for the client.
@@ -257,6 +295,7 @@ class Connection(EagerHandler):
         assert self._stream is not None
         taken_bytes = self._unsent_bytes - self._stream.get_write_buffer_size()
         if taken_bytes < RESPONSE_STALL_TIMEOUT_S * RESPONSE_MIN_BYTES_PER_S:
+            self.is_stalled = True
             self.abort()
         else:
             self._watch_stall()

@@ -3,8 +3,9 @@
 aiohttp wakes the task of a connection for each request, and that makes another task for the handler, which begins one
 turn of the loop later (before Python 3.12) and wakes the first one again when it ends. Most requests here come whole
 and alone, and most handlers wait for nothing or once. So a handler begins at once: one that never waits is answered
-within the call, one that waits goes on in one task. All others take aiohttp's way: requests behind others, with a body
-still on its way, with errors, with an upgrade.
+within the call, one that waits once goes on in the callback of what it waits for, one that waits again goes on in a
+task. Up to there a handler has no task of its own, so it uses nothing that needs one, such as `asyncio.timeout`. All
+others take aiohttp's way: requests behind others, with a body still on its way, with errors, with an upgrade.
 
 What is put off meanwhile is the waking of the connection's task: `_waiter`, the future that it waits for between two
 requests, is put back when the request has its answer.
@@ -26,11 +27,16 @@ class EagerHandler(web.RequestHandler):
     """aiohttp's end of a connection, whose handler returns responses with `prepare`, `write_eof` and `keep_alive`, and
     raises nothing."""
 
-    __slots__ = ("_going_on",)
+    __slots__ = ("_going_on", "_idle", "_unfinished")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._going_on: asyncio.Task[None] | None = None
+        self._going_on: asyncio.Future[Any] | None = None
+        """What the request under way waits for, or its task."""
+        self._unfinished: Coroutine[Any, Any, None] | None = None
+        """The answer to the request under way, while it has no task."""
+        self._idle: asyncio.Future[None] | None = None
+        """Meanwhile put off: what the connection's task waits for."""
 
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter
@@ -68,11 +74,30 @@ class EagerHandler(web.RequestHandler):
             waits_for = answering.send(None)
         except StopIteration:
             self._end(waiter)
+            return True
+        if getattr(waits_for, "_asyncio_future_blocking", None):
+            waits_for._asyncio_future_blocking = False  # what a task does that waits for it
+            self._unfinished, self._idle, self._going_on = answering, waiter, waits_for
+            waits_for.add_done_callback(self._go_on)
         else:
-            self._going_on = self._loop.create_task(self._go_on(answering, waits_for, waiter))
+            self._going_on = self._loop.create_task(self._go_on_in_task(answering, waits_for, waiter))
         return True
 
-    async def _go_on(self, answering: Coroutine[Any, Any, None], waits_for: Any, waiter: asyncio.Future[None]) -> None:
+    def _go_on(self, _: asyncio.Future[Any]) -> None:
+        answering, waiter = self._unfinished, self._idle
+        assert answering is not None
+        assert waiter is not None
+        self._unfinished = self._idle = self._going_on = None
+        try:
+            waits_for = answering.send(None)
+        except (StopIteration, asyncio.CancelledError):
+            self._end(waiter)
+        else:
+            self._going_on = self._loop.create_task(self._go_on_in_task(answering, waits_for, waiter))
+
+    async def _go_on_in_task(
+        self, answering: Coroutine[Any, Any, None], waits_for: Any, waiter: asyncio.Future[None]
+    ) -> None:
         try:
             await _rest(answering, waits_for)
         finally:

@@ -19,13 +19,20 @@ from kvs.server.cluster import Cluster
 from kvs.server.exposition import Family, HistogramSample, Sample
 from kvs.server.handlers.context import MODES, Context
 from kvs.server.meters import Meters
+from kvs.server.watch import Watching
 
 _STATUSES = ("alive", "suspect", "dead", "left", "remembered")
 
 
 def families(context: Context, node: Node, meters: Meters) -> list[Family]:
     """All but those of the disk. On the event loop."""
-    found = [*_requests(meters), *_node(context, node), *_writes(context, node, meters), *_work(node, meters)]
+    found = [
+        *_requests(meters),
+        *_watching(context.watching),
+        *_node(context, node),
+        *_writes(context, node, meters),
+        *_work(node, meters),
+    ]
     if context.cluster is not None:
         found += [*_replication(context.cluster, node, meters), *_membership(context.cluster, context.mode)]
     return found
@@ -69,6 +76,13 @@ def _requests(meters: Meters) -> list[Family]:
         _gauge("kvs_http_connections", "Open connections of clients and peers.", meters.connections),
         _counters("kvs_auth_failures_total", "Credentials that were refused.", "credential", meters.auth_failures),
         _counters("kvs_rate_limited_total", "Requests refused as too many.", "counted_by", meters.rate_limited),
+    ]
+
+
+def _watching(watching: Watching) -> list[Family]:
+    return [
+        _gauge("kvs_watchers", "Open streams of changes.", watching.watchers),
+        _counters("kvs_watch_dropped_total", "Streams that the node ended.", "reason", watching.dropped),
     ]
 
 

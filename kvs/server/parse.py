@@ -10,7 +10,7 @@ from kvs.cluster.events import ANY, UNCONDITIONAL, Condition
 from kvs.durations import parse_duration
 from kvs.errors import BadRequest
 from kvs.keys import check_key
-from kvs.limits import ETAGS_MAX_COUNT, QUERY_PARAMETERS_MAX_COUNT, TTL_MAX_MS
+from kvs.limits import ETAGS_MAX_COUNT, KEY_MAX_BYTES, QUERY_PARAMETERS_MAX_COUNT, TTL_MAX_MS
 
 _ETAG = pattern(r'\s*(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"\s*')
 
@@ -35,6 +35,16 @@ def query(request: web.BaseRequest) -> Mapping[str, str]:
     if len(parameters) != len(pairs):
         raise BadRequest("a query parameter is given twice", field="query")
     return parameters
+
+
+def key_text(parameters: Mapping[str, str], name: str, default: bytes = b"", most_bytes: int = KEY_MAX_BYTES) -> bytes:
+    """A parameter as bytes of a key. Raises BadRequest."""
+    if name not in parameters:
+        return default
+    text = parameters[name].encode()
+    if len(text) > most_bytes:
+        raise BadRequest(f"{name} has at most {most_bytes} bytes", field=name)
+    return text
 
 
 def integer(parameters: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:

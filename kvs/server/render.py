@@ -48,6 +48,14 @@ def pair_json(key: bytes, record: Record) -> bytes:
     return b'{"path":%b,"stored_value":%b}' % (key_json(key), value_json(record, uuid_text(record.uuid)))
 
 
+def event_json(key: bytes, record: Record, *, has_value: bool) -> bytes:
+    """A change of a key for those who watch it."""
+    ends = b',"expires_at":%d' % record.expires_at if record.expires_at else b""
+    rest = _rest(record) if has_value else ends
+    tag = uuid_text(record.uuid).encode()
+    return b'{"path":%b,"uuid":"%b","timestamp":%d%b}' % (key_json(key), tag, record.timestamp, rest)
+
+
 def key_json(key: bytes) -> bytes:
     return orjson.dumps(key.decode())
 

@@ -23,7 +23,7 @@ _BODILESS = (204, 304)
 class Sender(Protocol):
     """What a connection does for large answers, and for clients that are slow."""
 
-    async def send(self, writer: StreamWriter, head: bytes, response: "Response") -> None: ...
+    async def deliver(self, writer: StreamWriter, head: bytes, response: "Response") -> None: ...
 
     async def drain(self, writer: StreamWriter, size_bytes: int) -> None: ...
 
@@ -66,7 +66,7 @@ class Response:
         # error, and both live on until Python looks for such cycles.
         size_bytes = len(self.body)
         if size_bytes >= OFFLOAD_MIN_BYTES:
-            await cast(Sender, request.protocol).send(writer, head, self)
+            await cast(Sender, request.protocol).deliver(writer, head, self)
             return
         await writer.write(head + self.body, drain=False)
         self.body = b""  # aiohttp keeps a response until the next request comes
@@ -82,10 +82,7 @@ class Response:
             connection = b"Connection: keep-alive\r\n"
         else:
             connection = b""
-        if self.status in _BODILESS:
-            content = b""
-        else:
-            content = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (self.content_type.encode(), len(self.body))
+        content = b"" if self.status in _BODILESS else self._content_fields()
         return b"%b%b%b%bX-Request-ID: %b\r\n%b%b\r\n" % (
             _STATUS_LINES[self.status],
             content,
@@ -95,6 +92,9 @@ class Response:
             _date(),
             connection,
         )
+
+    def _content_fields(self) -> bytes:
+        return b"Content-Type: %b\r\nContent-Length: %d\r\n" % (self.content_type.encode(), len(self.body))
 
 
 _date_cache = (0, b"")

@@ -28,7 +28,7 @@ class Call:
     arrives; None for peers, who are trusted to send what they say.
     """
 
-    __slots__ = ("_admit", "parameters", "principal", "request", "room")
+    __slots__ = ("admit", "parameters", "principal", "request", "room")
 
     def __init__(
         self,
@@ -41,13 +41,14 @@ class Call:
         self.request = request
         self.parameters = parameters
         self.principal = principal
-        self._admit = admit
+        self.admit = admit
+        """Tells who asks now."""
         self.room = room
 
     def admit_again(self) -> None:
         """For behind a wait for the client, which may take minutes: meanwhile a token ends, a user leaves a group.
         Raises Unauthorized, Forbidden."""
-        self.principal = self._admit()
+        self.principal = self.admit()
 
 
 Handler = Callable[[Call], Awaitable[Response]]

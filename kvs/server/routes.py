@@ -34,6 +34,7 @@ from kvs.server.handlers.peers import Peers
 from kvs.server.handlers.tokens import Tokens
 from kvs.server.handlers.users import Users
 from kvs.server.handlers.values import Values
+from kvs.server.handlers.watch import Watch
 from kvs.server.router import Route
 
 
@@ -81,6 +82,7 @@ def _data_routes(context: Context) -> list[Route]:
         Route("POST", "/api/data/{key}/history/{n}/restore", WRITE, history.restore),
         Route("GET", "/api/data/{key}/history", READ, history.list),
         Route("GET", "/api/data/{key}/history/{n}", READ, history.get),
+        Route("GET", "/watch", READ, Watch(context.watching).get),
         Route("GET", "/health", MONITORING, status.health),
         Route("GET", "/ready", MONITORING, status.ready),
     ]

@@ -14,13 +14,14 @@ from itertools import islice
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from kvs.cluster.events import Command, Outcome, Scrubbed, Sweep, Swept, Trim
+from kvs.cluster.events import Command, Lapse, Outcome, Scrubbed, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
 from kvs.cron import cron_trigger
 from kvs.errors import KvsError, StoreError
 from kvs.limits import (
     BACKUP_MISSED_DELAY_S,
+    EXPIRY_NOTE_INTERVAL_S,
     EXPIRY_STEP_MS,
     REVISION_SWEEP_INTERVAL_S,
     SCRUB_INTERVAL_S,
@@ -28,7 +29,18 @@ from kvs.limits import (
     TOMBSTONE_SWEEP_INTERVAL_S,
 )
 from kvs.storage.current import read_current
-from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, after, moment_range, revision_range, split_revision
+from kvs.storage.keyspace import (
+    DATA,
+    EXPIRIES,
+    REVISIONS,
+    TOMBSTONES,
+    after,
+    expiry_row,
+    moment_range,
+    revision_range,
+    split_moment,
+    split_revision,
+)
 from kvs.storage.retention import expiry_limit
 from kvs.storage.store import Store
 
@@ -61,6 +73,9 @@ class Scheduler:
         self._is_clock_right = is_clock_right
         self._scrubber = scrubber
         self._timers = AsyncIOScheduler()
+        self._noted_ms = 0
+        """Up to here (Unix ms) the ends of all records are noted."""
+        self._timers.add_job(self.note_expired, "interval", seconds=EXPIRY_NOTE_INTERVAL_S)
         self._timers.add_job(self.sweep_expired, "cron", second=f"*/{EXPIRY_STEP_MS // 1000}")
         self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
         self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
@@ -94,6 +109,27 @@ class Scheduler:
     def stop(self) -> None:
         if self._timers.running:
             self._timers.shutdown(wait=False)
+
+    async def note_expired(self) -> int:
+        """Give the ends of records that have expired a place in the change log, so that watchers hear of them; how
+        many. A clock that was set back has no part in it: what expires before it comes so far again is noted too."""
+        now_ms = self._now_ms()
+        noted = 0
+        start = expiry_row(min(self._noted_ms, now_ms), b"")
+        stop = moment_range(EXPIRIES, now_ms)[1]
+        while self._is_clock_right():
+            found = list(islice(self._store.scan(start, stop), SWEEP_MAX_KEYS))
+            rows = tuple(row for row, seq in found if not seq and split_moment(row)[1].startswith(DATA))
+            outcomes = await self._outcomes([Lapse(rows=rows)]) if rows else [Swept(0)]
+            done = [outcome.entries for outcome in outcomes if isinstance(outcome, Swept)]
+            if not done:
+                break
+            noted += sum(done)
+            if len(found) < SWEEP_MAX_KEYS:
+                self._noted_ms = now_ms
+                break
+            start = found[-1][0] + b"\0"
+        return noted
 
     async def sweep_expired(self) -> int:
         """Remove records that expired longer ago than the grace; how many."""

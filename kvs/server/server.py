@@ -46,6 +46,7 @@ from kvs.server.scheduler import Scheduler
 from kvs.server.security import build_audit_keys, build_security
 from kvs.server.tls import Tls
 from kvs.server.tls_listener import TlsListener
+from kvs.server.watch import Watching, log_name
 from kvs.server.witnesses import Witnesses
 from kvs.storage.backup import Standing
 from kvs.storage.compression import Compressor
@@ -73,6 +74,7 @@ class Server:
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
         self._cluster: Cluster | None = None
+        self._watching: Watching | None = None
         self._backups: Backups | None = None
         self._auditor: Auditor | None = None
         self._keeper: HeadKeeper | None = None
@@ -100,6 +102,13 @@ class Server:
             await self.stop()
             raise
 
+    async def failed(self) -> str:
+        """Returns when the node must stop of itself, with the reason; that is not, for most."""
+        if self._cluster is not None:
+            return await asyncio.shield(self._cluster.refused)
+        await asyncio.Event().wait()
+        raise AssertionError
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate that is served, in hexadecimal; empty: HTTP."""
@@ -123,6 +132,8 @@ class Server:
             self._listener.close()
         if self._tls_listener is not None:
             self._tls_listener.close()
+        if self._watching is not None:
+            self._watching.stop()
         if self._http is not None:
             await self._http.cleanup()
         if self._loop_lag is not None:
@@ -162,13 +173,15 @@ class Server:
         node = _node(config, self._store, identity, trail, versions_max)
         security = build_security(config, self._store, unix_ms, self._is_unproven)
         meters = Meters() if config.metrics_enabled else None
-        self._runner = Runner(self._store, node, unix_ms, security.gate.forget, meters.commits if meters else None)
+        self._runner = Runner(self._store, node, unix_ms, meters.commits if meters else None)
+        self._runner.on_changed.append(security.gate.forget)
+        self._watching = self._make_watching(identity.instance_id)
         if config.clustering_enabled:
             tls = self._tls
             self._cluster = Cluster(
                 config, self._store, node, self._runner, unix_ms, lambda: None if tls is None else tls.client, meters
             )
-            self._runner.on_committed = self._cluster.committed
+            self._runner.on_committed.append(self._cluster.committed)
         self._runner.start()
         self._start_audit(identity.instance_id, trail)
         compressor = Compressor(enabled=config.compression_enabled, level=config.compression_level)
@@ -180,6 +193,7 @@ class Server:
             security.cursors,
             self._passwords,
             unix_ms,
+            self._watching,
             self._cluster,
             meters,
             self._auditor,
@@ -216,6 +230,17 @@ class Server:
             self._auditor.start()
             await self._auditor.configured(config)
         self._start_timers(address)
+
+    def _make_watching(self, instance_id: str) -> Watching:
+        """It hears of the runner what watchers are to be told of."""
+        assert self._store is not None
+        assert self._runner is not None
+        change_log = log_name(instance_id, is_synced=self._config.write_durability == "fsync")
+        watching = Watching(self._store, self._runner, change_log, unix_ms)
+        self._runner.on_changed.append(watching.changed)
+        self._runner.on_committed.append(watching.committed)
+        self._runner.on_reopened.append(watching.reopened)
+        return watching
 
     def _make_scheduler(self, node: Node, versions_max: int) -> Scheduler:
         assert self._store is not None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from kvs.errors import StoreCorrupt
 from kvs.storage.codec import Stored, decode
-from kvs.storage.keyspace import change_row, expiry_row, revision_row, time_row, tombstone_row
+from kvs.storage.keyspace import change_row, decode_seq, expiry_row, revision_row, time_row, tombstone_row
 from kvs.storage.record import Record
 from kvs.storage.store import Reader
 
@@ -58,6 +58,15 @@ def index_rows(entry: bytes, record: Record) -> list[bytes]:
     return rows
 
 
+def seq_of(reader: Reader, entry: bytes, stored: Stored) -> int:
+    """Where the change log has a current record: at its own number, or at the later one of its end, once that was
+    noted."""
+    if not stored.record.expires_at:
+        return stored.seq
+    noted = reader.get(expiry_row(stored.record.expires_at, entry))
+    return decode_seq(noted) if noted else stored.seq
+
+
 def history(reader: Reader, entry: bytes, now_ms: int) -> Iterator[tuple[int, Record]]:
     """(revision number, record), newest first; 1 is the current record, tombstones included.
 
@@ -78,8 +87,8 @@ def history(reader: Reader, entry: bytes, now_ms: int) -> Iterator[tuple[int, Re
             yield back + 1, record
 
 
-def removal(entry: bytes, stored: Stored) -> dict[bytes, bytes | None]:
-    """The batch that removes a record with all that belongs to it."""
-    rows = [entry, change_row(stored.seq), *index_rows(entry, stored.record)]
+def removal(entry: bytes, stored: Stored, seq: int) -> dict[bytes, bytes | None]:
+    """The batch that removes a record with all that belongs to it; `seq` is as of `seq_of`."""
+    rows = [entry, change_row(seq), *index_rows(entry, stored.record)]
     rows += (revision_row(entry, stored.generation - back) for back in range(1, stored.kept + 1))
     return dict.fromkeys(rows)

@@ -8,7 +8,7 @@
     t <timestamp:u64> <counter:u32> <space><key>
                      empty                time index: every current record by its version
     e <expires_at:u64> <space><key>
-                     empty                expiry index: current records that end
+                     empty, or seq:u64    expiry index: current records that end; their place in c once that is past
     x <timestamp:u64> <space><key>
                      empty                tombstone index: current records that are tombstones
     c <seq:u64>      <space><key>         change log: the latest local commit of every key
@@ -101,6 +101,14 @@ def change_row(seq: int) -> bytes:
     return _MOMENT.pack(CHANGES, seq)
 
 
+def encode_seq(seq: int) -> bytes:
+    return seq.to_bytes(8, "big")
+
+
+def decode_seq(raw: bytes) -> int:
+    return int.from_bytes(raw, "big")
+
+
 def revision_row(entry: bytes, generation: int) -> bytes:
     return b"".join((REVISIONS, entry, b"\0", _GENERATION.pack(generation)))
 
@@ -118,6 +126,11 @@ def split_moment(row: bytes) -> tuple[int, bytes]:
 def split_time(row: bytes) -> tuple[int, bytes]:
     """(Unix milliseconds, entry key) of a row of the time index."""
     return int.from_bytes(row[1:9], "big"), row[_TIME.size :]
+
+
+def split_change(row: bytes) -> int:
+    """The sequence number of a row of the change log."""
+    return decode_seq(row[1:])
 
 
 def split_revision(row: bytes) -> tuple[bytes, int]:

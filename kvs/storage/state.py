@@ -7,6 +7,7 @@
     n members    JSON, see Persisted in kvs/cluster/messages.py
     n floor      JSON, see kvs/cluster/floor.py
     n filled     empty: the node was filled by its peers once, or never needed that
+    n log_start  seq:u64, the last of the change log that is gone without a newer one of the same key
     n backup     JSON, what came of the last backup, see kvs/server/backups.py
 
 `progress` is part of every batch, so that the clock's floor and the change log's sequence on disk are never behind a
@@ -22,7 +23,7 @@ from uuid import UUID
 
 from kvs.errors import StoreCorrupt, StoreError
 from kvs.storage.codec import FORMAT, decode
-from kvs.storage.keyspace import DATA, STATE, SYSTEM, after
+from kvs.storage.keyspace import DATA, STATE, SYSTEM, after, decode_seq
 from kvs.storage.record import new_uuid
 from kvs.storage.store import Reader, Store
 
@@ -33,6 +34,7 @@ TREE_ROW = STATE + b"tree"
 MEMBERS_ROW = STATE + b"members"
 FLOOR_ROW = STATE + b"floor"
 FILLED_ROW = STATE + b"filled"
+LOG_START_ROW = STATE + b"log_start"
 BACKUP_ROW = STATE + b"backup"
 QUARANTINE_FILE = "quarantine.ndjson"
 
@@ -85,6 +87,11 @@ def _count(store: Reader) -> tuple[int, int]:
                 with suppress(StoreCorrupt):
                     tombstones += decode(entry, raw).record.deleted
     return records, tombstones
+
+
+def read_log_start(reader: Reader) -> int:
+    """Who knows the change log up to an earlier number than this may have missed that a key is gone."""
+    return decode_seq(reader.get(LOG_START_ROW) or b"")
 
 
 def read_identity(store: Store) -> Identity | None:

@@ -32,6 +32,7 @@ CALLS = {
     ("POST", "/api/data/{key}/history/{n}/restore"): Call("/api/data/{key}/history/2/restore", 200),
     ("GET", "/api/data/{key}/history"): Call("/api/data/{key}/history", 200),
     ("GET", "/api/data/{key}/history/{n}"): Call("/api/data/{key}/history/2", 200),
+    ("GET", "/watch"): Call("/watch?prefix={key}", 200),
     ("POST", "/api/backup"): Call("/api/backup", 201),
     ("GET", "/api/backup"): Call("/api/backup", 200),
     ("GET", "/api/backup/status"): Call("/api/backup/status", 200),

@@ -131,7 +131,8 @@ def request(
 
 
 def read_reply(file: BinaryIO, method: str = "GET") -> Reply | None:
-    """The next answer of a connection; None at its end. Answers `100 Continue` are skipped."""
+    """The next answer of a connection; None at its end. Answers `100 Continue` are skipped. A stream of events is left
+    unread behind its header, and is the last answer of its connection."""
     status_line = file.readline()
     if not status_line:
         return None
@@ -144,7 +145,8 @@ def read_reply(file: BinaryIO, method: str = "GET") -> Reply | None:
         headers[name.lower()] = value
     if status == "100":
         return read_reply(file, method)
-    has_body = method != "HEAD" and int(status) not in _BODILESS
+    is_endless = headers.get("content-type") == "text/event-stream"
+    has_body = method != "HEAD" and int(status) not in _BODILESS and not is_endless
     body = file.read(int(headers["content-length"])) if has_body else b""
     return Reply(int(status), headers, body)
 

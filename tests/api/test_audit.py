@@ -12,8 +12,8 @@ from kvs.actions import ACTIONS
 from kvs.auth import secrets
 from kvs.auth.principal import LOCAL_ACTOR
 from kvs.auth.tokens import derive_key, issue_local
+from kvs.client import Client as NodeClient
 from kvs.cluster.audit_check import Row
-from kvs.daemon.api import Api
 from kvs.daemon.audit_sources import of_node
 from kvs.storage.keyspace import audit_row
 from kvs.storage.leveldb import LevelDBStore
@@ -350,8 +350,9 @@ def test_damaged_rows_are_shown_as_they_stand(tmp_path: Path) -> None:
 
 
 def source_of(client: Client) -> tuple[list[Row], list[Row], str]:
-    source = of_node(Api(f"http://{client.address[0]}:{client.address[1]}", ""), None)
-    return list(source.entries), list(source.heads), source.log
+    with NodeClient(f"http://{client.address[0]}:{client.address[1]}") as asked:
+        source = of_node(asked, None)
+        return list(source.entries), list(source.heads), source.log
 
 
 def test_what_a_node_shows_can_be_verified_without_trust_in_it(make_client: Callable[..., Client]) -> None:

@@ -87,6 +87,7 @@ def test_a_node_that_has_met_nobody(peer: Peer) -> None:
         "clock_offset_ms": None,
         "comparing_with": None,
         "scrub": status(peer)["scrub"],
+        "clone": None,
         "members": [
             {
                 **born,

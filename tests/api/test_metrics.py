@@ -108,7 +108,7 @@ def test_nothing_that_is_sent_becomes_a_label(start: Callable[..., Peer], connec
 def test_all_names_of_labels_are_known_before(start: Callable[..., Peer]) -> None:
     assert {name for name, _ in scrape(start(**QUIET)).labels()} <= {
         "method", "route", "status", "le", "code", "credential", "counted_by", "version", "mode", "source",
-        "result", "step", "winner", "kept", "action",
+        "result", "step", "winner", "kept", "action", "reason",
     }  # fmt: skip
 
 
@@ -250,8 +250,10 @@ def status(peer: Peer) -> Any:
 
 
 def check_agreement(peer: Peer) -> Scrape:
-    """What the status shows too is the same here."""
+    """What the status shows too is the same here, at a moment when it stands still."""
     shown, seen = status(peer), scrape(peer)
+    while _moving(after := status(peer)) != _moving(shown):
+        shown, seen = after, scrape(peer)
     members = [member["status"] for member in shown["members"]]
     for each in ("alive", "suspect", "dead", "left", "remembered"):
         assert seen.value("kvs_members", status=each) == members.count(each)
@@ -267,6 +269,12 @@ def check_agreement(peer: Peer) -> Scrape:
             shown["clock_offset_ms"] / 1000, abs=_MEANWHILE_S
         )
     return seen
+
+
+def _moving(shown: Any) -> object:
+    """What of the status changes by itself and is compared."""
+    members = [(member["status"], member["waiting"]) for member in shown["members"]]
+    return members, shown["records"], shown["isolated"], shown["gc_floor"], shown["mode"]
 
 
 def ping(peer: Peer, *, ahead_ms: int = 0) -> None:

@@ -162,7 +162,8 @@ class _Contested(BaseHTTPRequestHandler):
     rivals = 0
 
     def do_GET(self) -> None:
-        self._answer(200, {"members": self.members}, ETag=f'"{len(self.members)}"')
+        group = {"uuid": self.path.rpartition("/")[2], "members": self.members}
+        self._answer(200, group, ETag=f'"{len(self.members)}"')
         if type(self).rivals:
             type(self).rivals -= 1
             self.members.append(str(uuid4()))

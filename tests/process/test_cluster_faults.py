@@ -1,6 +1,5 @@
 """What goes wrong with real nodes and is not as simple as one that is gone; each test has a cluster of its own."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -170,31 +169,6 @@ def test_another_secret_lets_nobody_in(make_cluster: Callable[..., Cluster]) -> 
         text = "\n".join(node.daemon.log)
         assert "What-0nly" not in text
         assert "another-secret" not in text
-    cluster.check_logs()
-
-
-def test_a_clone_is_found_out(make_cluster: Callable[..., Cluster]) -> None:
-    """A node on a copy of another's data directory: both live, and an operator is told."""
-    cluster = make_cluster()
-    n1, n2 = cluster.add(), cluster.add()
-    cluster.start()
-    seconds_until(cluster.is_whole, LONG_S)
-    n1.put("kept", 1, "?w=2")
-    n2.stop()
-    clone = cluster.add("n2")
-    shutil.copytree(n2.daemon.data_dir, clone.daemon.data_dir)
-    n2.start()
-    seconds_until(lambda: n1.members() == {"n1": "alive", "n2": "alive"}, LONG_S)
-    clone.start()
-    alarm = "A clone of this node is alive: stop one of them"
-    alarm_s = seconds_until(lambda: n2.events(alarm) or clone.events(alarm), LONG_S)
-    print(f"\nalarm {alarm_s:.2f} s after the start of the clone")
-    assert all(event["level"] == "error" for event in n2.events(alarm) + clone.events(alarm))
-    clone.kill()
-    cluster.nodes.remove(clone)
-    seconds_until(cluster.is_whole, LONG_S)
-    assert n2.value("kept") == 1
-    assert n2.put("goes/on", 1, "?w=2").status == 201
     cluster.check_logs()
 
 

@@ -16,6 +16,7 @@ from kvs.cluster.events import (
     Command,
     Condition,
     Delete,
+    Lapse,
     Look,
     Outcome,
     Put,
@@ -32,7 +33,7 @@ from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import CHANGES, DATA, EXPIRIES, SYSTEM, TOMBSTONES, change_row, expiry_row, tombstone_row
 from kvs.storage.record import Record, uuid_text
-from kvs.storage.state import read_progress
+from kvs.storage.state import read_log_start, read_progress
 from tests.model import Answer, Model, Version
 from tests.nodes import LoneNode
 
@@ -56,6 +57,7 @@ asked = st.one_of(
     st.tuples(st.just("restore"), entries, st.integers(1, 5), st.just((None, None)) | conditions),
     st.tuples(st.just("update")),
     st.tuples(st.just("sweep")),
+    st.tuples(st.just("lapse")),
     st.tuples(st.just("trim"), entries),
 )
 groups = st.lists(asked, min_size=1, max_size=4)
@@ -129,11 +131,12 @@ class NodeBesideModel(RuleBasedStateMachine):
     def step(self, by_ms: int, back: bool) -> None:
         self.now_ms += -by_ms if back else by_ms
 
-    @rule(early_ms=st.integers(0, 1))
-    def come_to_an_expiry(self, early_ms: int) -> None:
+    @rule(early_ms=st.integers(0, 1), group=groups)
+    def come_to_an_expiry(self, early_ms: int, group: Sequence[tuple[object, ...]]) -> None:
         ends_ms = [line[0].expires_at for line in self.model.lines.values() if line[0].expires_at]
         if ends_ms:
             self.now_ms = ends_ms[0] - early_ms
+            self.write([("lapse",), *group])
 
     @rule(group=groups, late_ms=st.integers(-1, 1))
     def sweep_when_it_is_due(self, group: Sequence[tuple[object, ...]], late_ms: int) -> None:
@@ -186,6 +189,7 @@ class NodeBesideModel(RuleBasedStateMachine):
         self.node.check_rows()
         assert set(self.node.rows(DATA)) | set(self.node.rows(SYSTEM)) == set(self.model.lines)
         assert self.node.rows(CHANGES) == {change_row(seq): entry for entry, seq in self.model.numbers.items()}
+        assert read_log_start(self.node.store) == self.model.log_start
 
     # --- from words to commands ---
 
@@ -209,6 +213,8 @@ class NodeBesideModel(RuleBasedStateMachine):
                 return Transact(uuid=uuid, decide=append_time)
             case ("sweep",):
                 return Sweep(rows=(*self.node.rows(EXPIRIES), *self.node.rows(TOMBSTONES)))
+            case ("lapse",):
+                return Lapse(rows=tuple(self.node.rows(EXPIRIES)))
             case "trim", bytes(entry):
                 return Trim(entry=entry)
         raise AssertionError(what)

@@ -6,7 +6,7 @@ from random import Random
 from kvs.cluster.merging import judge
 from kvs.cluster.merkle import item_of, items, read_tree
 from kvs.storage.codec import decode
-from kvs.storage.current import index_rows
+from kvs.storage.current import index_rows, seq_of
 from kvs.storage.keyspace import (
     CHANGES,
     DATA,
@@ -17,6 +17,8 @@ from kvs.storage.keyspace import (
     TOMBSTONES,
     after,
     change_row,
+    encode_seq,
+    expiry_row,
     revision_row,
 )
 from kvs.storage.memory import MemoryStore
@@ -89,6 +91,8 @@ def check_acknowledged(cluster: SimCluster) -> None:
         ever = max(process.disk.witness.high.get(entry, LOWEST) for process in processes)
         if held is None and ever < precedence(most):
             raise Violation(f"{entry!r}: {most} was acknowledged, and no node has ever had it")
+        if held is None and not cluster.history.may_be_gone(entry, most):
+            raise Violation(f"{entry!r}: {most} was acknowledged, and nobody has deleted it")
         if held is not None and precedence(held) < precedence(most):
             raise Violation(f"{entry!r}: {most} was acknowledged, and {held} is what is left")
 
@@ -117,7 +121,10 @@ def check_rows(process: Process) -> None:
     for entry, raw in records.items():
         stored = decode(entry, raw)
         expected.update((row, b"") for row in index_rows(entry, stored.record))
-        expected[change_row(stored.seq)] = entry
+        seq = seq_of(store, entry, stored)
+        expected[change_row(seq)] = entry
+        if seq != stored.seq:
+            expected[expiry_row(stored.record.expires_at, entry)] = encode_seq(seq)
         revisions |= {revision_row(entry, stored.generation - back) for back in range(1, stored.kept + 1)}
         found_items[entry] = item_of(entry, stored.record, value_digest(stored.record.data))
     found = {row: v for prefix in (TIMES, EXPIRIES, TOMBSTONES, CHANGES) for row, v in _rows(store, prefix).items()}

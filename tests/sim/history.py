@@ -2,11 +2,13 @@
 
 At every commit on a disk
     a key goes back to an older version          6, 8   a deleted key returned, or a merge took the loser
-    a value that nobody sent                     4
+    a value that nobody sent, or that changed    4
     a value leaves, or is buried, unexpired      4      only deletes delete
+    values set aside without an absence          4, 10
 At every answer to a client
     a read older than what this disk had shown   8
     a write not above what this disk had seen    8
+    a write far above every clock there was      8      the time was taken from a clock that was wrong
     a conditional write over another version     8
 When a disk is lost (wiped, set back, a power cut without fsync), what only it held is excused: nobody promised to keep
 the only copy of a lost disk.
@@ -18,7 +20,7 @@ from typing import NamedTuple
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import DATA, SYSTEM, after
 from kvs.storage.memory import MemoryStore
-from kvs.storage.record import Record
+from kvs.storage.record import Record, derived_uuid
 from kvs.storage.store import Batch
 from kvs.storage.version import Precedence, precedence
 from tests.sim.clocks import EPOCH_MS
@@ -38,15 +40,19 @@ class Sent(NamedTuple):
 class History:
     """All clients of all nodes."""
 
-    def __init__(self, world: World, early_ms: int, ahead_max_ms: int) -> None:
+    def __init__(self, world: World, early_ms: int, ahead_max_ms: int, *, may_set_aside: bool) -> None:
         """A node's clock may be `early_ms` ahead when it finds that a record has expired. `ahead_max_ms`: a version
-        that is further ahead of a clock does not move it."""
+        that is further ahead of a clock does not move it. `may_set_aside`: whether anybody may find itself back
+        from an absence that was too long."""
         self._world = world
+        self.may_set_aside = may_set_aside
         self.ahead_max_ms = ahead_max_ms
         self._early_ms = early_ms
         self.sent: dict[bytes, Sent] = {}
         self.landed: dict[bytes, dict[bytes, Record]] = {}
         self.acked: dict[bytes, list[Record]] = {}
+        self.set_aside: dict[bytes, Precedence] = {}
+        """The latest version of each key that was put into a file after a long absence."""
         self._traceless: dict[bytes, Precedence] = {}
         self.excused = 0
         self.acked_count = 0
@@ -64,24 +70,34 @@ class History:
         """The record is on some disk."""
         known = self.landed.setdefault(entry, {})
         sent = self.sent.get(record.uuid)
+        if sent is None and self._is_deletion_again(entry, record):
+            sent = self.sent[record.uuid] = Sent(entry, None, 0)
         if sent is None or sent.entry != entry:
             raise Violation(f"{entry!r}: nobody sent {record}")
-        if record.deleted:
-            if sent.payload is not None:
-                self._check_expired(entry, known.get(record.uuid))
-        elif sent.payload != record.data:
-            raise Violation(f"{entry!r}: {record} is not what was sent")
-        known.setdefault(record.uuid, record)
+        first = known.setdefault(record.uuid, record)
+        if record.deleted and sent.payload is not None:
+            self._check_expired(entry, first)
+        elif record is first:
+            ends = record.expires_at > 0
+            if not record.deleted and (sent.payload != record.data or ends != (sent.ttl_ms > 0)):
+                raise Violation(f"{entry!r}: {record} is not what was sent")
+        elif precedence(record) != precedence(first):
+            raise Violation(f"{entry!r}: {first} became {record} on its way")
+
+    def _is_deletion_again(self, entry: bytes, record: Record) -> bool:
+        """Whether a node deletes once more, by itself, what came back from a peer that was away for too long: a version
+        that somebody had deleted, or written over with one that is deleted or over."""
+        name = b"%d %b %b" % (record.timestamp, record.origin.encode(), entry)
+        back = [known for known in self.landed[entry].values() if derived_uuid(known.uuid, name) == record.uuid]
+        return bool(back) and record.deleted and self.may_be_gone(entry, back[0])
 
     def known(self, entry: bytes, rank: Precedence) -> Record | Precedence:
         """The record that has this rank, for a message."""
         found = self.landed.get(entry, {}).values()
         return next((record for record in found if precedence(record)[:4] == rank[:4]), rank)
 
-    def _check_expired(self, entry: bytes, value: Record | None) -> None:
+    def _check_expired(self, entry: bytes, value: Record) -> None:
         """A tombstone stands for a value that somebody wrote: it must be over."""
-        if value is None or value.deleted:
-            return
         if not value.expires_at or value.expires_at > self._latest_clock_ms():
             raise Violation(f"{entry!r}: {value} was buried, and nobody deleted it")
 
@@ -99,6 +115,14 @@ class History:
         self._traceless[entry] = max(self._traceless.get(entry, LOWEST), rank)
         self.acked[entry] = [acked for acked in self.acked.get(entry, ()) if precedence(acked) > rank]
         return True
+
+    def may_be_gone(self, entry: bytes, acked: Record) -> bool:
+        """Whether nothing may be left of a key: this version or a later one was a delete, is over or was set aside."""
+        rank = precedence(acked)
+        return self.set_aside.get(entry, LOWEST) >= rank or any(
+            (record.deleted or 0 < record.expires_at <= self._latest_clock_ms()) and precedence(record) >= rank
+            for record in self.landed[entry].values()
+        )
 
     def _latest_clock_ms(self) -> int:
         return EPOCH_MS + self._world.now_ms + self._early_ms
@@ -132,6 +156,7 @@ class Witness:
         self._near: Version = (0, 0)
         self._near_before: Version = (0, 0)
         self._planned_ms = 0
+        self._latest_ms = 0
         self._forgotten_ms = 0
 
     def copy(self) -> "Witness":
@@ -139,6 +164,7 @@ class Witness:
         twin = Witness(self._history)
         twin._current, twin.high, twin._shown = dict(self._current), dict(self.high), dict(self._shown)
         twin._stamped, twin._near, twin._near_before = self._stamped, self._near, self._near_before
+        twin._latest_ms, twin._forgotten_ms = self._latest_ms, self._forgotten_ms
         return twin
 
     def reset(self, store: MemoryStore) -> None:
@@ -149,6 +175,10 @@ class Witness:
         self._stamped = self._near = self._near_before = (0, 0)
 
     # --- the disk ---
+
+    def planned(self, now_ms: int) -> None:
+        """Something is decided when the node's clock shows this; whether it changes anything is not known yet."""
+        self._latest_ms = max(self._latest_ms, now_ms)
 
     def committed(self, batch: Batch, planned_ms: int) -> None:
         """This batch is on the disk; it was planned when the node's clock showed `planned_ms`."""
@@ -174,13 +204,19 @@ class Witness:
     def set_aside(self, before_ms: int) -> None:
         """The node finds that it was away for so long that others have forgotten what they deleted before this moment:
         what they do not have and is older goes into a file."""
+        if not self._history.may_set_aside:
+            raise Violation(f"what is older than {before_ms} was set aside, and nobody was away for too long")
         self._forgotten_ms = max(self._forgotten_ms, before_ms)
 
     def _removed(self, entry: bytes) -> None:
         gone = self._current.pop(entry, None)
         if gone is None:
             return
-        if self._history.leaves_no_trace(entry, gone) or gone.timestamp < self._forgotten_ms:
+        is_aside = gone.timestamp < self._forgotten_ms
+        if is_aside:
+            aside = self._history.set_aside
+            aside[entry] = max(aside.get(entry, LOWEST), precedence(gone))
+        if self._history.leaves_no_trace(entry, gone) or is_aside:
             for known in (self.high, self._shown):
                 known.pop(entry, None)
         elif gone.deleted and self._history.is_expiry(gone):
@@ -200,6 +236,8 @@ class Witness:
             raise Violation(f"{entry!r}: {version} was stamped after {self._stamped}")
         if version <= self._near_before:
             raise Violation(f"{entry!r}: {version} was stamped after {self._near_before} was seen")
+        if record.timestamp > max(self._latest_ms + self._history.ahead_max_ms, record.base[0]) + 1:
+            raise Violation(f"{entry!r}: {record} took its time from a clock that is wrong, at {self._latest_ms}")
         if record.timestamp <= self._planned_ms + self._history.ahead_max_ms:
             self._stamped = version
         known = self._history.landed.get(entry, {})

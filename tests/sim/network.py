@@ -73,7 +73,8 @@ class Network:
         self.messages = 0
         self.faults: Counter[str] = Counter()
         """Messages that were `lost` on their way, ran into a `cut`, arrived `twice`."""
-        self.bytes = 0
+        self.bytes: Counter[type] = Counter()
+        """By the type of the question; answers too."""
         self._ports: dict[str, Port] = {}
 
     def add(self, port: Port) -> None:
@@ -106,17 +107,17 @@ class Network:
             return
 
         def back(result: Result) -> None:
-            self._send(target, source, _bytes_of(result), loop.wrap(lambda: end(result)))
+            self._send(target, source, question.kind, _bytes_of(result), loop.wrap(lambda: end(result)))
 
         def arrive() -> None:
             if target.door is not None and not target.door(question, back):
                 back(Lost(True))
 
-        self._send(source, target, question.body, arrive)
+        self._send(source, target, question.kind, question.body, arrive)
 
-    def _send(self, a: Port, b: Port, raw: bytes, action: Action) -> None:
+    def _send(self, a: Port, b: Port, kind: type, raw: bytes, action: Action) -> None:
         self.messages += 1
-        self.bytes += len(raw)
+        self.bytes[kind] += len(raw)
         self._world.trace_bytes(f"{a.name}>{b.name}", raw)
         if (a.name, b.name) in self.cuts or self.groups.get(a.name) != self.groups.get(b.name):
             self.faults["message cut"] += 1

@@ -62,7 +62,10 @@ class Shell:
         pace = Pace(setup.sync_interval_ms, setup.catchup_interval_ms, setup.throttle_ms)
         now = parts.clock.now()
         self.floor = Floor(
-            decode_floor(parts.disk.store.get(FLOOR_ROW)), parts.clock_drift_max_ms, has_seeds=bool(settings.seeds)
+            decode_floor(parts.disk.store.get(FLOOR_ROW)),
+            parts.clock_drift_max_ms,
+            retention_ms=setup.retention_ms,
+            has_seeds=bool(settings.seeds),
         )
         bootstrap = Bootstrap(
             BootstrapSettings(setup.fill_age_ms, setup.fill_patience_ms, setup.throttle_ms),
@@ -206,7 +209,11 @@ class Shell:
 
     def _tell_known(self) -> None:
         self._replicate(replica.Known([member.id for member in self.membership.remembered()]))
+        self._tell_floor()
+
+    def _tell_floor(self) -> None:
         self._parts.node.floor_ms = self.floor.collected_below_ms
+        self._parts.node.apart = self.floor.apart(self._parts.clock.wall_ms())
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
@@ -307,7 +314,7 @@ class Shell:
         def saved(outcomes: Outcomes) -> None:
             if not isinstance(outcomes, KvsError):
                 self.floor.saved(stored, self._parts.clock.wall_ms())
-                self._parts.node.floor_ms = self.floor.collected_below_ms
+                self._tell_floor()
 
         self._parts.writer.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})], saved)
 

@@ -25,7 +25,12 @@ class SimCluster:
         self.network = Network(self.world, setup.link)
         early_ms = 2 * setup.skew_ms
         early_ms += LEAP_MAX_MS if "leap" in setup.faults else RACE_MAX_MS if "race" in setup.faults else 0
-        self.history = History(self.world, early_ms, ahead_max_ms=clock_drift_max_ms(setup))
+        self.history = History(
+            self.world,
+            early_ms,
+            ahead_max_ms=clock_drift_max_ms(setup),
+            may_set_aside=setup.collects or "leap" in setup.faults,
+        )
         self.counts: Counter[str] = Counter()
         """`moved` records by comparisons, `pushed` records by pushes."""
         self.lives = 0

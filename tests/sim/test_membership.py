@@ -318,11 +318,13 @@ def test_a_clone_is_refused_and_takes_over_when_the_first_one_dies(same_disk: bo
         world.run(5_000)
         assert addresses_of(world, first.id) == {first.address}
     assert True in second.clones_found
+    assert set(first.clones_found) == {False}, "the one that lives is told, and is not the one to stop"
     assert not world.false_deaths()
     first.crash(host_too=True)
     took_ms = world.run_until(lambda: addresses_of(world, first.id) == {second.address}, 2 * MINUTE_MS)
     assert took_ms is not None
     assert took_ms <= MINUTE_MS
+    assert world.run_until(lambda: all(world.view(n)[first.id] == "alive" for n in world.live()), 10_000) is not None
     joined = {m.joined_timestamp for m in world.nodes[0].running.peers() if m.id == first.id}
     assert joined == {first.joined_ms if same_disk else second.joined_ms}
 

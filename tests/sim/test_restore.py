@@ -1,6 +1,8 @@
 """Backups in a cluster that goes on: whatever is restored, of whichever node and however old, no deleted key returns,
 nothing that was acknowledged elsewhere is lost, and all become equal."""
 
+from itertools import chain
+
 import pytest
 
 from kvs.cluster.floor import Stored, encode
@@ -13,6 +15,8 @@ from tests.sim.setup import draw
 FAULTS = ("restore", "restore", "kill", "restart", "stop", "partition", "heal", "wipe")
 PATIENCE_MS = 30_000
 """Longer than the network is ever cut here: see the docs about restoring several nodes at once."""
+KNOWN_SEED = 22
+"""Shows that keys return when a restored node takes its backup for new."""
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -34,7 +38,7 @@ def test_a_restore_that_forgets_how_old_its_backup_is_would_be_found(monkeypatch
         return {**state(header, progress, now_ms), FLOOR_ROW: encode(Stored())}
 
     monkeypatch.setattr(restoring, "_state", forgetful)
-    assert any(fails(seed) for seed in range(40))
+    assert any(fails(seed) for seed in chain([KNOWN_SEED], range(40)))
 
 
 def fails(seed: int) -> bool:

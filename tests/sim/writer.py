@@ -65,6 +65,7 @@ class Writer:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._pace.group_max))]
         self._thens = {submission.ticket: then for submission, then in group}
         now_ms = self._clock.wall_ms()
+        self._disk.witness.planned(now_ms)
         planned = self._node.plan_group([submission for submission, _ in group], self._disk.store, now_ms)
         self._under_way, self._is_landed = (planned, now_ms), False
         if planned.batch:

@@ -38,6 +38,7 @@ def test_a_token_says_who_and_the_stored_user_in_which_groups(house: House) -> N
         scopes=frozenset(("read", "delete")),
         expires_at=made.stored.expires_at,
         token_id=made.stored.token_id,
+        rests_on=(b"stoken/" + token_hash(made.token).encode(), b"suser/u"),
     )
 
 

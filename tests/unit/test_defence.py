@@ -8,6 +8,8 @@ from kvs.cluster.membership_events import (
     CloneFound,
     Deferred,
     Effect,
+    Introduced,
+    Leaving,
     MemberDown,
     MemberGone,
     MemberUp,
@@ -248,6 +250,82 @@ def test_a_refused_node_knows_why() -> None:
     (found,) = of(CloneFound, driven.respond(call, Refused("node_id_taken", "b has it")))
     assert found.is_refused
     assert "b has it" in found.detail
+
+
+# --- who of two that have one id is the one to stop ---
+
+
+def newcomer() -> tuple[Driven, Call]:
+    """One that has just started, and its question to a seed."""
+    driven = Driven(seeds=["s:1"])
+    (call,) = calls(Join, driven.effects)
+    assert not of(Introduced, driven.effects)
+    return driven, call
+
+
+def test_a_node_is_introduced_when_those_that_it_asked_have_answered() -> None:
+    assert of(Introduced, Driven().effects), "there is nobody to ask"
+    driven, call = newcomer()
+    assert of(Introduced, driven.fail(call))
+    driven, call = newcomer()
+    assert of(Introduced, driven.respond(call, MemberList((member("b"),))))
+
+
+def test_a_node_that_is_listed_elsewhere_is_introduced_when_it_knows_who_is_there() -> None:
+    driven, call = newcomer()
+    effects = driven.respond(call, MemberList((member("b"), OTHER_SELF)))
+    assert not of(Introduced, effects)
+    (question,) = [ping for ping in calls(Ping, effects) if ping.address == OTHER_SELF.address]
+    effects = driven.respond(question, Refused("node_id_taken", "it lives"))
+    assert [found.is_refused for found in of(CloneFound, effects)] == [True]
+    assert of(Introduced, effects)
+
+
+@pytest.mark.parametrize(
+    ("incarnation", "code", "is_refused"),
+    [(UNIX_MS - 1, "clone_stops", True), (UNIX_MS + 1, "node_id_taken", False)],
+    ids=["the other was first", "this one was first"],
+)
+def test_of_two_that_start_the_later_one_stops(incarnation: int, code: str, is_refused: bool) -> None:
+    driven, call = newcomer()
+    outcome, effects = driven.ask(join("a", incarnation, address="other.example:1"), "a")
+    assert isinstance(outcome, Conflict)
+    assert outcome.code == code
+    assert [found.is_refused for found in of(CloneFound, effects)] == [is_refused]
+    driven.fail(call)
+    outcome, _ = driven.ask(join("a", incarnation, address="other.example:1"), "a")
+    assert isinstance(outcome, Conflict)
+    assert outcome.code == "node_id_taken", "once it is introduced it has its id"
+
+
+def test_one_that_hears_that_the_other_stops_stays() -> None:
+    driven, call = newcomer()
+    (found,) = of(CloneFound, driven.respond(call, Refused("clone_stops", "it was later")))
+    assert not found.is_refused
+
+
+def test_who_lost_a_contest_may_ask_again_once_it_was_started_again() -> None:
+    driven, question, _ = contested()
+    driven.respond(question, driven.ack("b"))
+    again, effects = driven.ask(join("b", 21, address="new.example:1", instance="other"))
+    assert isinstance(again, Deferred)
+    assert calls(Ping, effects)
+
+
+def test_the_holder_of_an_id_is_told_who_wanted_it() -> None:
+    driven, question, _ = contested()
+    effects = driven.respond(question, driven.ack("b"))
+    (told,) = [ping for ping in ping_messages(effects) if ping.rated is not None]
+    assert (told.to, told.rated and told.rated.address) == ("b", "new.example:1")
+
+
+def test_one_that_was_refused_says_no_good_bye_in_the_name_of_the_other() -> None:
+    driven = Driven(seeds=["s:1"])
+    (call,) = calls(Join, driven.effects)
+    driven.meet(member("b"))
+    driven.respond(call, Refused("node_id_taken", "b has it"))
+    assert not of(Call, driven.handle(Leaving()))
+    assert driven.core.wake_at_ms is None
 
 
 def test_a_ping_for_another_is_refused() -> None:

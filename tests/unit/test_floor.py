@@ -82,6 +82,28 @@ def test_who_was_away_for_long_is_outdated() -> None:
     assert not floor().is_outdated(901, NOW_MS), "a node that never met anybody brings nothing that was deleted"
 
 
+def test_who_was_away_for_less_than_the_retention_is_not_outdated() -> None:
+    """Whatever floor it hears of: two nodes that lost their disks and found each other have one."""
+    at = Floor(Stored(0, {"b": 500, "c": 900}), 0, retention_ms=1_000)
+    assert not at.is_outdated(1_500, 1_900)
+    assert at.is_outdated(1_500, 1_901)
+    assert not at.is_outdated(900, 5_000)
+
+
+def test_who_was_away_while_tombstones_went_is_apart() -> None:
+    at = Floor(Stored(0, {"b": 500, "c": 900}), 0, retention_ms=1_000)
+    assert at.apart(NOW_MS) == {}, "nothing has gone yet"
+    at.members(["c"])
+    at.heard("c", 900, 0, NOW_MS)
+    at.raise_(NOW_MS)
+    assert at.apart(NOW_MS) == {}, "nor now: the floor is not on the disk"
+    at.saved(at.stored(), NOW_MS)
+    assert at.apart(NOW_MS) == {"b": 500}
+    assert at.apart(1_400) == {}, "tombstones as old as that are younger than the retention"
+    at.equal("b", 901)
+    assert at.apart(NOW_MS) == {}
+
+
 def test_of_two_that_were_away_from_each_other_one_waits_for_the_other() -> None:
     a, b = Floor(Stored(1000, {"b": 500}), 0), Floor(Stored(2000, {"a": 500}), 0)
     assert a.is_outdated(b.floor_ms, NOW_MS)
@@ -140,6 +162,19 @@ def test_a_node_with_seeds_keeps_its_tombstones_until_it_has_met_somebody() -> N
     at = Floor(Stored(), 0, has_seeds=True)
     assert not at.raise_(NOW_MS)
     assert (at.floor_ms, at.collected_below_ms) == (0, 0)
+
+
+def test_a_floor_of_others_says_nothing_of_what_this_node_brought_along() -> None:
+    """Its tombstones stay until it was equal to those that it has met."""
+    at = Floor(Stored(), 0, has_seeds=True)
+    at.members(["b", "dead"])
+    at.heard("b", 0, 900, NOW_MS)
+    at.saved(at.stored(), NOW_MS)
+    assert (at.floor_ms, at.collected_below_ms) == (900, 0)
+    at.equal("b", 700)
+    assert at.collected_below_ms == 700
+    at.equal("b", 1_000)
+    assert at.collected_below_ms == 900
 
 
 def test_nothing_from_the_future_is_believed() -> None:

@@ -4,6 +4,7 @@ import pytest
 from kvs.cluster.events import (
     ANY,
     Changed,
+    Committed,
     Condition,
     Delete,
     Look,
@@ -200,9 +201,9 @@ def test_a_change_of_system_records_is_told_before_anybody_is_answered(node: Lon
     submissions = [Submission(1, (put(b"1"),), 1), Submission(2, (change,), 0)]
     effects = node.node.plan_group(submissions, node.store, NOW).effects
     assert effects[0] == Changed((b"sa",))
-    assert [type(effect) for effect in effects[1:]] == [Reply, Reply]
+    assert [type(effect) for effect in effects[1:]] == [Reply, Reply, Committed]
     only_data = node.node.plan_group(submissions[:1], node.store, NOW).effects
-    assert [type(effect) for effect in only_data] == [Reply]
+    assert [type(effect) for effect in only_data] == [Reply, Committed]
 
 
 # --- who may ---

@@ -9,7 +9,7 @@ from kvs.storage.keyspace import data_key
 from tests.records import record
 
 ENTRY = data_key(b"k")
-CHANGE = Change(ENTRY, record(), "")
+CHANGE = Change(ENTRY, record(), seq=1)
 VERSION = (CHANGE.record.timestamp, CHANGE.record.counter)
 
 

@@ -73,7 +73,7 @@ def test_what_has_expired_holds_off_older_versions_until_it_leaves_the_disk() ->
 
 def test_what_is_left_to_the_push_is_no_proof() -> None:
     a, b = pair()
-    written_ms = a.node.floor_ms = BEGAN_MS + 100_000
+    written_ms = a.node.floor_ms = b.node.floor_ms = BEGAN_MS + 100_000
     a.do(written_ms, Delete(entry=KEY, uuid=new_uuid()))
     assert proof_of(a, b, written_ms + LEFT_TO_PUSH_MS - 1) == written_ms
     assert a.tree.root != b.tree.root

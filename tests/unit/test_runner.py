@@ -200,7 +200,8 @@ async def test_what_a_failed_commit_may_have_changed_is_told_once_the_store_is_o
     """Otherwise a token whose revocation reached the disk would stay good for whoever remembers it."""
     heard: list[tuple[Sequence[bytes], bool]] = []
     monkeypatch.setattr(runner_module, "RECOVERY_RETRY_MIN_MS", 1)
-    writer = Runner(store, make_node(store), lambda: NOW, lambda entries: heard.append((entries, writer.degraded)))
+    writer = Runner(store, make_node(store), lambda: NOW)
+    writer.on_changed.append(lambda entries: heard.append((entries, writer.degraded)))
     writer.start()
     commit = store.commit
 

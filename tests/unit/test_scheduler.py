@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kvs.cluster.events import Delete, Put
+from kvs.cluster.events import Delete, Ended, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
@@ -79,6 +79,49 @@ async def test_expired_records_go_after_the_grace_in_runs_of_bounded_size(site: 
     assert (site.count(DATA), site.count(EXPIRIES)) == (2, 1)
 
 
+async def test_ends_are_noted_once_in_runs_of_bounded_size(site: Site) -> None:
+    told: list[Ended] = []
+    site.runner.on_committed.append(lambda effect: told.extend(effect.ended))
+    ending = 2 * SWEEP_MAX_KEYS + 1
+    await site.runner.submit(
+        [Put(entry=b"d%d" % number, uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1_000) for number in range(ending)]
+    )
+    await site.runner.write(Put(entry=b"sdocument", uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=1_000))
+    scheduler = site.scheduler()
+    site.now_ms = START + 999
+    assert await scheduler.note_expired() == 0
+    site.now_ms = START + 1_000
+    assert await scheduler.note_expired() == ending
+    assert await scheduler.note_expired() == 0
+    # Another one, as after a restart, begins at the first row, and finds them noted.
+    assert await site.scheduler().note_expired() == 0
+    assert len({end.entry for end in told}) == len(told) == ending
+    assert [end.seq for end in told] == sorted(end.seq for end in told)
+
+
+async def test_what_expires_behind_a_clock_that_was_set_back_is_noted_too(site: Site) -> None:
+    scheduler = site.scheduler()
+    await site.put("a", ttl_ms=1)
+    site.now_ms = START + 10_000
+    assert await scheduler.note_expired() == 1
+    site.now_ms = START
+    await site.put("b", ttl_ms=500)
+    assert await scheduler.note_expired() == 0
+    site.now_ms = START + 600
+    assert await scheduler.note_expired() == 1
+
+
+async def test_ends_are_noted_later_when_the_node_takes_no_writes(site: Site) -> None:
+    scheduler = site.scheduler()
+    await site.put("a", ttl_ms=1)
+    site.now_ms = START + 10
+    await site.runner.stop()
+    assert await scheduler.note_expired() == 0
+    scheduler._runner = site.runner = Runner(site.store, site.node, lambda: site.now_ms)
+    site.runner.start()
+    assert await scheduler.note_expired() == 1
+
+
 async def test_tombstones_go_after_their_retention(site: Site) -> None:
     await site.put("a")
     await site.put("b")
@@ -98,6 +141,7 @@ async def test_nothing_goes_by_a_clock_that_is_wrong(site: Site) -> None:
     await site.delete("deleted")
     site.now_ms = leaves_ms(START + 1)
     wrong, right = site.scheduler(is_clock_right=False), site.scheduler()
+    assert (await wrong.note_expired(), await right.note_expired()) == (0, 1)
     assert (await wrong.sweep_expired(), await wrong.sweep_tombstones(), site.count(DATA)) == (0, 0, 2)
     assert (await right.sweep_expired(), await right.sweep_tombstones(), site.count(DATA)) == (1, 1, 0)
 
@@ -126,7 +170,7 @@ async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
 async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
     scheduler = site.scheduler()
     jobs = {job.func.__name__ for job in scheduler._timers.get_jobs()}
-    assert jobs == {"sweep_expired", "sweep_tombstones", "trim_revisions"}
+    assert jobs == {"note_expired", "sweep_expired", "sweep_tombstones", "trim_revisions"}
     with_tree = {job.func.__name__ for job in site.scheduler(scrubber=Scrubber())._timers.get_jobs()}
     assert with_tree == {*jobs, "scrub_tree"}
     scheduler.start()

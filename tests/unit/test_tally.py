@@ -128,7 +128,7 @@ def test_what_leaves_an_outbox_without_an_acknowledgement_is_dropped() -> None:
     push = Push(0, Random(1))
 
     def write(count: int) -> None:
-        push.committed([Change(data_key(b"%d" % number), record(), "") for number in range(count)])
+        push.committed([Change(data_key(b"%d" % number), record(), number) for number in range(count)])
 
     push.add("b")
     write(3)

@@ -125,7 +125,7 @@ def test_a_node_without_one_writes_none() -> None:
 
 
 def test_an_entry_is_in_the_batch_of_its_data(node: LoneNode) -> None:
-    group = node._plan(NOW, [put("a")])
+    group = node.plan(NOW, [put("a")])
     assert {row[:1] for row in group.batch} >= {b"d", b"a"}
     assert node.log == []
 

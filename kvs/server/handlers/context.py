@@ -17,8 +17,9 @@ from kvs.server.cursor import Cursors
 from kvs.server.head_keeper import HeadKeeper
 from kvs.server.meters import Meters
 from kvs.server.passwords import Passwords
+from kvs.server.watch import Watching
 from kvs.storage.compression import Compressor
-from kvs.storage.record import new_uuid
+from kvs.storage.record import new_uuid, value_digest
 from kvs.storage.store import Store
 
 MODES = ("normal", "read-only", "degraded", "syncing")
@@ -34,6 +35,7 @@ class Context(NamedTuple):
     cursors: Cursors
     passwords: Passwords
     now_ms: Callable[[], int]
+    watching: Watching
     cluster: Cluster | None = None
     meters: Meters | None = None
     auditor: Auditor | None = None
@@ -67,20 +69,25 @@ class Context(NamedTuple):
     ) -> Put:
         """The command that stores `data`, packed; large values are packed in a thread."""
         if len(data) < OFFLOAD_MIN_BYTES:
-            codec, payload = self.compressor.pack(data)
+            codec, payload, digest = self._pack(data)
         else:
-            codec, payload = await asyncio.to_thread(self.compressor.pack, data)
+            codec, payload, digest = await asyncio.to_thread(self._pack, data)
         return Put(
             entry=entry,
             uuid=new_uuid(),
             codec=codec,
             payload=payload,
+            digest=digest,
             content_type=content_type,
             owner=principal.user,
             ttl_ms=ttl_ms,
             condition=condition,
             guard=write_guard(principal),
         )
+
+    def _pack(self, data: bytes) -> tuple[int, bytes, bytes]:
+        """Codec, payload, and in a cluster the digest of the value: the plan would have to unpack it for that."""
+        return *self.compressor.pack(data), b"" if self.cluster is None else value_digest(data)
 
 
 def client_error(error: StoreError) -> Unavailable | CorruptRecord:

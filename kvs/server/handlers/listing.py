@@ -14,7 +14,6 @@ from kvs.auth.principal import Principal
 from kvs.errors import BadRequest, StoreCorrupt
 from kvs.limits import (
     DELIMITER_MAX_BYTES,
-    KEY_MAX_BYTES,
     LIST_DEPTH_MAX,
     PAGE_DEFAULT_ENTRIES,
     PAGE_MAX_BYTES,
@@ -51,12 +50,12 @@ class Listing:
 
     async def range(self, call: Call) -> Response:
         query = parse.query(call.request)
-        prefix, limit = _text(query, "prefix"), _limit(query)
+        prefix, limit = parse.key_text(query, "prefix"), _limit(query)
         keys_only = parse.boolean(query, "keys_only")
-        start = max(_text(query, "start_key"), prefix, self._start(query))
+        start = max(parse.key_text(query, "start_key"), prefix, self._start(query))
         stop = prefix + _HIGHEST
         if "end_key" in query:
-            stop = min(stop, _text(query, "end_key") + b"\0")
+            stop = min(stop, parse.key_text(query, "end_key") + b"\0")
         page = _Page(b"pairs", limit)
         for key, record in self._scan(start, stop, call.principal):
             if page.ends_before(record):
@@ -69,8 +68,8 @@ class Listing:
 
     async def list(self, call: Call) -> Response:
         query = parse.query(call.request)
-        prefix, limit = _text(query, "prefix"), _limit(query)
-        delimiter = _text(query, "delimiter", b"/", DELIMITER_MAX_BYTES)
+        prefix, limit = parse.key_text(query, "prefix"), _limit(query)
+        delimiter = parse.key_text(query, "delimiter", b"/", DELIMITER_MAX_BYTES)
         if not delimiter:
             raise BadRequest("delimiter is not empty", field="delimiter")
         depth = parse.integer(query, "depth", default=1, least=1, most=LIST_DEPTH_MAX)
@@ -172,16 +171,6 @@ def _entry_json(key: bytes, record: Record) -> bytes:
     if record.expires_at:
         entry["expires_at"] = record.expires_at
     return orjson.dumps(entry)
-
-
-def _text(query: Mapping[str, str], name: str, default: bytes = b"", most_bytes: int = KEY_MAX_BYTES) -> bytes:
-    """A parameter as bytes of a key."""
-    if name not in query:
-        return default
-    text = query[name].encode()
-    if len(text) > most_bytes:
-        raise BadRequest(f"{name} has at most {most_bytes} bytes", field=name)
-    return text
 
 
 def _limit(query: Mapping[str, str]) -> int:

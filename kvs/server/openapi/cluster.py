@@ -34,7 +34,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "Introduce a node",
         {200: json("All that are known.", _MEMBERS)},
         body=Body("The node.", {JSON: messages.Join}),
-        problems=(*_MESSAGE, "this_node", "node_id_taken", "member_limit"),
+        problems=(*_MESSAGE, "this_node", "node_id_taken", "clone_stops", "member_limit"),
     ),
     ("DELETE", "/members/leave"): Operation(
         "leaveMembers",
@@ -48,21 +48,21 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "Exchange the member list",
         {200: json("What this node knows.", _MEMBERS)},
         body=Body("What the other one knows.", {JSON: _MEMBERS}),
-        problems=_MESSAGE,
+        problems=(*_MESSAGE, "this_node", "node_id_taken", "clone_stops"),
     ),
     ("POST", "/members/ping"): Operation(
         "ping",
         "Ask whether a node lives",
         {200: json("It does.", messages.PingAck)},
         body=Body("The ping.", {JSON: messages.Ping}),
-        problems=(*_MESSAGE, "wrong_node", "this_node", "node_id_taken", "member_limit"),
+        problems=(*_MESSAGE, "wrong_node", "this_node", "node_id_taken", "clone_stops", "member_limit"),
     ),
     ("POST", "/members/ping_req"): Operation(
         "pingForAnother",
         "Ask a node to ping another one",
         {200: json("Whether that one answered.", messages.PingReqAck)},
         body=Body("The wish.", {JSON: messages.PingReq}),
-        problems=(*_MESSAGE, "this_node", "node_id_taken", "unknown_member", "member_limit", "stalled"),
+        problems=(*_MESSAGE, "this_node", "node_id_taken", "clone_stops", "unknown_member", "member_limit", "stalled"),
     ),
     ("POST", "/members/pairs_by_time"): Operation(
         "listNewest",

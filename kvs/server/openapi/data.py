@@ -9,6 +9,7 @@ from kvs.server.openapi.parts import (
     CONDITIONAL,
     CONDITIONS,
     COPIES,
+    DIGITS,
     JSON_BODY,
     PAGES,
     PAGING,
@@ -16,6 +17,7 @@ from kvs.server.openapi.parts import (
     READS,
     SWITCH,
     TAGS,
+    TEXT,
     TIMEOUT,
     TTL,
     VERSION_HEADERS,
@@ -135,6 +137,27 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         CONDITIONS,
         problems=(*CONDITIONAL, "not_found", "history_disabled", "corrupt_record", *WRITES),
         scopes="To restore a deletion needs `delete` too.",
+    ),
+    ("GET", "/watch"): Operation(
+        "watchKeys",
+        "Tell of changes as they happen",
+        {
+            200: Answer(
+                "Server-sent events, without an end: `put`, `delete`, `expire`, `uptodate`.",
+                {"text/event-stream": TEXT},
+                {"X-Accel-Buffering": TEXT},
+            )
+        },
+        (
+            query("prefix", "Only keys that begin with it.", key_text("")),
+            query(
+                "since",
+                "`snapshot`: first what is there. A position, which is the id of an event: first what happened since.",
+                {"type": "string", "pattern": "^(snapshot|[0-9]{1,30})$"},
+            ),
+            Parameter("Last-Event-ID", "header", "A position; goes before `since`.", DIGITS),
+        ),
+        problems=("bad_request", "resync_required", "watcher_limit", "stopping"),
     ),
     ("GET", "/kv/{key}/metadata"): Operation(
         "readMetadata",

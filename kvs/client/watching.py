@@ -1,0 +1,118 @@
+"""A watch that goes on by itself: streams come and go, the events do not stop."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from random import SystemRandom
+from typing import Literal
+from urllib.parse import urlencode
+
+import msgspec
+
+from kvs.client.errors import ProtocolError, ResyncRequiredError, UnavailableError, UnreachableError
+from kvs.client.http import Http
+from kvs.client.model import Event
+from kvs.client.sse import Block, SseParser
+from kvs.client.wire import WireValue
+
+_chance = SystemRandom()
+_SILENCE_S = 45.0
+"""Three comments of a node's that did not come."""
+_LOYALTY_S = 10.0
+"""So long a node that does not answer is waited for, because another one cannot tell what was missed."""
+
+_KINDS: dict[str, Literal["put", "delete", "expire", "uptodate"]] = {
+    "put": "put",
+    "delete": "delete",
+    "expire": "expire",
+    "uptodate": "uptodate",
+}
+
+
+class _Place:
+    """How far a watcher has come, and at which node. `told`: something was, since he began there."""
+
+    def __init__(self, since: str | None) -> None:
+        self.since = since
+        self.url = ""
+        self.told = False
+
+    @property
+    def is_position(self) -> bool:
+        return self.since not in (None, "snapshot")
+
+    def is_lost_at(self, url: str) -> bool:
+        """Whether he cannot go on there: at another node, or in the middle of a snapshot."""
+        return self.told if self.since == "snapshot" else self.is_position and self.url not in ("", url)
+
+    def begin_anew(self) -> Event:
+        self.since, self.told = "snapshot", False
+        return Event("resync")
+
+
+async def follow(http: Http, prefix: str, since: str | None) -> AsyncGenerator[Event, None]:
+    """Raises ApiError for what will not be otherwise when it is tried again."""
+    place = _Place(since)
+    loop = asyncio.get_running_loop()
+    url, wait_s = http.endpoints.choose(loop.time())
+    lost_s: float | None = None
+    while True:
+        await asyncio.sleep(wait_s)
+        if place.is_lost_at(url):
+            yield place.begin_anew()
+        place.url = url
+        rest_s = 0.0
+        try:
+            async with aclosing(_stream(http, prefix, place)) as events:
+                async for event in events:
+                    lost_s = None
+                    http.endpoints.answered(url)
+                    if event is not None:
+                        place.told = True
+                        yield event
+        except ResyncRequiredError:
+            yield place.begin_anew()
+            wait_s = 0.0
+            continue
+        except UnavailableError as refusal:
+            rest_s = refusal.retry_after_s or 0.0
+        except UnreachableError:
+            pass
+        now_s = loop.time()
+        lost_s = now_s if lost_s is None else lost_s
+        http.endpoints.failed(url, now_s, _chance.random(), rest_s)
+        if place.is_position and now_s - lost_s < _LOYALTY_S:
+            wait_s = http.endpoints.rest_s(url, now_s)
+        else:
+            url, wait_s = http.endpoints.choose(now_s)
+
+
+async def _stream(http: Http, prefix: str, place: _Place) -> AsyncGenerator[Event | None, None]:
+    """The events of one stream; None when only the place has changed."""
+    query = {"prefix": prefix}
+    headers = {"Accept": "text/event-stream"}
+    if place.since == "snapshot":
+        query["since"] = "snapshot"
+    elif place.since is not None:
+        headers["Last-Event-ID"] = place.since
+    parser = SseParser()
+    async with http.stream(place.url, f"/watch?{urlencode(query)}", headers, _SILENCE_S) as pieces:
+        async for piece in pieces:
+            for block in parser.feed(piece):
+                if block.id is not None:
+                    place.since = block.id
+                yield _event(block, place.url)
+
+
+def _event(block: Block, url: str) -> Event | None:
+    if block.data is None or block.event not in _KINDS:
+        return None  # events that later versions may send
+    kind = _KINDS[block.event]
+    if kind == "uptodate":
+        return Event("uptodate", position=block.id or "")
+    try:
+        found = msgspec.json.decode(block.data, type=WireValue)
+    except (msgspec.MsgspecError, ValueError):
+        raise ProtocolError(f"what answers at {url} is no node of KVS") from None
+    value = found.value() if kind == "put" else None
+    return Event(kind, found.path, found.uuid, found.timestamp, value, block.id or "")

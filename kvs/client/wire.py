@@ -1,0 +1,87 @@
+"""What nodes answer, taken apart without touching the bytes of values."""
+
+from base64 import b64decode
+from typing import TypeVar
+
+import msgspec
+
+from kvs.client.errors import ProtocolError
+from kvs.client.model import JSON, Value
+
+
+class WireValue(msgspec.Struct, kw_only=True):
+    """A value wherever one stands inside JSON. `path` is set by the caller where it does not stand there."""
+
+    uuid: str
+    timestamp: int
+    data: msgspec.Raw = msgspec.Raw()
+    path: str = ""
+    expires_at: int | None = None
+    content_type: str = JSON
+    encoding: str = "json"
+    deleted: bool = False
+    revision: int = 0
+
+    def value(self, path: str = "") -> Value:
+        raw = bytes(self.data)
+        if self.encoding == "base64":
+            raw = b64decode(msgspec.json.decode(raw, type=str))
+        return Value(path or self.path, self.uuid, self.timestamp, raw, self.content_type, self.expires_at)
+
+
+class WireEntry(msgspec.Struct):
+    path: str
+    type: str
+    uuid: str = ""
+    timestamp: int = 0
+    content_type: str = ""
+    expires_at: int | None = None
+
+
+class WireUuid(msgspec.Struct):
+    uuid: str
+
+
+class WireResult(msgspec.Struct):
+    status: int
+    uuid: str = ""
+    timestamp: int = 0
+
+
+class WireBulk(msgspec.Struct):
+    results: list[msgspec.Raw]
+
+
+class WirePair(msgspec.Struct):
+    path: str
+    stored_value: WireValue
+
+
+class WireRange(msgspec.Struct):
+    pairs: list[WirePair]
+    next_cursor: str | None
+
+
+class WireWritten(msgspec.Struct):
+    uuid: str
+    timestamp: int
+    replicated: int | None = None
+
+
+T = TypeVar("T")
+
+
+def convert(item: object, kind: type[T]) -> T:
+    """One item of a page. Raises ProtocolError."""
+    try:
+        return msgspec.convert(item, kind)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"what answers is no node of KVS: {error}") from None
+
+
+def decode(raw: bytes | msgspec.Raw, kind: type[T], url: str) -> T:
+    """Raises ProtocolError."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ProtocolError(f"{url} did not answer as a node of KVS does: {error}") from None

@@ -1,0 +1,75 @@
+"""Plans of background work: what is over is noted, leaves the disk, or is set aside. Pure, as `Node` is."""
+
+from kvs.cluster.events import Discard, Ended, Lapse, Plan, Sweep, Swept, Trim
+from kvs.cluster.rows import Rows
+from kvs.storage.batch import Overlay
+from kvs.storage.codec import encode
+from kvs.storage.current import index_rows, read_current
+from kvs.storage.keyspace import DATA, revision_range, split_moment, split_revision
+from kvs.storage.retention import expiry_limit, may_go
+from kvs.storage.store import Reader
+
+
+def lapse(rows: Rows, command: Lapse, view: Reader, now_ms: int) -> Plan:
+    """Give ends of users' values a place in the change log, each once."""
+    noted = Overlay(view)
+    ended: list[Ended] = []
+    for row in command.rows:
+        expires_at, entry = split_moment(row)
+        stored = read_current(noted, entry).stored
+        if stored is None or stored.record.expires_at != expires_at or expires_at > now_ms or noted.get(row):
+            continue
+        noted.write(rows.lapse(entry, stored))
+        ended.append(Ended(entry, stored.record, rows.seq, expired=True))
+    return Plan(noted.batch, Swept(len(ended)), ended=tuple(ended))
+
+
+def sweep(rows: Rows, command: Sweep, view: Reader, now_ms: int, tombstone_limit_ms: int) -> Plan:
+    """Take off the disk what may go. Who watches hears of the end of a value here, if he has not yet."""
+    gone = Overlay(view)
+    ended: list[Ended] = []
+    removed = 0
+    for row in command.rows:
+        _, entry = split_moment(row)
+        stored = read_current(gone, entry).stored
+        if stored is None or row not in index_rows(entry, stored.record):
+            gone.write({row: None})
+        elif may_go(stored.record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=tombstone_limit_ms):
+            if not stored.record.deleted and entry.startswith(DATA):
+                lapsed = lapse(rows, Lapse(rows=(row,)), gone, now_ms)
+                gone.write(lapsed.batch)
+                ended += lapsed.ended
+            gone.write(rows.expire(entry, stored, gone))
+            removed += 1
+    return Plan(gone.batch, Swept(removed), ended=tuple(ended))
+
+
+def discard(rows: Rows, command: Discard, view: Reader) -> Plan:
+    """Take records off the disk as if they had never been there. To readers they are deleted."""
+    gone = Overlay(view)
+    ended: list[Ended] = []
+    for entry in command.entries:
+        stored = read_current(gone, entry).stored
+        if stored is None or stored.record.timestamp >= command.before_ms:
+            continue
+        gone.write(rows.discard(entry, stored, gone))
+        if entry.startswith(DATA):
+            ended.append(Ended(entry, stored.record, rows.seq, expired=False))
+    return Plan(gone.batch, Swept(len(gone.batch)), ended=tuple(ended))
+
+
+def trim(rows: Rows, command: Trim, view: Reader) -> Plan:
+    """Drop the revisions of an entry that are more than the settings keep."""
+    entry = command.entry
+    stored = read_current(view, entry).stored
+    kept = 0 if stored is None else min(stored.kept, rows.versions_max(entry) - 1)
+    oldest = 0 if stored is None else stored.generation - kept
+    batch: dict[bytes, bytes | None] = {
+        row: None
+        for row, _ in view.scan(*revision_range(entry))
+        if stored is None or not oldest <= split_revision(row)[1] < stored.generation
+    }
+    dropped_count = len(batch)
+    if stored is not None and kept < stored.kept:
+        batch[entry] = encode(entry, stored._replace(kept=kept))
+    return Plan(batch, Swept(dropped_count))
