@@ -44,7 +44,7 @@ from kvs.cluster.time_of import Now
 from kvs.cluster.transport import MSGPACK, PeerRefused, PeerUnreachable, Transport, pack, unpack
 from kvs.config import Config
 from kvs.errors import BadMessage, Unavailable
-from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S
+from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S, RECOVERY_RETRY_MAX_MS
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.server.meters import Meters
 from kvs.storage.record import Record
@@ -247,7 +247,10 @@ class RecordsShell:
 
     async def _save_floor(self) -> None:
         stored = self.floor.stored()
-        await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
+        try:
+            await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
+        except Unavailable:
+            return  # the next ping asks for it again
         self.floor.saved(stored, self._now().unix_ms)
         self._tell_floor()
 
@@ -256,20 +259,31 @@ class RecordsShell:
         self._node.apart = self.floor.apart(self._now().unix_ms)
 
     async def _note_filled(self, filled: Filled) -> None:
-        await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+        try:
+            await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+        except Unavailable:
+            await asyncio.sleep(RECOVERY_RETRY_MAX_MS / 1000)
+            self._tasks.spawn(self._note_filled(filled), "sync")
+            return
         if filled.alone:
             log.warning("No seed answered: this node takes writes alone and goes on trying")
         else:
             log.info("This node was filled by its peers", records=filled.records)
 
     async def _set_aside(self, aside: replica.SetAside) -> None:
-        """Into a file that an operator can look at, then out of the store."""
+        """Into a file that an operator can look at, then out of the store. If the disk does not take it, the next
+        comparison finds them again."""
         path = self._config.data_dir / QUARANTINE_FILE
-        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
-        self._tell_floor()
-        floor = Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})
-        await self._runner.submit([floor, Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
         count = len(aside.entries)
+        try:
+            await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
+            self._tell_floor()
+            floor = Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})
+            await self._runner.submit([floor, Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
+        except (OSError, Unavailable) as error:
+            reason = error.detail if isinstance(error, Unavailable) else str(error)
+            log.warning("Records could not be set aside yet", records=count, file=str(path), reason=reason)
+            return
         log.warning("Records that may have been deleted elsewhere were set aside", records=count, file=str(path))
 
 
