@@ -396,7 +396,7 @@ PLANTED = [
     Planted(tie_by_arrival, brief, 5),
     Planted(origin_order_ignored, brief, 36),
     Planted(loser_becomes_current, brief, 1),
-    Planted(group_is_blind, brief, 1),
+    Planted(group_is_blind, brief),
     Planted(conditions_are_not_checked, brief, 1),
     Planted(clock_floor_not_stored, brief, 38),
     Planted(clock_ignores_peers, brief, 76),
