@@ -185,7 +185,7 @@ class MembersShell:
             log.error("A clone of this node is alive: stop one of them", detail=detail)
 
     def _tell_known(self) -> None:
-        self._records.know([member.id for member in self.membership.remembered()])
+        self._records.know(self.membership.remembered())
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
