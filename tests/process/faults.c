@@ -197,7 +197,8 @@ int openat64(int folder, const char *path, int flags, ...) {
     return open_at(folder, path, flags, mode);
 }
 
-/* LevelDB only ever appends, so the journal needs no offsets. */
+/* LevelDB only ever appends, so the journal needs no offsets. Half of one byte is that byte: writes of nothing would be
+ * repeated for ever. */
 ssize_t write(int fd, const void *data, size_t size) {
     char room[PATH_MAX];
     const char *path = path_of(fd, room);
@@ -205,7 +206,7 @@ ssize_t write(int fd, const void *data, size_t size) {
         return syscall(SYS_write, fd, data, size);
     pthread_mutex_lock(&lock);
     int strike = struck("write", path);
-    ssize_t done = strike == 1 ? -1 : syscall(SYS_write, fd, data, strike == 2 ? size / 2 : size);
+    ssize_t done = strike == 1 ? -1 : syscall(SYS_write, fd, data, strike == 2 && size > 1 ? size / 2 : size);
     int error = errno;
     if (done > 0)
         note('W', path, data, done);
