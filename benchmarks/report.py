@@ -16,6 +16,8 @@ import psutil
 
 from benchmarks.spread import Spread
 
+BUSY = 3
+"""For each core, processes that want it: a run on a machine of its own stays below."""
 _PACKAGES = ("aiohttp", "uvloop", "plyvel", "orjson", "zstandard")
 
 
@@ -93,11 +95,17 @@ def markdown(found: dict[str, Any]) -> str:
 def _told_of(found: dict[str, Any]) -> str:
     on, settings = found["machine"], found["settings"]
     packages = ", ".join(f"{name} {number}" for name, number in on["packages"].items())
+    warning = ""
+    if on["load_average"] > BUSY * on["cores"]:
+        warning = (
+            " **Other work kept the machine busy, so these figures show that everything runs, and no more; sizes and "
+            "numbers of questions hold all the same.**"
+        )
     return (
         f"{on['time']}, commit {on['commit']}: {on['cores']} cores of {on['cpu']}, {on['memory_gb']} GB, "
         f"{on['system']}, Python {on['python']}, {packages}. {settings['rounds']} rounds of {settings['seconds']} s, "
         f"{settings['keys']:,} keys. Processes that wanted a core at the end of the run, the run's own included: "
-        f"{on['load_average']}."
+        f"{on['load_average']}.{warning}"
     )
 
 

@@ -47,6 +47,13 @@ def test_the_tables_say_what_was_reached_and_who_is_missing() -> None:
     assert "2 rounds of 2 s, 10,000 keys" in shown
 
 
+@pytest.mark.parametrize(("load_average", "is_busy"), [(1.0, False), (12.0, False), (12.1, True)])
+def test_a_run_on_a_busy_machine_says_so(load_average: float, is_busy: bool) -> None:
+    found = json.loads(json.dumps(run([])))
+    found["machine"] |= {"load_average": load_average, "cores": 4}
+    assert ("kept the machine busy" in report.markdown(found)) is is_busy
+
+
 @pytest.mark.parametrize(
     ("requests", "expected"),
     [
