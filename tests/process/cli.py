@@ -63,6 +63,21 @@ class Cli:
         assert "Traceback" not in result.all, result.all
         return result
 
+    def pipe(self, *words: str | Path, given: bytes = b"", environ: Environ | None = None) -> tuple[int, bytes, str]:
+        """The same with bytes on standard input and output: (code, output, errors)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "kvs", *map(str, words)],
+            cwd=self.folder,
+            env=self.environment(environ or {}),
+            input=given,
+            capture_output=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+        errors = done.stderr.decode()
+        assert "Traceback" not in errors, errors
+        return done.returncode, done.stdout, errors
+
     def popen(
         self, *words: str | Path, stdout: int = subprocess.PIPE, environ: Environ | None = None
     ) -> "subprocess.Popen[str]":
