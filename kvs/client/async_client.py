@@ -12,7 +12,6 @@ import msgspec
 import orjson
 
 from kvs import errors as node_errors
-from kvs.client import snapshot
 from kvs.client.accounts import KEEP, Accounts
 from kvs.client.errors import BadRequestError, NotFoundError, ProtocolError
 from kvs.client.http import Answer, Http
@@ -31,8 +30,20 @@ from kvs.client.model import (
     Version,
     duration_text,
 )
+from kvs.client.snapshot import changes_since, position_of
 from kvs.client.watching import follow
-from kvs.client.wire import WireBulk, WireEntry, WireRange, WireResult, WireValue, WireWritten, convert, decode, exact
+from kvs.client.wire import (
+    JSON_SPACES,
+    WireBulk,
+    WireEntry,
+    WireRange,
+    WireResult,
+    WireValue,
+    WireWritten,
+    convert,
+    decode,
+    exact,
+)
 from kvs.client.writes import Made, Write, make
 from kvs.durations import parse_duration
 from kvs.keys import check_key
@@ -261,13 +272,13 @@ class AsyncClient(Accounts):
     async def position(self, prefix: str = "") -> tuple[str, str]:
         """The URL of the node that is asked now, and where its change log is."""
         url = self._http.endpoints.current
-        return url, await snapshot.position(self._http, url, prefix)
+        return url, await position_of(self._http, url, prefix)
 
     def changes(self, prefix: str, since: str, *, at: str) -> AsyncGenerator[Event, None]:
         """What happened at the node at the URL `at` since a position of its change log, each key as it is now; with an
         end, unlike `watch`. With a `range` that began behind the position it makes a snapshot of one moment: see
         `kvs.client.snapshot`. Raises ResyncRequiredError when the log does not reach back so far."""
-        return snapshot.changes(self._http, at, prefix, since)
+        return changes_since(self._http, at, prefix, since)
 
     # --- metadata ---
 
@@ -336,6 +347,11 @@ def is_ttl_form(raw: bytes) -> bool:
         return False
 
 
+def stands_on_a_line(raw: bytes) -> bool:
+    """Whether a document can stand on a line among others, with nothing around it that would be lost."""
+    return b"\n" not in raw and b"\r" not in raw and raw[:1] not in JSON_SPACES and raw[-1:] not in JSON_SPACES
+
+
 def _item(item: BulkPut | BulkDelete) -> dict[str, object]:
     fields: dict[str, object] = {"path": item.path}
     if item.if_match is not None:
@@ -347,7 +363,7 @@ def _item(item: BulkPut | BulkDelete) -> dict[str, object]:
     raw, kind = encode_value(item.value, item.content_type)
     if item.ttl is not None:
         fields["ttl"] = duration_text(item.ttl)
-    if kind == JSON:
+    if kind == JSON and stands_on_a_line(raw):
         return {"op": "put", **fields, "data": orjson.Fragment(raw)}
     return {"op": "put", **fields, "content_type": kind, "encoding": "base64", "data": b64encode(raw).decode()}
 

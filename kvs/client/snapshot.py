@@ -1,8 +1,8 @@
 """What a snapshot of all values is made of, without a node keeping anything for it.
 
-    a position of the node's change log     `position`
+    a position of the node's change log     `AsyncClient.position`
     all values, in key order                `AsyncClient.range`: what is written meanwhile is seen or not
-    what changed since the position         `changes`, up to the head of the log
+    what changed since the position         `AsyncClient.changes`, up to the head of the log
 
 Put into the place of what was walked, the changes make what the node held at one moment: when the head was reached.
 (The same weave of a log and a scan as in DBLog, Andreakis and Papapanagiotou 2020.)
@@ -21,7 +21,7 @@ from kvs.client.watching import event_of
 _SILENCE_S = 45.0
 
 
-async def position(http: Http, url: str, prefix: str) -> str:
+async def position_of(http: Http, url: str, prefix: str) -> str:
     """Where the change log of the node at `url` is now. Raises ApiError, UnreachableError."""
     async with aclosing(_blocks(http, url, prefix, None)) as blocks:
         async for block in blocks:
@@ -30,7 +30,7 @@ async def position(http: Http, url: str, prefix: str) -> str:
     raise UnreachableError(f"the stream from {url} broke off")
 
 
-async def changes(http: Http, url: str, prefix: str, since: str) -> AsyncGenerator[Event, None]:
+async def changes_since(http: Http, url: str, prefix: str, since: str) -> AsyncGenerator[Event, None]:
     """What has happened since that position, each key as it is now, a key perhaps twice; ends at the head of the log.
     Raises ResyncRequiredError when the log does not reach back so far, ApiError, UnreachableError."""
     async with aclosing(_blocks(http, url, prefix, since)) as blocks:

@@ -10,6 +10,7 @@ from kvs.client.errors import ProtocolError
 from kvs.client.model import JSON, Value
 
 JSON_SPACE = b" \t\r\n"
+JSON_SPACES = (b"", b" ", b"\t", b"\r", b"\n")
 _DATA = b'"data":'
 
 

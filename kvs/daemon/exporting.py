@@ -10,6 +10,7 @@ since; then it begins anew.
 
 import os
 import tempfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,11 +70,16 @@ def begin(client: "Client", prefix: str) -> State:
 
 
 def line_of(value: "Value") -> bytes:
-    """An item of a bulk request, and with the version what makes it the same value once more."""
+    """An item of a bulk request, and with the version what makes it the same value once more, byte for byte."""
     import orjson
 
-    line: bytes = orjson.dumps({"op": "put", **value_fields(value)})
-    return line.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+    from kvs.client.async_client import stands_on_a_line
+
+    fields = value_fields(value)
+    if value.is_json and not stands_on_a_line(value.raw):
+        fields |= {"content_type": value.content_type, "encoding": "base64", "data": b64encode(value.raw).decode()}
+    line: bytes = orjson.dumps({"op": "put", **fields})
+    return line + b"\n"
 
 
 # --- one file of lines ---

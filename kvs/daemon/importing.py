@@ -62,7 +62,7 @@ Found = Item | Problem
 class _Line(msgspec.Struct):
     path: str
     op: str = "put"
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
     encoding: str = "json"
     content_type: str | None = None
     ttl: str | None = None
@@ -88,9 +88,9 @@ def _item(where: str, line: _Line) -> Item:
     """Raises ValueError."""
     if line.op == "delete":
         return Item(where, line.path, deleted=True)
-    if line.op != "put" or line.data is None:
-        raise ValueError("it has no data" if line.op == "put" else f"the operation {line.op!r} is unknown")
     raw, kind = bytes(line.data), _JSON
+    if line.op != "put" or not raw:
+        raise ValueError("it has no data" if line.op == "put" else f"the operation {line.op!r} is unknown")
     if line.encoding == "base64":
         raw, kind = b64decode(msgspec.json.decode(raw, type=str), validate=True), line.content_type or _OCTETS
     elif line.encoding != "json":

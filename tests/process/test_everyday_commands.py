@@ -307,9 +307,7 @@ def test_keys_are_completed(at: Place, key: str) -> None:
     at.set(**{f"{key}_a": "1", f"{key}_b_c": "1"})
     # A busy machine can be too slow for the little time that a completion has.
     assert eventually(lambda: completions(at, f"kvs get {key}") == [f"plain,{key}/"], PATIENCE_S)
-    assert eventually(
-        lambda: completions(at, f"kvs rm -r {key}/") == [f"plain,{key}/a", f"plain,{key}/b/"], PATIENCE_S
-    )
+    assert eventually(lambda: completions(at, f"kvs rm -r {key}/") == [f"plain,{key}/a", f"plain,{key}/b/"], PATIENCE_S)
     assert completions(at, f"kvs ls --url http://127.0.0.1:1 {key}/") == []
 
 
