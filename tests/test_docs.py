@@ -303,6 +303,20 @@ def test_the_bytes_that_are_shown_are_those_that_are_stored() -> None:
     assert [row.hex() for row in built if row.hex() not in shown] == []
 
 
+# --- figures ---
+
+FIGURES = re.compile(r"<!-- rows of (docs/\w+\.md), .*?-->\n(.*?)<!-- end of the rows -->", re.DOTALL)
+
+
+def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
+    ((page, table),) = FIGURES.findall(PAGES["README.md"])
+    measured = list(rows(PAGES[page]))
+    shown = list(rows(table))
+    assert len(shown) >= 4
+    for cells in shown:
+        assert cells in [row[: len(cells)] for row in measured if row[0] == cells[0]], cells[0]
+
+
 # --- links and files ---
 
 
