@@ -14,6 +14,7 @@ import click
 from kvs import __version__
 from kvs.daemon.commands_audit import audit
 from kvs.daemon.commands_backup import backup
+from kvs.daemon.commands_bench import bench_command
 from kvs.daemon.commands_cert import cert
 from kvs.daemon.commands_cluster import cluster
 from kvs.daemon.commands_config import config
@@ -103,6 +104,7 @@ for _command in (
     meta_command,
     import_command,
     export_command,
+    bench_command,
     context,
     whoami_command,
     ping_command,
