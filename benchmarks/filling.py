@@ -1,5 +1,7 @@
-"""What it costs an empty node to be filled by a peer, against a bare loop that writes the same batches."""
+"""What it costs an empty node to be filled by a peer, against a bare loop that writes the same batches; and a backup of
+the full one."""
 
+import shutil
 import tempfile
 import time
 from bisect import bisect_right
@@ -9,7 +11,7 @@ from typing import Any
 
 import plyvel
 
-from benchmarks import million, processes
+from benchmarks import backing_up, million, processes
 from benchmarks.report import Row, say
 from benchmarks.spread import Spread
 from kvs.limits import FETCH_KEYS_MAX
@@ -20,12 +22,13 @@ from kvs.storage.keyspace import CHANGES, ITEMS, RUNS, after
 FILLING_AIM = 0.25
 
 
-def measure(keys: int, rounds: int) -> Row:
-    """Fill an empty node with `keys` records, `rounds` times, each followed by the loop."""
+def measure(keys: int, rounds: int) -> list[Row]:
+    """Fill an empty node with `keys` records, `rounds` times, each followed by the loop; and back up the full one."""
     ratios, mine, bare = [], [], []
     with tempfile.TemporaryDirectory(prefix="kvs-bench-") as name:
         folder = Path(name)
         million.fill(folder / "full", keys, processes.member)
+        shutil.copytree(folder / "full" / "data", folder / "full" / "copy")
         with processes.member(folder / "full") as full:
             for number in range(rounds):
                 empty = folder / f"empty{number}"
@@ -37,7 +40,8 @@ def measure(keys: int, rounds: int) -> Row:
                 bare.append(keys / _write_again(empty / "data", folder / f"bare{number}"))
                 ratios.append(mine[-1] / bare[-1])
                 say(f"filling round {number + 1}: bare {bare[-1]:,.0f}/s, KVS {mine[-1]:,.0f}/s")
-    return Row(
+            backing = backing_up.measure(full, folder / "full" / "copy", folder, rounds)
+    filled = Row(
         f"filling an empty node with {keys:,} records, unpaced, against writing the same batches",
         kvs=f"{Spread.of(mine).median:,.0f}/s",
         other=f"{Spread.of(bare).median:,.0f}/s",
@@ -45,6 +49,7 @@ def measure(keys: int, rounds: int) -> Row:
         aim=FILLING_AIM,
         at_least=True,
     )
+    return [filled, *backing]
 
 
 def _write_again(filled: Path, folder: Path) -> float:

@@ -9,33 +9,44 @@ from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.processes import Running
-from benchmarks.report import Row, say
+from benchmarks.report import Findings, Row, say
 from benchmarks.spread import Spread
 from kvs.limits import BULK_MAX_ITEMS
 
 START_RATIO_AIM = 2.0
 MEMORY_AIM_MB = 250.0
+GROWTH_AIM_BYTES = 60.0
 _FEW = 1_000
 
 
-def measure(keys: int, starts: int) -> list[Row]:
-    """Start a node with a thousand keys and one with `keys`, in turn, `starts` times; see the memory of the latter."""
+def measure(keys: int, starts: int, findings: Findings) -> None:
+    """Start a node with a thousand keys, one with a tenth of `keys` and one with `keys`, in turn, `starts` times; see
+    their memory."""
+    findings.rows += _rows(keys, starts, findings)
+
+
+def _rows(keys: int, starts: int, findings: Findings) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="kvs-bench-") as folder:
-        few, many = Path(folder) / "few", Path(folder) / "many"
-        fill(few, _FEW, processes.node)
-        after_writing = fill(many, keys, processes.node)
-        ratios, small, large, memory = [], [], [], []
+        sizes = sorted({_FEW, max(keys // 10, 1), keys})
+        folders = {size: Path(folder) / str(size) for size in sizes}
+        after_writing = [fill(folders[size], size, processes.node) for size in sizes][-1]
+        started: dict[int, list[float]] = {size: [] for size in sizes}
+        memories: dict[int, list[float]] = {size: [] for size in sizes}
         for _ in range(starts):
-            with processes.node(few) as server:
-                small.append(server.started_s)
-            with processes.node(many) as server:
-                large.append(server.started_s)
-                memory.append(server.resident_mb())
-            ratios.append(large[-1] / small[-1])
-        with processes.node(many) as server:
+            for size in sizes:
+                with processes.node(folders[size]) as server:
+                    started[size].append(server.started_s)
+                    memories[size].append(server.resident_mb())
+        with processes.node(folders[keys]) as server:
             _read_all(server, keys)
             after_reading = server.resident_mb()
-    memory += [after_writing, after_reading]
+    for size in sizes:
+        start_s, memory_mb = Spread.of(started[size]).median, Spread.of(memories[size]).median
+        findings.add_point("growth", keys=size, start_s=start_s, memory_mb=memory_mb)
+    small, large, memory = started[_FEW], started[keys], memories[keys]
+    ratios = [many / few for many, few in zip(large, small, strict=True)]
+    growth = [1e6 * (many - few) / (keys - _FEW) for many, few in zip(memory, memories[_FEW], strict=True)]
+    largest = max(*memory, after_writing, after_reading)
     return [
         Row(
             f"start to ready with {keys:,} keys, against {_FEW:,}",
@@ -47,13 +58,21 @@ def measure(keys: int, starts: int) -> list[Row]:
         ),
         Row(
             f"largest resident memory with {keys:,} keys, MB",
-            kvs=f"{max(memory):.0f} MB",
-            other="-",
-            figure=Spread.of([max(memory)]),
+            kvs=f"{largest:.0f} MB",
+            other="",
+            figure=Spread.of([largest]),
             aim=MEMORY_AIM_MB,
             at_least=False,
             notes=f"after writing {after_writing:.0f} MB, after a start {memory[0]:.0f} MB, "
             f"after reading all {after_reading:.0f} MB",
+        ),
+        Row(
+            f"resident memory after a start for each key more, {_FEW:,} to {keys:,} keys, bytes",
+            kvs=f"{Spread.of(memory).median:.0f} MB",
+            other=f"{Spread.of(memories[_FEW]).median:.0f} MB",
+            figure=Spread.of(growth),
+            aim=GROWTH_AIM_BYTES,
+            at_least=False,
         ),
     ]
 

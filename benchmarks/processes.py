@@ -17,9 +17,10 @@ import psutil
 
 _SETTINGS = "clustering_enabled: false\nrate_limiting_enabled: false\nlog_format: json\nport: 0\n"
 """Everything else at its default."""
+SECRET = "the-nodes-of-a-benchmark-share-this"
 _MEMBER_SETTINGS = (
     "auth_enabled: false\nrate_limiting_enabled: false\nlog_format: json\nport: 0\n"
-    "cluster_secret: the-nodes-of-a-benchmark-share-this\nthrottle_delay_ms: 0\nfetch_delay_ms: 0\n"
+    f"cluster_secret: {SECRET}\nthrottle_delay_ms: 0\nfetch_delay_ms: 0\n"
 )
 """Of a node in a cluster, which is not to wait when it copies from others."""
 _STOP_TIMEOUT_S = 60

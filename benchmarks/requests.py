@@ -1,72 +1,186 @@
 """GET and PUT of a small document, in turn, so that all meet the same machine: KVS with a user's token, KVS without
-authentication, the same as a member of a cluster, and bare handlers."""
+authentication, the same as a member of a cluster, bare handlers, and other databases."""
 
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks import processes
-from benchmarks.load import DOCUMENT, GET_PATH, Outcome, run_wrk, write_script
-from benchmarks.processes import Running
-from benchmarks.report import Row, say
+from benchmarks.load import CONNECTIONS, Outcome
+from benchmarks.peers.http import Etcd, Pouchdb
+from benchmarks.peers.kvs import Local
+from benchmarks.peers.nats import Nats
+from benchmarks.peers.process import Missing
+from benchmarks.peers.redis import Redis
+from benchmarks.report import Findings, Row, say
 from benchmarks.spread import Spread
 
 GET_AIM = 0.70
 PUT_AIM = 0.60
 AUTH_AIM = 0.90
 TREE_AIM = 0.90
+ETCD_GET_AIM, ETCD_PUT_AIM = 3.0, 1.0
+POUCHDB_AIM = 15.0
+P99_AIM = 1.0
+METHODS = ("GET", "PUT")
 
-_SERVERS = {"bare": processes.bare, "open": processes.open_node, "member": processes.member, "KVS": processes.node}
+
+class Server(Protocol):
+    """One that is measured. `hint`: how it is installed. `told`: what a reader has to know of its figures."""
+
+    name: str
+    hint: str
+    told: str
+
+    def version(self) -> str: ...
+
+    def started(self, folder: Path) -> AbstractContextManager["Server"]:
+        """It, running. Raises Missing when it cannot be had here."""
+
+    def run(self, method: str, seconds: int, folder: Path, pause_ms: float = 0.0) -> Outcome: ...
 
 
-def measure(rounds: int, seconds: int) -> list[Row]:
-    """All servers run at once and are asked in turn, for `seconds` each: what else happens on the machine then meets
-    all of them. A first round warms up and does not count."""
-    outcomes: dict[str, list[Outcome]] = {}
-    with tempfile.TemporaryDirectory(prefix="kvs-bench-") as folder, ExitStack() as running:
-        script = write_script(Path(folder))
-        servers = {name: running.enter_context(start(_made(Path(folder) / name))) for name, start in _SERVERS.items()}
-        for server in servers.values():
-            _write_document(server)
-        for method, used in (("GET", None), ("PUT", script)):
-            for number in range(rounds + 1):
-                for name, server in servers.items():
-                    url = server.url if used else server.url + GET_PATH
-                    outcome = run_wrk(url, server.headers, seconds, used)
-                    if number:
-                        outcomes.setdefault(f"{name} {method}", []).append(outcome)
-                if number:
-                    rates = (f"{name} {outcomes[f'{name} {method}'][-1].rate:,.0f}/s" for name in servers)
-                    say(f"{method} round {number}: " + ", ".join(rates))
+def servers() -> list[Server]:
     return [
-        _row("GET of a 100 byte document, against constant bytes", outcomes["KVS GET"], outcomes["bare GET"], GET_AIM),
-        _row("PUT with fsync, against one batch without", outcomes["KVS PUT"], outcomes["bare PUT"], PUT_AIM),
-        _row("GET with a token, against none asked for", outcomes["KVS GET"], outcomes["open GET"], AUTH_AIM),
-        _row("PUT with a token, against none asked for", outcomes["KVS PUT"], outcomes["open PUT"], AUTH_AIM),
-        _row("PUT with clustering, against without", outcomes["member PUT"], outcomes["open PUT"], TREE_AIM),
+        Local("bare", "constant bytes; a LevelDB batch without fsync", processes.bare),
+        Local("open", "KVS without authentication", processes.open_node),
+        Local("member", "KVS in a cluster, without authentication", processes.member),
+        Local("KVS", "all defaults, with a user's token", processes.node),
+        Etcd(),
+        Pouchdb(),
+        Redis(),
+        Nats(),
     ]
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def measure(rounds: int, seconds: int, findings: Findings) -> None:
+    """All servers run at once and are asked in turn, for `seconds` each: what else happens on the machine then meets
+    all of them. A first round warms up and does not count."""
+    with tempfile.TemporaryDirectory(prefix="kvs-bench-") as name, _all_started(Path(name), findings) as started:
+        outcomes = {(server.name, method): list[Outcome]() for server in started for method in METHODS}
+        for method in METHODS:
+            for number in range(rounds + 1):
+                for server in started:
+                    outcome = server.run(method, seconds, Path(name))
+                    if number:
+                        outcomes[server.name, method].append(outcome)
+                if number:
+                    rates = (f"{server.name} {outcomes[server.name, method][-1].rate:,.0f}/s" for server in started)
+                    say(f"{method} round {number}: {', '.join(rates)}")
+        findings.rows += _rates(outcomes)
+        findings.rows += _at_half_of_the_peak(started, outcomes, rounds, seconds, Path(name))
+    for server in started:
+        for method in METHODS:
+            findings.add_point("throughput", server=server.name, method=method, **_summary(outcomes, server, method))
 
 
-def _write_document(server: Running) -> None:
-    status, _ = server.request("PUT", GET_PATH, DOCUMENT)
-    if status not in (200, 201):
-        raise RuntimeError(f"{server.url}: PUT answers {status}")
+@contextmanager
+def _all_started(folder: Path, findings: Findings) -> Iterator[list[Server]]:
+    """Those that can be had; why the others are missing is noted."""
+    started: list[Server] = []
+    with ExitStack() as running:
+        for server in servers():
+            try:
+                (folder / server.name).mkdir()
+                running.enter_context(server.started(folder / server.name))
+                findings.peers[server.name] = f"{server.version()}: {server.told}"
+                started.append(server)
+            except Missing as missing:
+                findings.peers[server.name] = f"not compared: {missing}"
+                say(f"{server.name} is left out: {missing}")
+        yield started
 
 
-def _row(what: str, kvs: list[Outcome], bare: list[Outcome], aim: float) -> Row:
-    ratios = Spread.of([mine.rate / other.rate for mine, other in zip(kvs, bare, strict=True)])
+def _rates(outcomes: dict[tuple[str, str], list[Outcome]]) -> list[Row]:
+    wanted = [
+        ("GET of a 100 byte document, against constant bytes", "KVS", "bare", "GET", GET_AIM),
+        ("PUT with fsync, against one batch without", "KVS", "bare", "PUT", PUT_AIM),
+        ("GET with a token, against none asked for", "KVS", "open", "GET", AUTH_AIM),
+        ("PUT with a token, against none asked for", "KVS", "open", "PUT", AUTH_AIM),
+        ("PUT with clustering, against without", "member", "open", "PUT", TREE_AIM),
+        ("GET, against a serializable range of etcd's gateway", "KVS", "etcd", "GET", ETCD_GET_AIM),
+        ("PUT, against a put of etcd's gateway", "KVS", "etcd", "PUT", ETCD_PUT_AIM),
+        ("GET, against pouchdb-server", "KVS", "pouchdb-server", "GET", POUCHDB_AIM),
+        ("PUT, against pouchdb-server", "KVS", "pouchdb-server", "PUT", POUCHDB_AIM),
+        ("GET, against Redis in its own protocol", "KVS", "redis", "GET", None),
+        ("PUT, against Redis in its own protocol", "KVS", "redis", "PUT", None),
+        ("GET, against NATS in its own protocol", "KVS", "nats", "GET", None),
+        ("PUT, against NATS in its own protocol", "KVS", "nats", "PUT", None),
+    ]
+    return [
+        _rate_row(what, outcomes[mine, method], outcomes[other, method], aim)
+        for what, mine, other, method, aim in wanted
+        if (other, method) in outcomes
+    ]
+
+
+def _rate_row(what: str, kvs: Sequence[Outcome], other: Sequence[Outcome], aim: float | None) -> Row:
+    ratios = Spread.of([mine.rate / theirs.rate for mine, theirs in zip(kvs, other, strict=True)])
     return Row(
         what,
         kvs=f"{Spread.of([o.rate for o in kvs]).median:,.0f}/s",
-        other=f"{Spread.of([o.rate for o in bare]).median:,.0f}/s",
+        other=f"{Spread.of([o.rate for o in other]).median:,.0f}/s",
         figure=ratios,
         aim=aim,
         at_least=True,
-        notes=f"KVS p50 {Spread.of([o.p50_ms for o in kvs]).median:.2f} ms, "
+        notes=f"p50 {Spread.of([o.p50_ms for o in kvs]).median:.2f} ms, "
         f"p99 {Spread.of([o.p99_ms for o in kvs]).median:.2f} ms",
     )
+
+
+def _at_half_of_the_peak(
+    started: Sequence[Server],
+    outcomes: dict[tuple[str, str], list[Outcome]],
+    rounds: int,
+    seconds: int,
+    folder: Path,
+) -> list[Row]:
+    """The 99th percentile of each, at half of the rate that it reached itself."""
+    by_name = {server.name: server for server in started}
+    if "etcd" not in by_name:
+        return []
+    rows = []
+    for method in METHODS:
+        pauses = {name: _pause_ms(outcomes[name, method]) for name in ("KVS", "etcd")}
+        found: dict[str, list[Outcome]] = {"KVS": [], "etcd": []}
+        for number in range(rounds):
+            for name, pause_ms in pauses.items():
+                found[name].append(by_name[name].run(method, seconds, folder, pause_ms))
+            p99s = ", ".join(f"{name} {found[name][-1].p99_ms:.2f} ms" for name in found)
+            say(f"{method} at half of the peak, p99, round {number + 1}: {p99s}")
+        mine, theirs = ([outcome.p99_ms for outcome in found[name]] for name in ("KVS", "etcd"))
+        rates = [Spread.of([outcome.rate for outcome in found[name]]).median for name in ("KVS", "etcd")]
+        rows.append(
+            Row(
+                f"{method} at half of the peak rate of each: p99, against etcd's",
+                kvs=f"{Spread.of(mine).median:.2f} ms",
+                other=f"{Spread.of(theirs).median:.2f} ms",
+                figure=Spread.of([a / b for a, b in zip(mine, theirs, strict=True)]),
+                aim=P99_AIM,
+                at_least=False,
+                notes=f"KVS at {rates[0]:,.0f}/s, etcd at {rates[1]:,.0f}/s",
+            )
+        )
+    return rows
+
+
+def _pause_ms(outcomes: Sequence[Outcome]) -> float:
+    """Of each connection between two requests, so that half of the rate is left: as long as a request took when all of
+    them were waiting for answers, and as long again as it takes less now."""
+    peak = Spread.of([outcome.rate for outcome in outcomes]).median
+    turn_ms = 1000 * CONNECTIONS / (peak / 2)
+    return turn_ms - turn_ms / 8  # an answer takes about a quarter of what it took at the peak
+
+
+def _summary(outcomes: dict[tuple[str, str], list[Outcome]], server: Server, method: str) -> dict[str, float]:
+    found = outcomes[server.name, method]
+    rate = Spread.of([outcome.rate for outcome in found])
+    return {
+        "median": rate.median,
+        "low": rate.low,
+        "high": rate.high,
+        "p50_ms": Spread.of([outcome.p50_ms for outcome in found]).median,
+        "p99_ms": Spread.of([outcome.p99_ms for outcome in found]).median,
+    }

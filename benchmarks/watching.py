@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks import processes
-from benchmarks.load import CONNECTIONS, Outcome, run_wrk, write_script
+from benchmarks.load import CONNECTIONS, PUTS, Outcome, run_wrk
 from benchmarks.processes import Running
 from benchmarks.report import Row, say
 from benchmarks.spread import Spread
@@ -37,7 +37,6 @@ def measure(rounds: int, seconds: int) -> list[Row]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(_FILES, hard)), hard))
     with tempfile.TemporaryDirectory(prefix="kvs-bench-") as folder, ExitStack() as running:
-        script = write_script(Path(folder))
         servers = {}
         for name in ("watched", "alone"):
             (Path(folder) / name).mkdir()
@@ -46,7 +45,7 @@ def measure(rounds: int, seconds: int) -> list[Row]:
         for writers, connections in _WRITERS.items():
             for number in range(rounds + 1):
                 for name, server in servers.items():
-                    outcome = run_wrk(server.url, server.headers, seconds, script, connections)
+                    outcome = run_wrk(server.url, server.headers, seconds, PUTS, Path(folder), connections=connections)
                     if number:
                         outcomes.setdefault((writers, name), []).append(outcome)
                 if number:

@@ -29,6 +29,10 @@ Merkle trees stay alike."""
 
 GC_YOUNG_MAX = 20_000
 """Objects made before Python looks for garbage cycles. Requests make next to none; at 700 they cost 6 %."""
+HEAP_MAPPED_MIN_BYTES = 1024 * 1024
+"""Larger blocks of memory go back to the system as soon as they are freed: below it the system's work would show."""
+HEAP_KEPT_BYTES = 8 * 1024 * 1024
+"""Free memory at the end of the heap up to this size stays with the process: it will be wanted again soon."""
 
 # --- accounts ---
 
@@ -223,8 +227,25 @@ HANDSHAKE_TIMEOUT_S = 10.0
 """From connecting until TLS is agreed on; the deadline for the first request begins behind it."""
 HANDSHAKE_LINE_INTERVAL_S = 10.0
 """The log tells of TLS handshakes that fail at most so often."""
+BODIES_ARRIVING_MAX_BYTES = 32 * 1024 * 1024
+"""Bodies of clients that are being received, by what they declare; the next one waits for its place."""
+BODIES_WAITING_MAX = 32
+"""Each that waits has sent what the kernel and the parser hold; beyond it 503 `overloaded`."""
+BODY_FREE_BYTES = 16 * 1024
+"""Bodies up to this size need no place: all connections together have no more of them than of the others."""
+ANSWERS_LEAVING_MAX_BYTES = 64 * 1024 * 1024
+"""Answers that clients are taking; beyond it further reads wait."""
+ROOM_TIMEOUT_S = 10.0
+"""How long a request waits for a place; then 503 `overloaded`."""
+PRESS_INTERVAL_S = 1.0
+PRESSED_MIN_BYTES_PER_S = 256 * 1024
+"""While others wait for a place, who moves less than this is cut off, the slowest first."""
 TLS_PIECE_BYTES = 64 * 1024
 """Larger answers go over TLS in such pieces, each when the one before was taken."""
+TLS_RECEIVE_BYTES = 32 * 1024
+"""What the kernel is asked to hold of a TLS connection before it is read (Linux doubles it). uvloop reads all of that
+at once and keeps two buffers of its size while the connection stands: without a bound 0.6 MB each, and with hundreds
+of connections more than all bodies may have. Over a network with a round trip of 50 ms a client sends about 1 MB/s."""
 TLS_ABORT_TIMEOUT_S = 1.0
 """How long a stop waits for the end of connections that it has cut off."""
 LINGER_TIMEOUT_S = 2.0

@@ -303,22 +303,6 @@ def test_the_bytes_that_are_shown_are_those_that_are_stored() -> None:
     assert [row.hex() for row in built if row.hex() not in shown] == []
 
 
-# --- figures ---
-
-FIGURES = re.compile(r"<!-- rows of (docs/\w+\.md), .*?-->\n(.*?)<!-- end of the rows -->", re.DOTALL)
-
-
-def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
-    """When they were measured anew, the message of this test is what belongs between the marks of the README."""
-    ((page, table),) = FIGURES.findall(PAGES["README.md"])
-    shown = list(rows(table))
-    measured = {cells[0]: cells[: len(shown[0])] for cells in rows(PAGES[page])}
-    assert len(shown) >= 4
-    assert {cells[0] for cells in shown} <= set(measured)
-    fresh = [measured[cells[0]] for cells in shown]
-    assert shown == fresh, "\n".join(f"| {' | '.join(cells)} |" for cells in fresh)
-
-
 # --- links and files ---
 
 

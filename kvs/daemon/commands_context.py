@@ -16,36 +16,48 @@ def context() -> None:
     """Name the nodes that commands ask, with the tokens for them."""
 
 
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 @context.command("add")
 @click.argument("name")
 @click.option("--url", required=True, help="The node, or several of one cluster, separated by commas.")
 @click.option(
+    "--token", default="", help="A token. Better in --token-file: other users of this host can see the arguments."
+)
+@click.option(
     "--token-file", type=click.File("r"), help='A file with a token; "-" is standard input. Without it: no token.'
 )
 @click.option("--ca-file", type=click.Path(path_type=Path), help="Whose certificates are believed, in PEM.")
-def context_add(name: str, url: str, token_file: TextIO | None, ca_file: Path | None) -> int:
+@_json
+def context_add(name: str, url: str, token: str, token_file: TextIO | None, ca_file: Path | None, as_json: bool) -> int:
     """Add a context, or replace the one of this name. The first one is used from then on."""
     from kvs.client.http import checked_url
 
+    if token and token_file is not None:
+        raise click.UsageError("--token and --token-file say the same thing")
     try:
         checked = ",".join(checked_url(one.strip()) for one in url.split(","))
     except ValueError as error:
         raise Failed(str(error)) from None
-    token = "" if token_file is None else token_file.read().strip()
-    if token_file is not None and (not token or not token.isprintable() or " " in token):
+    if token_file is not None:
+        token = token_file.read().strip()
+    if (token_file is not None or token) and (not token or not token.isprintable() or " " in token):
         raise Failed("this is no token")
     path = client_file()
     contexts = load(path)
     contexts.by_name[name] = Context(checked, token, "" if ca_file is None else str(ca_file.absolute()))
     contexts.current = contexts.current or name
     save(path, contexts)
-    click.echo(f"added {name}{', which is used now' if contexts.current == name else ''}", err=True)
-    return OK
+    is_current = contexts.current == name
+    words = f"added {name}{', which is used now' if is_current else ''}"
+    return _done(words, {"added": name, "current": is_current}, as_json=as_json)
 
 
 @context.command("use")
 @click.argument("name")
-def context_use(name: str) -> int:
+@_json
+def context_use(name: str, as_json: bool) -> int:
     """Use a context from now on."""
     path = client_file()
     contexts = load(path)
@@ -53,12 +65,11 @@ def context_use(name: str) -> int:
         raise unknown(name)
     contexts.current = name
     save(path, contexts)
-    click.echo(f"using {name}", err=True)
-    return OK
+    return _done(f"using {name}", {"using": name}, as_json=as_json)
 
 
 @context.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json
 def context_list(as_json: bool) -> int:
     """List the contexts. Tokens are not shown."""
     from kvs.daemon.table import table
@@ -81,7 +92,8 @@ def context_list(as_json: bool) -> int:
 
 @context.command("remove")
 @click.argument("name")
-def context_remove(name: str) -> int:
+@_json
+def context_remove(name: str, as_json: bool) -> int:
     """Forget a context and its token."""
     path = client_file()
     contexts = load(path)
@@ -89,5 +101,12 @@ def context_remove(name: str) -> int:
         raise unknown(name)
     contexts.current = "" if contexts.current == name else contexts.current
     save(path, contexts)
-    click.echo(f"removed {name}", err=True)
+    return _done(f"removed {name}", {"removed": name}, as_json=as_json)
+
+
+def _done(words: str, document: dict[str, object], *, as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps(document))
+    else:
+        click.echo(words, err=True)
     return OK

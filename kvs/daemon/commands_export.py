@@ -11,7 +11,7 @@ import click
 from kvs.daemon.completing import complete_key
 from kvs.daemon.failure import OK, Failed
 from kvs.daemon.progress import progress
-from kvs.daemon.session import Session, in_remote_session
+from kvs.daemon.session import Session, in_remote_session, patient
 from kvs.daemon.showing import print_json
 
 if TYPE_CHECKING:
@@ -34,14 +34,8 @@ def export_command(session: Session, target: str | None, prefix: str, form: str 
     An export into TARGET that was interrupted goes on where it was when it is started again.
     """
     try:
-        if target is None or target == "-":
-            if form == "dir":
-                raise click.UsageError("a folder needs a TARGET")
-            count = _onto_output(session, prefix)
-        elif form == "dir" or (form is None and (target.endswith("/") or Path(target).is_dir())):
-            count = _into_folder(session, Path(target), prefix)
-        else:
-            count = _into_file(session, Path(target), prefix)
+        with patient(session) as asked:
+            count = _export(asked, target, prefix, form)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -51,6 +45,17 @@ def export_command(session: Session, target: str | None, prefix: str, form: str 
     else:
         click.echo(f"{count:,} keys", err=True)
     return OK
+
+
+def _export(session: Session, target: str | None, prefix: str, form: str | None) -> int:
+    """How many keys there are."""
+    if target is None or target == "-":
+        if form == "dir":
+            raise click.UsageError("a folder needs a TARGET")
+        return _onto_output(session, prefix)
+    if form == "dir" or (form is None and (target.endswith("/") or Path(target).is_dir())):
+        return _into_folder(session, Path(target), prefix)
+    return _into_file(session, Path(target), prefix)
 
 
 def _onto_output(session: Session, prefix: str) -> int:

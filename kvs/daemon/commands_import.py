@@ -11,7 +11,7 @@ import click
 
 from kvs.daemon.failure import FAILED, OK, Failed
 from kvs.daemon.progress import progress
-from kvs.daemon.session import Session, in_remote_session
+from kvs.daemon.session import Session, in_remote_session, patient
 from kvs.daemon.showing import print_json, printable
 
 if TYPE_CHECKING:
@@ -70,11 +70,14 @@ def import_command(
         if told <= _TOLD_MAX:
             click.echo(f"kvs: {printable(where)}: {printable(reason)}", err=True)
 
-    target = Target(
-        session.client, lambda: time.time_ns() // 1_000_000, tell, _owner(session) if keep_versions else None
-    )
+    owner = _owner(session) if keep_versions else None
     done = Progress(state, str(path.absolute() if path is not None else "standard input"))
-    with _opened(path, form, key_column, between) as found, progress("Importing", None, unit="items") as show:
+    with (
+        patient(session) as asked,
+        _opened(path, form, key_column, between) as found,
+        progress("Importing", None, unit="items") as show,
+    ):
+        target = Target(asked.client, lambda: time.time_ns() // 1_000_000, tell, owner)
         target.write(found, done, prefix, show)
     done.end()
     counts = {"written": target.written, "failed": target.failed, "expired": target.expired}

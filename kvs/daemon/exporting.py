@@ -12,7 +12,7 @@ import os
 import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -219,7 +219,8 @@ class Folder:
 
     def remove(self, key: str) -> None:
         path = self._path(key)
-        (path / VALUE_FILE if path.is_dir() else path).unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):  # it was not walked, or what is above it is no folder
+            (path / VALUE_FILE if path.is_dir() else path).unlink()
 
     def _path(self, key: str) -> Path:
         """Raises Failed for what is no key: it could lead out of the folder."""

@@ -16,6 +16,7 @@ from kvs.config import Config, load
 from kvs.daemon import logs
 from kvs.daemon.config_creation import create_config
 from kvs.daemon.failure import OK, Failed
+from kvs.daemon.heap import map_large_blocks
 from kvs.daemon.home import Home, canonical, instance_name
 from kvs.daemon.pidfile import PidFile
 from kvs.daemon.readiness import Readiness
@@ -55,6 +56,7 @@ def _run(config_path: Path, shown: Path, readiness: Readiness, log_path: Path | 
         logs.catch_crashes()
         _allow_open_files()
         _collect_garbage_seldom()
+        map_large_blocks()
         node = _Node(config, shown, dict(os.environ), log_path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(node.run(pid_file, readiness))

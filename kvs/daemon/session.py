@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RETRY_S = 2.0
 """A node that is restarted just now is waited for, and hardly more than that."""
+_LONG_RETRY_S = 30.0
 _TIMEOUT_S = 10.0
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -208,6 +209,13 @@ def asking(way: Way, *, timeout_s: float = _TIMEOUT_S, retry_s: float = _RETRY_S
             yield client
     except ClientError as error:
         raise failed(error) from None
+
+
+@contextmanager
+def patient(session: Session) -> Iterator[Session]:
+    """The same for long work, which is not to end because a node is away for a moment."""
+    with asking(session.way, retry_s=_LONG_RETRY_S) as client:
+        yield Session(client, session.way, as_json=session.as_json)
 
 
 def scopes(text: str) -> list[str]:

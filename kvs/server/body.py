@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from io import BytesIO
 from typing import TypeVar
 
 import msgspec
@@ -9,8 +10,9 @@ import orjson
 from aiohttp import hdrs
 from aiohttp.web import RequestPayloadError
 
-from kvs.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedMedia
-from kvs.limits import BODY_MIN_BYTES_PER_S, BODY_TIMEOUT_S
+from kvs.errors import BadRequest, RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
+from kvs.limits import BODY_FREE_BYTES, BODY_MIN_BYTES_PER_S, BODY_TIMEOUT_S
+from kvs.server.room import Room
 from kvs.server.router import Call
 
 _Fields = TypeVar("_Fields")
@@ -20,7 +22,8 @@ _anything = msgspec.json.Decoder(msgspec.Raw)
 
 async def read_body(call: Call, limit_bytes: int) -> bytes:
     """The whole body. Raises TooLarge before reading when the declared size is over the limit, and while reading when
-    the real one is; RequestTimeout when it trickles; UnsupportedMedia when it is compressed.
+    the real one is; RequestTimeout when it trickles; Unavailable when there is no place for it, or when it comes slowly
+    while others wait for one; UnsupportedMedia when it is compressed.
 
     Behind a body that was not there yet, `call.principal` is who asks now. Raises Unauthorized or Forbidden when it is
     somebody who is not let in any more.
@@ -38,25 +41,61 @@ async def read_body(call: Call, limit_bytes: int) -> bytes:
         if len(body) > limit_bytes:
             raise _too_large(len(body), limit_bytes)
         return body
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    chunks = bytearray()
+    needed = declared or limit_bytes
+    if call.room is None or needed <= BODY_FREE_BYTES:
+        body = await _receive(call, declared, limit_bytes, None)
+    else:
+        await call.room.place(needed)
+        body = await _receive(call, declared, limit_bytes, call.room)
+    call.admit_again()
+    return body
+
+
+class _Arriving:
+    """A body on its way, as it is known in the room."""
+
+    def __init__(self, deadline: asyncio.Timeout) -> None:
+        self.chunks = BytesIO()  # the one buffer of Python that gives its bytes away without a copy
+        self.is_put_out = False
+        self._deadline = deadline
+
+    def moved_bytes(self) -> int:
+        return self.chunks.tell()
+
+    def put_out(self) -> None:
+        self.is_put_out = True
+        self._deadline.reschedule(asyncio.get_running_loop().time())
+
+
+async def _receive(call: Call, declared: int, limit_bytes: int, room: Room | None) -> bytes:
+    request = call.request
+    deadline = asyncio.timeout(BODY_TIMEOUT_S + declared / BODY_MIN_BYTES_PER_S)
+    arriving = _Arriving(deadline)
+    if room is not None:
+        room.occupy(arriving, declared or limit_bytes)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S + declared / BODY_MIN_BYTES_PER_S):
-            while chunk := await content.readany():
-                chunks += chunk
-                if len(chunks) > limit_bytes:
-                    raise _too_large(len(chunks), limit_bytes)
+        async with deadline:
+            if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0
+            while chunk := await request.content.readany():
+                arriving.chunks.write(chunk)
+                if arriving.moved_bytes() > limit_bytes:
+                    raise _too_large(arriving.moved_bytes(), limit_bytes)
+        return arriving.chunks.getvalue()
     except TimeoutError:
+        if arriving.is_put_out:
+            raise Unavailable("the body came slowly while others waited for its place", code="overloaded") from None
         raise RequestTimeout("the body did not arrive in time") from None
     except RequestPayloadError:
         raise BadRequest("the body is not framed as its headers say", code="malformed_body") from None
     except ConnectionError:
         # Nobody is there to be told; it is no failure of the node either.
         raise BadRequest("the connection ended before the body", code="malformed_body") from None
-    call.admit_again()
-    return bytes(chunks)
+    finally:
+        arriving.chunks.close()  # an error refers to this frame, and may live for long in a cycle with it
+        if room is not None:
+            room.leave(arriving)
 
 
 def parse_json(body: bytes) -> object:

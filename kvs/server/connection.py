@@ -8,13 +8,14 @@ the connection's protocol object, with no cost for requests that arrive in one p
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp import HttpVersion11, StreamReader, web
-from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from kvs.errors import BadRequest, KvsError, Unavailable
 from kvs.limits import (
@@ -27,6 +28,8 @@ from kvs.limits import (
     REQUEST_LINE_MAX_BYTES,
     RESPONSE_MIN_BYTES_PER_S,
     RESPONSE_STALL_TIMEOUT_S,
+    TLS_PIECE_BYTES,
+    TLS_RECEIVE_BYTES,
 )
 from kvs.server import request_id
 from kvs.server.eager import EagerHandler
@@ -34,6 +37,7 @@ from kvs.server.meters import Meters
 from kvs.server.problems import problem
 from kvs.server.ratelimit import network_of
 from kvs.server.response import Response
+from kvs.server.room import Room, Rooms
 
 log = structlog.get_logger()
 
@@ -53,8 +57,10 @@ class Connection(EagerHandler):
     """One client's connection."""
 
     __slots__ = (
+        "_answers",
         "_header_deadline",
         "_input_ended",
+        "_is_broken",
         "_is_tls",
         "_meters",
         "_on_lost",
@@ -68,6 +74,7 @@ class Connection(EagerHandler):
 
     def __init__(self, manager: "HttpServer", **options: Any) -> None:
         super().__init__(manager, **options)
+        self._answers = manager.answers
         self._meters = manager.meters
         self._header_deadline: asyncio.TimerHandle | None = None
         self._stall_deadline: asyncio.TimerHandle | None = None
@@ -75,6 +82,7 @@ class Connection(EagerHandler):
         """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
         self._unsent_bytes = 0
         self._input_ended = False
+        self._is_broken = False
         self.client = ""
         """The network that it comes from, as clients are counted; what headers say of that is not believed."""
         self._is_tls = False
@@ -95,6 +103,9 @@ class Connection(EagerHandler):
         # `pause_writing` comes whenever something waits for the client, so that no wait goes unwatched. What TLS has
         # passed on is unseen; `Response` keeps that small, and the end of an idle connection is behind it.
         stream.set_write_buffer_limits(high=1 if self._is_tls else 0)
+        if self._is_tls:
+            # What is not decrypted yet comes beside what the parser holds.
+            stream.set_read_buffer_limits(high=TLS_RECEIVE_BYTES)  # type: ignore[attr-defined]  # uvloop's have it
         assert isinstance(self._manager, HttpServer)
         if len(self._manager.connections) > CONNECTIONS_MAX:
             refusal = self._refuse(Unavailable("too many connections", code="overloaded"), request_id.fresh())
@@ -104,10 +115,12 @@ class Connection(EagerHandler):
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_broken:
+            return  # aiohttp would make an error of every further piece, which quotes it
         requests = self._request_count
         super().data_received(data)
-        if self._messages and self._current_request is not None:
-            self._tell_of_broken_body(self._current_request)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._end_input()
         if self._messages or self._request_in_progress or self._request_count != requests:
             if self._header_deadline is not None:
                 self._header_deadline.cancel()
@@ -228,10 +241,50 @@ class Connection(EagerHandler):
         response.close = True
         return response
 
-    def _tell_of_broken_body(self, request: web.BaseRequest) -> None:
-        """When a body turns out not to be framed as its headers said, aiohttp queues the error behind the request
-        that is being read, whose reader would wait for the rest until its deadline."""
-        if not isinstance(self._messages[-1][0], RawRequestMessage) and not request.content.is_eof():
+    async def send_answer(self, writer: StreamWriter, head: bytes, response: Response) -> None:
+        """Send a large answer, and wait until the client has taken it. Raises ConnectionError when it is gone."""
+        size_bytes = len(response.body)
+        # TLS passes on at once what it is given, and says nothing of how much of that waits for the client.
+        piece_bytes = TLS_PIECE_BYTES if self._is_tls else size_bytes
+        with self._in_room(writer, size_bytes):
+            try:
+                await writer.write(head, drain=False)
+                for start in range(0, size_bytes, piece_bytes):
+                    await writer.write(response.body[start : start + piece_bytes], drain=False)
+                    if self.writing_paused:
+                        await writer.drain()
+            finally:
+                response.body = b""
+
+    async def drain(self, writer: StreamWriter, size_bytes: int) -> None:
+        """Wait until the client has taken an answer that is written. Raises ConnectionError when it is gone."""
+        with self._in_room(writer, size_bytes):
+            await writer.drain()
+
+    @contextmanager
+    def _in_room(self, writer: StreamWriter, size_bytes: int) -> Iterator[None]:
+        room, leaving = self._answers, _Leaving(self, writer)
+        room.occupy(leaving, size_bytes)
+        try:
+            yield
+        finally:
+            room.leave(leaving)
+
+    @property
+    def unsent_bytes(self) -> int:
+        return 0 if self._stream is None else self._stream.get_write_buffer_size()
+
+    def _end_input(self) -> None:
+        """What came is no HTTP; nothing behind it can be. When it is a body that turns out not to be framed as its
+        headers said, aiohttp queues the error behind the request that is being read, whose reader would wait for the
+        rest until its deadline."""
+        self._is_broken = True
+        error, payload = self._messages[-1]
+        assert not isinstance(error, RawRequestMessage)
+        short = type(error)(status=error.status, exc=BadHttpMessage("malformed"), message="")
+        self._messages[-1] = (short, payload)
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("the body is not framed as the headers say"))
             self._lingering_time = 0.0  # there is no rest of the body that could be read
 
@@ -267,6 +320,20 @@ class Connection(EagerHandler):
             self._stream.abort()
 
 
+class _Leaving:
+    """An answer on its way, as it is known in the room."""
+
+    def __init__(self, connection: Connection, writer: StreamWriter) -> None:
+        self._connection = connection
+        self._writer = writer
+
+    def moved_bytes(self) -> int:
+        return self._writer.output_size - self._connection.unsent_bytes
+
+    def put_out(self) -> None:
+        self._connection.abort()
+
+
 def client_of(request: web.BaseRequest) -> str:
     """The network that a request comes from."""
     client: str = request.protocol.client  # type: ignore[attr-defined]  # all are of the class above
@@ -276,8 +343,10 @@ def client_of(request: web.BaseRequest) -> str:
 class HttpServer(web.Server):
     """aiohttp's low-level server with this project's connections."""
 
-    def __init__(self, handler: Any, meters: Meters | None = None) -> None:
+    def __init__(self, handler: Any, meters: Meters | None = None, answers: Room | None = None) -> None:
+        """`answers`: where those are that clients are taking."""
         self.meters = meters
+        self.answers = answers or Rooms.make().answers
         super().__init__(
             handler,
             access_log=None,

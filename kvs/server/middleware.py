@@ -11,7 +11,7 @@ from aiohttp import web
 
 from kvs.auth.principal import Principal
 from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests, Unauthorized
-from kvs.limits import SLOW_REQUEST_MS
+from kvs.limits import OFFLOAD_MIN_BYTES, SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
 from kvs.server.connection import client_of
@@ -20,6 +20,7 @@ from kvs.server.meters import Meters
 from kvs.server.problems import problem
 from kvs.server.ratelimit import RequestLimit
 from kvs.server.response import Response
+from kvs.server.room import Rooms
 from kvs.server.router import Call, Route, Router
 
 log = structlog.get_logger()
@@ -28,6 +29,8 @@ _level = logging.getLogger(__name__)
 
 _PRIVATE = b"Cache-Control: no-store\r\n"
 """On every answer of a node that asks who comes, whatever it says, and on those that hold for this moment only."""
+
+_NOTHING = Response(204)
 
 
 class Dispatcher:
@@ -38,6 +41,7 @@ class Dispatcher:
         router: Router,
         gate: Gate,
         limit: RequestLimit,
+        rooms: Rooms,
         meters: Meters | None = None,
         on_refused: Callable[[web.BaseRequest, str, KvsError], None] | None = None,
     ) -> None:
@@ -45,6 +49,7 @@ class Dispatcher:
         self._router = router
         self._gate = gate
         self._limit = limit
+        self._rooms = rooms
         self._meters = meters
         self._on_refused = on_refused
 
@@ -62,7 +67,13 @@ class Dispatcher:
             principal = admit()
             if access.counted:
                 self._limit.count(principal.user, client_of(request), started_s * 1000)
-            response = await route.handler(Call(request, parameters, principal, admit))
+            room = None if access.peer else self._rooms.bodies
+            response = await route.handler(Call(request, parameters, principal, admit, room))
+            while len(response.body) >= OFFLOAD_MIN_BYTES and self._rooms.answers.is_full and request.method == "GET":
+                # It is let go of, and made again when clients have taken enough of other answers.
+                response = _NOTHING
+                await self._rooms.answers.place(1)
+                response = await route.handler(Call(request, parameters, admit(), admit, room))
         except KvsError as error:
             if self._on_refused is not None and isinstance(error, Unauthorized | Forbidden):
                 self._on_refused(request, error.actor or ("" if principal is None else principal.actor), error)

@@ -7,15 +7,25 @@ map, completes and serialises it, which costs more than everything KVS does for 
 import time
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Protocol, cast
 
 from aiohttp import HttpVersion, HttpVersion11, web
+from aiohttp.http import StreamWriter
 
-from kvs.limits import OFFLOAD_MIN_BYTES, TLS_PIECE_BYTES
+from kvs.limits import OFFLOAD_MIN_BYTES
 from kvs.storage.record import JSON
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _COMMON = b"Server: kvs\r\nX-Content-Type-Options: nosniff\r\n"
 _BODILESS = (204, 304)
+
+
+class Sender(Protocol):
+    """What a connection does for large answers, and for clients that are slow."""
+
+    async def send_answer(self, writer: StreamWriter, head: bytes, response: "Response") -> None: ...
+
+    async def drain(self, writer: StreamWriter, size_bytes: int) -> None: ...
 
 
 class Response:
@@ -48,21 +58,21 @@ class Response:
         """Send everything and wait until the client takes it. Raises ConnectionError when the client is gone."""
         request = self._request
         assert request is not None
+        writer = cast(StreamWriter, request.writer)
         head = self.head(request.version)
-        body = b"" if request.method == "HEAD" or self.status in _BODILESS else self.body
-        if len(body) < OFFLOAD_MIN_BYTES:
-            await request.writer.write(head + body)
-        elif request.secure:
-            # TLS passes on at once what it is given, and says nothing of how much of it waits for the client.
-            await request.writer.write(head)
-            for start in range(0, len(body), TLS_PIECE_BYTES):
-                await request.writer.write(body[start : start + TLS_PIECE_BYTES])
-        else:
-            await request.writer.write(head)
-            await request.writer.write(body)
+        if request.method == "HEAD" or self.status in _BODILESS:
+            self.body = b""
+        # No variable here holds the body: the error of a client that is gone refers to this frame, which refers to the
+        # error, and both live on until Python looks for such cycles.
+        size_bytes = len(self.body)
+        if size_bytes >= OFFLOAD_MIN_BYTES:
+            await cast(Sender, request.protocol).send_answer(writer, head, self)
+            return
+        await writer.write(head + self.body, drain=False)
+        self.body = b""  # aiohttp keeps a response until the next request comes
         # Without this a client that asks on and on without reading would fill the memory with small answers.
         if request.protocol.writing_paused:
-            await request.writer.drain()
+            await cast(Sender, request.protocol).drain(writer, size_bytes)
 
     def head(self, version: HttpVersion) -> bytes:
         """Status line and header fields, up to the empty line, for a client that speaks this version of HTTP."""

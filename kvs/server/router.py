@@ -18,15 +18,17 @@ from kvs.auth.principal import Principal
 from kvs.errors import MethodNotAllowed, NotFound
 from kvs.server.access import Access
 from kvs.server.response import Response
+from kvs.server.room import Room
 
 
 class Call:
     """What a handler gets: the request, the raw values of the template's names, and who asks.
 
-    `principal` can be another one behind a body: see `admit_again`.
+    `principal` can be another one behind a body: see `admit_again`. `room` is where a large body has its place while it
+    arrives; None for peers, who are trusted to send what they say.
     """
 
-    __slots__ = ("admit", "parameters", "principal", "request")
+    __slots__ = ("admit", "parameters", "principal", "request", "room")
 
     def __init__(
         self,
@@ -34,12 +36,14 @@ class Call:
         parameters: Mapping[str, str],
         principal: Principal,
         admit: Callable[[], Principal],
+        room: Room | None = None,
     ) -> None:
         self.request = request
         self.parameters = parameters
         self.principal = principal
         self.admit = admit
         """Tells who asks now."""
+        self.room = room
 
     def admit_again(self) -> None:
         """For behind a wait for the client, which may take minutes: meanwhile a token ends, a user leaves a group.

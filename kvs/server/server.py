@@ -39,6 +39,7 @@ from kvs.server.meters import Meters
 from kvs.server.middleware import Dispatcher
 from kvs.server.passwords import Passwords
 from kvs.server.ratelimit import RequestLimit
+from kvs.server.room import Rooms
 from kvs.server.router import Router
 from kvs.server.routes import routes
 from kvs.server.scheduler import Scheduler
@@ -208,7 +209,9 @@ class Server:
         backups = BackupRoutes(context, self._make_backups(identity, meters), self._scheduler.next_backup_ms)
         router = Router(routes(context, security.token_key, backups, members, peers, status, metrics, audit_peers))
         on_refused = None if self._auditor is None else self._auditor.refused
-        http = HttpServer(Dispatcher(router, security.gate, self._limit, meters, on_refused), meters)
+        rooms = Rooms.make()
+        dispatcher = Dispatcher(router, security.gate, self._limit, rooms, meters, on_refused)
+        http = HttpServer(dispatcher, meters, rooms.answers)
         self._http = web.ServerRunner(http, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._http.setup()
         await self._listen(http)

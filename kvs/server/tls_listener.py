@@ -24,6 +24,7 @@ from kvs.limits import (
     LISTEN_BACKLOG,
     RESPONSE_STALL_TIMEOUT_S,
     TLS_ABORT_TIMEOUT_S,
+    TLS_RECEIVE_BYTES,
 )
 from kvs.server.connection import Connection, HttpServer
 from kvs.tls.contexts import handshake_socket, reason_of
@@ -113,6 +114,7 @@ class TlsListener:
     async def _shake_hands(self, accepted: socket.socket, client: str) -> None:
         connection = self._http()
         connection.watcher = self
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TLS_RECEIVE_BYTES)
         handshake_socket.set(accepted)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(

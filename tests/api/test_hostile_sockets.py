@@ -6,6 +6,7 @@ Deadlines are shortened; what is awaited is the end of a connection, never a tim
 import logging
 import ssl
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import repeat
@@ -347,6 +348,25 @@ def test_a_broken_request_does_not_undo_those_answered_before(client: Client, ke
         (reply,) = wire.replies()
         assert reply.status == 400
     assert client.get(f"/kv/{key}").json["data"] == 1
+
+
+def test_what_follows_a_broken_request_takes_no_memory(client: Client, key: str) -> None:
+    """Behind a write that is under way, so that nothing of it is answered before it is all there."""
+    put = b"PUT /kv/%b HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 8000000\r\n\r\n"
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            with Wire(client.address) as wire:
+                wire.write(put % key.encode() + bytes(8_000_000))
+                for _ in range(20):
+                    wire.write(bytes(1_000_000))
+                wire.replies()
+        now, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now - before < 10_000_000
+    assert client.get("/health").status == 200
 
 
 # --- clients that stop half-way ---

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -119,6 +120,12 @@ class Cli:
                 continue
             if str(data["config"]).encode() in command and str(self.folder) in data["config"]:
                 os.kill(data["pid"], signal.SIGKILL)
+
+
+def free_port() -> int:
+    """One that was free a moment ago, for nodes that are to keep it through a restart."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def mode(path: Path) -> int:

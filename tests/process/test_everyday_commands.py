@@ -252,14 +252,16 @@ def test_contexts(at: Place, tmp_path: Path) -> None:
     kvs = Cli(tmp_path)
     assert kvs.run("context", "use", "a").code == 3
     assert kvs.run("context", "add", "a", "--url", "not a url").code == 1
-    assert kvs.run("context", "add", "a", "--url", "http://127.0.0.1:1").code == 0
+    made = kvs.run("context", "add", "a", "--url", "http://127.0.0.1:1/", "--token", "t", "--json")
+    assert json.loads(made.out) == {"added": "a", "current": True}
+    assert kvs.run("context", "add", "a", "--url", "http://127.0.0.1:1", "--token", "no token").code == 1
     added = kvs.run("context", "add", "b", "--url", at.site.url, "--token-file", "-", given=f"{at.token}\n")
     assert added == Result(0, "", "added b\n")
     assert mode(kvs.home / "client.yaml") == 0o600
     listed = kvs.run("context", "list")
     assert at.token not in listed.all
     assert json.loads(kvs.run("context", "list", "--json").out) == [
-        {"url": "http://127.0.0.1:1", "token": False, "ca_file": "", "name": "a", "current": True},
+        {"url": "http://127.0.0.1:1", "token": True, "ca_file": "", "name": "a", "current": True},
         {"url": at.site.url, "token": True, "ca_file": "", "name": "b", "current": False},
     ]
     assert kvs.run("whoami", "--context", "b").code == 0
@@ -268,7 +270,7 @@ def test_contexts(at: Place, tmp_path: Path) -> None:
     assert kvs.run("ls").code == 0
     assert kvs.run("ping", environ={"KVS_CONTEXT": "a"}).code == 6
     assert kvs.run("ping", "--context", "c").code == 3
-    assert kvs.run("context", "remove", "b").code == 0
+    assert json.loads(kvs.run("context", "remove", "b", "--json").out) == {"removed": "b"}
     assert at.token not in (kvs.home / "client.yaml").read_text()
 
 
@@ -300,7 +302,7 @@ def test_a_spoilt_file_of_contexts_is_told(tmp_path: Path) -> None:
 
 def completions(at: Place, typed: str) -> list[str]:
     words = {"_KVS_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
-    return at.kvs.run(environ=words).out.splitlines()
+    return at.kvs.run(environ=words).out.split()
 
 
 def test_keys_are_completed(at: Place, key: str) -> None:

@@ -1,6 +1,8 @@
 """`kvs import` and `kvs export`: what goes out comes in, of one moment, and goes on where it was."""
 
 import json
+import subprocess
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from kvs.daemon.commands_export import _into_file, _into_folder
 from kvs.daemon.session import Session, Way
 from kvs.daemon.trust import Trust
 from tests.api.running import RunningNode
-from tests.process.cli import Cli
+from tests.process.cli import Cli, free_port
 from tests.process.site import Site
 
 BLOB = bytes(range(256))
@@ -192,6 +194,31 @@ def test_an_import_goes_on_where_it_was(kvs: Cli, key: str) -> None:
     state.write_text(json.dumps({"source": "another", "done": 1}))
     refused = kvs.run("import", source, "--state", state)
     assert (refused.code, refused.err) == (1, f"kvs: {state} is of an import of another\n")
+
+
+def test_an_import_waits_for_a_node_that_is_restarted(tmp_path: Path) -> None:
+    kvs = Cli(tmp_path)
+    config = kvs.config("moved.yaml", port=free_port())
+    url = kvs.run("start", config).out.split()[-1]
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "kvs", "import", "--url", url],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=kvs.environment({}),
+        ) as importing:
+            assert importing.stdin is not None
+            assert importing.stderr is not None
+            half = [b'{"path":"k/%04d","data":%d}\n' % (n, n) for n in range(2_000)]
+            importing.stdin.write(b"".join(half[:1_500]))
+            importing.stdin.flush()
+            assert kvs.run("restart", config).code == 0
+            importing.stdin.write(b"".join(half[1_500:]))
+            importing.stdin.close()
+            assert importing.stderr.read() == b"written 2,000, failed 0, expired 0\n"
+        assert importing.returncode == 0
+    finally:
+        kvs.kill_all()
 
 
 class Interrupted(Exception):

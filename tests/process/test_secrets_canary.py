@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.process.canary import Canaries
 from tests.process.cli import Cli, mode, next_event
@@ -28,6 +29,7 @@ def canaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaries]:
         _broken_requests(made)
         _bugs(made)
         _reload(made)
+        _backup(made)
         assert made.ask("GET", "/metrics").status == 200
         yield made
     finally:
@@ -162,6 +164,16 @@ def _reload(at: Canaries) -> None:
     config.write_text(good)
 
 
+def _backup(at: Canaries) -> None:
+    wanted = {"user_uuid": at.as_root("GET", "/api/users").json()["users"][0]["uuid"], "scopes": ["admin:backup"]}
+    asking = at.token("token of a backup", at.made("POST", "/api/tokens", wanted)["token"])
+    assert at.ask("GET", "/api/backup/status", token=asking).status in (200, 403)
+    assert at.ask("POST", "/api/backup", token=at.password("wrong token of a backup")).status == 401
+    made = at.kvs.run("backup", "create", "--local", "node1.yaml")
+    assert made.code == 0, made
+    assert at.as_root("GET", "/api/backup/status").status == 200
+
+
 # --- where they could be seen ---
 
 
@@ -212,6 +224,7 @@ def test_the_command_line_tells_nothing(canaries: Canaries) -> None:
         ("config", "check", "node1.yaml"),
         ("user", "list", "--json", "--local", "node1.yaml"),
         ("token", "list", "--json", "--local", "node1.yaml"),
+        ("backup", "list", "--json", "node1.yaml"),
     )
     for words in commands:
         done = canaries.kvs.run(*words)
@@ -224,6 +237,15 @@ def test_other_users_of_the_host_see_nothing(canaries: Canaries) -> None:
     process = Path(f"/proc/{canaries.kvs.status('node1')['pid']}")
     for name in ("cmdline", "comm", "environ"):
         assert canaries.seen_in((process / name).read_text()) == [], name
+
+
+def test_a_backup_holds_hashes_and_nothing_else(canaries: Canaries) -> None:
+    (path,) = (canaries.kvs.folder / "backups").glob("*.zst")
+    with zstandard.ZstdDecompressor().stream_reader(path.read_bytes()) as reader:
+        content = reader.read().decode("latin-1")
+    seen = canaries.seen_in(content)
+    assert "root token, hash" in seen
+    assert [kind for kind in seen if not kind.endswith(", hash")] == []
 
 
 def test_secrets_stand_in_few_files_and_nobody_else_reads_them(canaries: Canaries) -> None:
