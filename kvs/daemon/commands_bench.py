@@ -1,6 +1,5 @@
 """kvs bench."""
 
-import asyncio
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -64,6 +63,8 @@ def bench_command(
 
     This program's own work is in the figures, and the way to the node.
     """
+    import asyncio
+
     import uvloop
 
     from kvs.client import ClientError, RateLimitedError

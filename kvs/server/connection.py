@@ -241,7 +241,7 @@ class Connection(EagerHandler):
         response.close = True
         return response
 
-    async def send_answer(self, writer: StreamWriter, head: bytes, response: Response) -> None:
+    async def deliver(self, writer: StreamWriter, head: bytes, response: Response) -> None:
         """Send a large answer, and wait until the client has taken it. Raises ConnectionError when it is gone."""
         size_bytes = len(response.body)
         # TLS passes on at once what it is given, and says nothing of how much of that waits for the client.

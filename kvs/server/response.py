@@ -23,7 +23,7 @@ _BODILESS = (204, 304)
 class Sender(Protocol):
     """What a connection does for large answers, and for clients that are slow."""
 
-    async def send_answer(self, writer: StreamWriter, head: bytes, response: "Response") -> None: ...
+    async def deliver(self, writer: StreamWriter, head: bytes, response: "Response") -> None: ...
 
     async def drain(self, writer: StreamWriter, size_bytes: int) -> None: ...
 
@@ -66,7 +66,7 @@ class Response:
         # error, and both live on until Python looks for such cycles.
         size_bytes = len(self.body)
         if size_bytes >= OFFLOAD_MIN_BYTES:
-            await cast(Sender, request.protocol).send_answer(writer, head, self)
+            await cast(Sender, request.protocol).deliver(writer, head, self)
             return
         await writer.write(head + self.body, drain=False)
         self.body = b""  # aiohttp keeps a response until the next request comes
