@@ -92,6 +92,29 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n\n".join([_told_of(found), _results(found["results"]), _peers(found["peers"])])
 
 
+_IN_SHORT = (
+    "GET of a 100 byte document",
+    "PUT with fsync",
+    "GET, against a serializable range of etcd",
+    "PUT, against a put of etcd",
+    "a write on one node until it is read on another: median",
+    "start to ready",
+    "largest resident memory",
+)
+
+
+def summary(found: dict[str, Any]) -> str:
+    """The few results that the README shows, with the machine and the commit that they belong to."""
+    lines = ["| what | KVS | compared with | ratio or size, median (range) |", "|---|---|---|---|"]
+    shown = [row for row in found["results"] if row["what"].startswith(_IN_SHORT)]
+    lines += [f"| {row['what']} | {row['kvs']} | {row['other']} | {_figure(row)} |" for row in shown]
+    return "\n".join([_told_of(found), "", *lines])
+
+
+def _figure(row: dict[str, Any]) -> str:
+    return "{median:.3g} ({low:.3g} to {high:.3g})".format(**row["figure"])
+
+
 def _told_of(found: dict[str, Any]) -> str:
     on, settings = found["machine"], found["settings"]
     packages = ", ".join(f"{name} {number}" for name, number in on["packages"].items())
@@ -115,13 +138,12 @@ def _results(results: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in results:
-        figure = "{median:.3g} ({low:.3g} to {high:.3g})".format(**row["figure"])
         aim, reached = "", ""
         if row["aim"] is not None:
             aim = f"{'at least' if row['at_least'] else 'at most'} {row['aim']:g}"
             reached = "yes" if row["reached"] else "no"
         lines.append(
-            f"| {row['what']} | {row['kvs']} | {row['other']} | {figure} | {aim} | {reached} | {row['notes']} |"
+            f"| {row['what']} | {row['kvs']} | {row['other']} | {_figure(row)} | {aim} | {reached} | {row['notes']} |"
         )
     return "\n".join(lines)
 

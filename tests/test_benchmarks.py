@@ -14,8 +14,9 @@ from benchmarks.spread import Spread
 
 
 def test_the_page_shows_the_run_that_is_kept() -> None:
-    page = publish.PAGE.read_text()
-    assert publish.filled_in(page, json.loads(publish.RUN.read_text())) == page
+    page, readme, found = publish.PAGE.read_text(), publish.README.read_text(), json.loads(publish.RUN.read_text())
+    assert publish.filled_in(page, report.markdown(found)) == page
+    assert publish.filled_in(readme, report.summary(found)) == readme
 
 
 def test_every_picture_of_the_page_is_there_in_both_kinds() -> None:
@@ -27,7 +28,15 @@ def test_every_picture_of_the_page_is_there_in_both_kinds() -> None:
 
 def test_a_page_without_its_place_for_figures_is_refused() -> None:
     with pytest.raises(ValueError, match="no place"):
-        publish.filled_in("# Performance\n", {})
+        publish.filled_in("# Performance\n", "")
+
+
+def test_the_readme_shows_the_machine_and_what_counts_most() -> None:
+    known = report.Row("PUT with fsync, against one batch", "2/s", "4/s", Spread.of([0.5]), aim=0.6, at_least=True)
+    other = report.Row("other", "1", "", Spread.of([1.0]), aim=None, at_least=True)
+    shown = report.summary(json.loads(json.dumps(run([known, other]))))
+    assert "2 rounds of 2 s, 10,000 keys" in shown
+    assert shown.splitlines()[-1] == "| PUT with fsync, against one batch | 2/s | 4/s | 0.5 (0.5 to 0.5) |"
 
 
 def run(rows: list[report.Row]) -> dict[str, object]:

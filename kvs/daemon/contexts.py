@@ -8,12 +8,13 @@
         ca_file: /home/ada/certs/ca.pem
 
 What is given on the command line goes before the variables of the environment, and these before the context. But the
-token and the CA of a context are for its own nodes: they are not used with another URL, which would get the token.
+token and the CA of a context are for its own nodes: they are used with the URL of one of these, and not with another
+URL, which would get the token.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,15 @@ def chosen(url: str | None, token: str, ca_file: Path | None, name: str | None) 
     else:
         raise unknown(name)
     if url is not None and url != context.url:
-        context = Context(url)
+        context = replace(context, url=url) if _are_among(url, context) else Context(url)
     return Context(
         context.url or DEFAULT_URL, token or context.token, context.ca_file if ca_file is None else str(ca_file)
     )
+
+
+def _are_among(url: str, context: Context) -> bool:
+    """Whether all nodes of `url` are nodes of the context, written as there but for a slash at the end."""
+    return {one.strip().rstrip("/") for one in url.split(",")} <= set(context.url.split(","))
 
 
 def unknown(name: str) -> Failed:
