@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 CONFIG := run/kvs.yaml
 SEEDS ?= 1000
 FIRST ?= 0
+MINUTES ?= 30
+SEED ?= 1
+NODES ?= 4
 
-.PHONY: run stop test lint types check integration test-slow sim bench bench-docs peers clean
+.PHONY: run stop test lint types check integration test-slow sim chaos bench bench-docs peers clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kvs.daemon.quickstart $(CONFIG)
@@ -34,6 +37,9 @@ test-slow: $(VENV)/installed-dev
 
 sim: $(VENV)/installed-dev
 	$(BIN)/python -m tests.sim --first $(FIRST) --seeds $(SEEDS)
+
+chaos: $(VENV)/installed-dev
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) --seed $(SEED) --nodes $(NODES) --docs docs/testing.md
 
 bench: $(VENV)/installed-bench
 	mkdir -p build

@@ -104,6 +104,7 @@ def run_wrk(
     seconds: int,
     requests: Requests,
     folder: Path,
+    *,
     pause_ms: float = 0.0,
     connections: int = CONNECTIONS,
 ) -> Outcome:

@@ -22,7 +22,7 @@ from kvs.settings import DEFAULTS, SETTINGS, Setting, Settings
 ENVIRONMENT_PREFIX = "KVS_"
 INTERNAL_PREFIX = "KVS_INTERNAL_"
 """Variables that one KVS process hands to another."""
-_NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN", "KVS_CA_FILE"}
+_NO_SETTINGS = {"KVS_HOME", "KVS_URL", "KVS_TOKEN", "KVS_CA_FILE", "KVS_CONTEXT"}
 
 _NOT_ABOVE = (
     ("gossip_interval_min", "gossip_interval_max"),

@@ -42,7 +42,7 @@ class Etcd:
             requests = Requests("POST", "/v3/kv/range", body)
         else:
             requests = Requests("POST", "/v3/kv/put", bodies=[_put_body(n) for n in range(KEYS)])
-        return run_wrk(self.url, {}, seconds, requests, folder, pause_ms)
+        return run_wrk(self.url, {}, seconds, requests, folder, pause_ms=pause_ms)
 
 
 class Pouchdb:
@@ -77,7 +77,7 @@ class Pouchdb:
         else:
             fresh = f"/bench/{time.monotonic_ns()}-"
             requests = Requests("PUT", fresh, DOCUMENT, count=2 * KEYS)  # more than it makes in the time
-        return run_wrk(self.url, {}, seconds, requests, folder, pause_ms)
+        return run_wrk(self.url, {}, seconds, requests, folder, pause_ms=pause_ms)
 
 
 def _put_body(number: int) -> bytes:

@@ -32,4 +32,4 @@ class Local:
 
     def run(self, method: str, seconds: int, folder: Path, pause_ms: float = 0.0) -> Outcome:
         requests = GETS if method == "GET" else PUTS
-        return run_wrk(self._server.url, self._server.headers, seconds, requests, folder, pause_ms)
+        return run_wrk(self._server.url, self._server.headers, seconds, requests, folder, pause_ms=pause_ms)

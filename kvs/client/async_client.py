@@ -30,8 +30,20 @@ from kvs.client.model import (
     Version,
     duration_text,
 )
+from kvs.client.snapshot import changes_since, position_of
 from kvs.client.watching import follow
-from kvs.client.wire import WireBulk, WireEntry, WireRange, WireResult, WireValue, WireWritten, convert, decode
+from kvs.client.wire import (
+    JSON_SPACES,
+    WireBulk,
+    WireEntry,
+    WireRange,
+    WireResult,
+    WireValue,
+    WireWritten,
+    convert,
+    decode,
+    exact,
+)
 from kvs.client.writes import Made, Write, make
 from kvs.durations import parse_duration
 from kvs.keys import check_key
@@ -87,7 +99,7 @@ class AsyncClient(Accounts):
         if not answer.etag:
             raise ProtocolError(f"what answers at {answer.url} is no node of KVS")
         if answer.headers.get("Content-Type", "") == JSON:
-            return decode(answer.body, WireValue, answer.url).value(path)
+            return exact(decode(answer.body, WireValue, answer.url).value(path), answer.body)
         return Value(
             path,
             answer.etag,
@@ -122,17 +134,22 @@ class AsyncClient(Accounts):
 
         `if_match` is the uuid of the version that it may replace, `if_none_match="*"` lets it only make a new one; else
         PreconditionFailedError. With `w` the answer comes when so many nodes have it, or after `w_timeout` with
-        `replicated` in the version.
+        `replicated` in the version. A document with exactly the members `data` and `ttl` lives for ever without a
+        `ttl`, whatever the node's default is.
         """
         raw, kind = encode_value(value, content_type)
         query = {"ttl": duration_text(ttl)} if ttl is not None else {}
+        body = raw
+        if kind == JSON and is_ttl_form(raw):
+            # A node would take it for a value with a time to live: so it becomes the value of one.
+            body, query = b'{"data":%b,"ttl":%b}' % (raw, orjson.dumps(query.get("ttl", "0"))), {}
         patience_s = 0.0
         if w is not None:
             query["w"] = str(w)
             query["timeout"] = "5s" if w_timeout is None else duration_text(w_timeout)
             patience_s = _seconds(query["timeout"])
         target = key_target(path) + (f"?{urlencode(query)}" if query else "")
-        write = Write(target, history_target(path), raw, kind, if_match, if_none_match, patience_s)
+        write = Write(target, history_target(path), body, kind, if_match, if_none_match, patience_s, raw)
         return _version(await make(self._http, write), w)
 
     async def delete(self, path: str, *, if_match: str | None = None, if_none_match: str | None = None) -> None:
@@ -142,18 +159,18 @@ class AsyncClient(Accounts):
     # --- many values ---
 
     async def range(
-        self, prefix: str = "", *, start: str = "", end: str | None = None, page: int = 100
+        self, prefix: str = "", *, start: str = "", end: str | None = None, page: int = 100, at: str = ""
     ) -> AsyncGenerator[Value, None]:
-        """Values in key order, from `start` to `end`, both included, `page` in one request. Not one moment's state:
-        what is written meanwhile may be seen or not."""
+        """Values in key order, from `start` to `end`, both included, `page` in one request, of the node `at` this URL
+        if one is named. Not one moment's state: what is written meanwhile may be seen or not."""
         query = {"prefix": prefix, "start_key": start, "limit": str(page)}
         if end is not None:
             query["end_key"] = end
         while True:
-            answer = await self._http.request("GET", f"/kv/_range?{urlencode(query)}", repeatable=True)
+            answer = await self._http.request("GET", f"/kv/_range?{urlencode(query)}", repeatable=True, at=at)
             found = decode(answer.body, WireRange, answer.url)
             for pair in found.pairs:
-                yield pair.stored_value.value(pair.path)
+                yield pair.value(answer.url)
             if found.next_cursor is None:
                 return
             query["cursor"] = found.next_cursor
@@ -252,6 +269,17 @@ class AsyncClient(Accounts):
         """
         return follow(self._http, prefix, since)
 
+    async def position(self, prefix: str = "") -> tuple[str, str]:
+        """The URL of the node that is asked now, and where its change log is."""
+        url = self._http.endpoints.current
+        return url, await position_of(self._http, url, prefix)
+
+    def changes(self, prefix: str, since: str, *, at: str) -> AsyncGenerator[Event, None]:
+        """What happened at the node at the URL `at` since a position of its change log, each key as it is now; with an
+        end, unlike `watch`. With a `range` that began behind the position it makes a snapshot of one moment: see
+        `kvs.client.snapshot`. Raises ResyncRequiredError when the log does not reach back so far."""
+        return changes_since(self._http, at, prefix, since)
+
     # --- metadata ---
 
     async def metadata(self, path: str, *, effective: bool = False) -> Metadata:
@@ -309,6 +337,21 @@ def encode_value(value: Any, content_type: str | None) -> tuple[bytes, str]:
     return orjson.dumps(value), JSON
 
 
+def is_ttl_form(raw: bytes) -> bool:
+    """Whether a node would read this document as `{"data", "ttl"}`, a value with a time to live."""
+    if b'"ttl"' not in raw and b"\\u" not in raw:
+        return False
+    try:
+        return bool(orjson.loads(raw).keys() == {"data", "ttl"})
+    except (ValueError, AttributeError):
+        return False
+
+
+def stands_on_a_line(raw: bytes) -> bool:
+    """Whether a document can stand on a line among others, with nothing around it that would be lost."""
+    return b"\n" not in raw and b"\r" not in raw and raw[:1] not in JSON_SPACES and raw[-1:] not in JSON_SPACES
+
+
 def _item(item: BulkPut | BulkDelete) -> dict[str, object]:
     fields: dict[str, object] = {"path": item.path}
     if item.if_match is not None:
@@ -320,7 +363,7 @@ def _item(item: BulkPut | BulkDelete) -> dict[str, object]:
     raw, kind = encode_value(item.value, item.content_type)
     if item.ttl is not None:
         fields["ttl"] = duration_text(item.ttl)
-    if kind == JSON:
+    if kind == JSON and stands_on_a_line(raw):
         return {"op": "put", **fields, "data": orjson.Fragment(raw)}
     return {"op": "put", **fields, "content_type": kind, "encoding": "base64", "data": b64encode(raw).decode()}
 

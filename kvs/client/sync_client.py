@@ -83,6 +83,8 @@ class Client:
     restore = _waits(AsyncClient.restore)
     undo = _waits(AsyncClient.undo)
     watch = _iterates(AsyncClient.watch)
+    position = _waits(AsyncClient.position)
+    changes = _iterates(AsyncClient.changes)
     metadata = _waits(AsyncClient.metadata)
     set_metadata = _waits(AsyncClient.set_metadata)
     create_user = _waits(AsyncClient.create_user)

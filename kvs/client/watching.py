@@ -101,10 +101,11 @@ async def _stream(http: Http, prefix: str, place: _Place) -> AsyncGenerator[Even
             for block in parser.feed(piece):
                 if block.id is not None:
                     place.since = block.id
-                yield _event(block, place.url)
+                yield event_of(block, place.url)
 
 
-def _event(block: Block, url: str) -> Event | None:
+def event_of(block: Block, url: str) -> Event | None:
+    """None for a block that tells of no change. Raises ProtocolError."""
     if block.data is None or block.event not in _KINDS:
         return None  # events that later versions may send
     kind = _KINDS[block.event]

@@ -1,12 +1,17 @@
 """What nodes answer, taken apart without touching the bytes of values."""
 
 from base64 import b64decode
+from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 
 from kvs.client.errors import ProtocolError
 from kvs.client.model import JSON, Value
+
+JSON_SPACE = b" \t\r\n"
+JSON_SPACES = (b"", b" ", b"\t", b"\r", b"\n")
+_DATA = b'"data":'
 
 
 class WireValue(msgspec.Struct, kw_only=True):
@@ -27,6 +32,14 @@ class WireValue(msgspec.Struct, kw_only=True):
         if self.encoding == "base64":
             raw = b64decode(msgspec.json.decode(raw, type=str))
         return Value(path or self.path, self.uuid, self.timestamp, raw, self.content_type, self.expires_at)
+
+
+def exact(value: Value, envelope: bytes) -> Value:
+    """A value with all bytes that were stored: `data` is the last member of its envelope, and the white space around a
+    document stands around it there too."""
+    start = envelope.find(_DATA) + len(_DATA)
+    whole = envelope[start:-1]
+    return replace(value, raw=whole) if value.is_json and whole.strip(JSON_SPACE) == value.raw else value
 
 
 class WireEntry(msgspec.Struct):
@@ -54,7 +67,12 @@ class WireBulk(msgspec.Struct):
 
 class WirePair(msgspec.Struct):
     path: str
-    stored_value: WireValue
+    stored_value: msgspec.Raw
+
+    def value(self, url: str) -> Value:
+        """Raises ProtocolError."""
+        raw = bytes(self.stored_value)
+        return exact(decode(raw, WireValue, url).value(self.path), raw)
 
 
 class WireRange(msgspec.Struct):

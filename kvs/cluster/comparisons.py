@@ -44,11 +44,14 @@ class Comparisons:
         self._chance = chance
         self._peers: dict[str, _Peer] = {}
         self._next_ms = now_ms + pace.sync_interval_ms
+        self._none_before_ms: int | None = None
+        """No peer is due earlier; None: none is due at all. With it what happens often need not look at all peers."""
         self._running: str | None = None
 
     def up(self, peer: str, now_ms: int) -> None:
         known = self._peers.setdefault(peer, _Peer())
-        known.due_ms, known.rests_until_ms = now_ms, None
+        known.due_ms = known.rests_until_ms = None
+        self._due(known, now_ms)
 
     def down(self, peer: str) -> None:
         self._peers.pop(peer, None)
@@ -78,18 +81,19 @@ class Comparisons:
 
     def next(self, now_ms: int) -> str | None:
         """The peer to compare with now, if it is time and none is under way."""
-        if self._running is not None or not self._peers:
+        wake_at_ms = self.wake_at_ms()
+        if wake_at_ms is None or now_ms < wake_at_ms:
             return None
         due = [(known.due_ms, peer) for peer, known in self._peers.items() if known.due_ms is not None]
+        peer: str | None = None
         if due and min(due)[0] <= now_ms:
             peer = min(due)[1]
         elif self._next_ms <= now_ms:
             self._next_ms = now_ms + self._pace.sync_interval_ms
             awake = [peer for peer, known in self._peers.items() if (known.rests_until_ms or now_ms) <= now_ms]
-            if not awake:
-                return None
-            peer = some(self._chance, sorted(awake), 1)[0]
-        else:
+            peer = some(self._chance, sorted(awake), 1)[0] if awake else None
+        self._none_before_ms = min((due_ms for due_ms, other in due if other != peer), default=None)
+        if peer is None:
             return None
         self._running = peer
         self._peers[peer].due_ms = self._peers[peer].rests_until_ms = None
@@ -99,7 +103,7 @@ class Comparisons:
         """When `next` is to be asked again, if nothing happens before; None when it would name nobody then either."""
         if self._running is not None or not self._peers:
             return None
-        return min([self._next_ms, *(known.due_ms for known in self._peers.values() if known.due_ms is not None)])
+        return self._next_ms if self._none_before_ms is None else min(self._next_ms, self._none_before_ms)
 
     def done(self, now_ms: int, *, behind: bool) -> None:
         """The comparison under way has ended; `behind` says that there is more to move."""
@@ -125,3 +129,4 @@ class Comparisons:
     def _due(self, known: _Peer, at_ms: int) -> None:
         at_ms = max(at_ms, known.rests_until_ms or at_ms)
         known.due_ms = at_ms if known.due_ms is None else min(known.due_ms, at_ms)
+        self._none_before_ms = at_ms if self._none_before_ms is None else min(self._none_before_ms, at_ms)

@@ -22,25 +22,36 @@ moment the backed-up node knew of every deletion, `as_of`. That is no proof towa
 there it moves nothing. Two halves of a cluster that were cut off from each other for so long that each has forgotten
 the other are both as good: see `apart`.
 
-    n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}, "as_of": Unix ms, "had_peers": bool}
+Proofs are of what two nodes held. When a peer's data directory is another one, those about it are forgotten; when this
+node is about to set records aside, all are. What remains is when this node was `last` equal to anybody.
+
+    n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}, "instances": {node id: instance id},
+                    "last": Unix ms or null, "as_of": Unix ms, "had_peers": bool}
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from kvs.errors import StoreCorrupt
 from kvs.limits import FLOOR_SAVE_STEP_MS
 
+NO_INSTANCES: Mapping[str, str] = MappingProxyType({})
+
 
 class Stored(msgspec.Struct, frozen=True):
-    """What a node must know of it after a restart. `as_of` is 0 for a node that was not restored; `had_peers` says
-    whether the backed-up node knew others."""
+    """What a node must know of it after a restart. `equal` tells up to when this node was equal to each other one,
+    `instances` which data directories those had, `last` the latest proof, that of forgotten ones included (None: there
+    never was any). `as_of` is 0 for a node that was not restored; `had_peers` says whether the backed-up node knew
+    others."""
 
     floor: int = 0
     equal: Mapping[str, int] = {}
     as_of: int = 0
     had_peers: bool = False
+    instances: Mapping[str, str] = {}
+    last: int | None = None
 
 
 def encode(stored: Stored) -> bytes:
@@ -64,6 +75,8 @@ class Floor:
         self._retention_ms = retention_ms
         self._has_seeds = has_seeds
         self._equal = dict(stored.equal)
+        self._instances = dict(stored.instances)
+        self._last_ms = max(stored.equal.values(), default=None) if stored.last is None else stored.last
         self._as_of_ms = stored.as_of
         self._had_peers = stored.had_peers
         self._proofs: dict[str, int] = {}
@@ -73,13 +86,30 @@ class Floor:
         """The proof that others may be told."""
         self.floor_ms = stored.floor
 
-    def members(self, others: Iterable[str]) -> None:
-        """All other nodes that count, dead ones too."""
+    def members(self, others: Iterable[str], instances: Mapping[str, str] = NO_INSTANCES) -> None:
+        """All other nodes that count, dead ones too; and the instance ids of those that are known."""
         self._members = frozenset(others)
+        for peer, instance in instances.items():
+            if self._instances.get(peer, instance) != instance:
+                self._equal.pop(peer, None)
+                self._proofs.pop(peer, None)
+            self._instances[peer] = instance
 
     def equal(self, peer: str, at_ms: int) -> None:
         """This node and the peer held the same, as of this moment."""
-        self._equal[peer] = max(self._equal.get(peer, 0), at_ms - self._margin_ms)
+        proven_ms = max(self._equal.get(peer, 0), at_ms - self._margin_ms)
+        self._equal[peer] = proven_ms
+        self._last_ms = max(self._last_ms or 0, proven_ms)
+
+    def compared(self, at_ms: int) -> None:
+        """As of this moment this node had nothing of before that a peer lacked; but not all that the peer had could be
+        taken, so that the two are not equal. Its absence is over; a deletion may be among what it did not take."""
+        self._last_ms = max(self._last_ms or 0, at_ms - self._margin_ms)
+
+    def doubt(self) -> None:
+        """This node will set records aside. That it lacks one is no sign any more that it was deleted here, and what it
+        held at a time is not what it holds."""
+        self._equal.clear()
 
     def heard(self, peer: str, proven_ms: int, floor_ms: int, now_ms: int) -> None:
         """What a peer says: its own proof, and its floor."""
@@ -90,7 +120,7 @@ class Floor:
     @property
     def is_shared(self) -> bool:
         """Whether another node counts, or did."""
-        return bool(self._members or self._equal)
+        return bool(self._members) or self._last_ms is not None
 
     @property
     def collected_below_ms(self) -> int | None:
@@ -116,17 +146,17 @@ class Floor:
     @property
     def has_past(self) -> bool:
         """Whether this node holds what it held beside others before: it was equal to one, or was restored."""
-        return bool(self._equal or self._as_of_ms)
+        return self._last_ms is not None or bool(self._as_of_ms)
 
     @property
     def is_unproven(self) -> bool:
         """Whether this node was restored, should have others beside it, and has not been equal to any since."""
-        return bool(self._as_of_ms) and not self._equal and (self._had_peers or self._has_seeds)
+        return bool(self._as_of_ms) and self._last_ms is None and (self._had_peers or self._has_seeds)
 
     def as_of_ms(self, now_ms: int) -> int:
         """Up to when this node is proven to know of every deletion: a backup says so of what is in it."""
-        if self._equal or self._as_of_ms:
-            return max([*self._equal.values(), self._as_of_ms])
+        if self.has_past:
+            return max(self._last_ms or 0, self._as_of_ms)
         return now_ms - self._margin_ms
 
     def proven_ms(self, now_ms: int) -> int:
@@ -150,6 +180,8 @@ class Floor:
         """This node's clock was ahead."""
         if any(proven_ms > now_ms for proven_ms in self._equal.values()):
             self._equal = {peer: proven_ms if proven_ms <= now_ms else 0 for peer, proven_ms in self._equal.items()}
+        if self._last_ms is not None and self._last_ms > now_ms:
+            self._last_ms = max(self._equal.values(), default=0)
         if self.announced_ms > now_ms:
             self.announced_ms = 0
         if self.floor_ms > now_ms:
@@ -188,4 +220,6 @@ class Floor:
         return self.as_of_ms(now_ms) < min(floor_ms, now_ms - self._retention_ms) and self.floor_ms < floor_ms
 
     def stored(self) -> Stored:
-        return Stored(self.floor_ms, dict(self._equal), self._as_of_ms, self._had_peers)
+        counted = self._members | self._equal.keys()
+        instances = {peer: instance for peer, instance in self._instances.items() if peer in counted}
+        return Stored(self.floor_ms, dict(self._equal), self._as_of_ms, self._had_peers, instances, self._last_ms)

@@ -392,9 +392,9 @@ class Node:
         """The record that a peer brings was deleted, and not all nodes know of that: this node held it once and has
         forgotten that it was deleted, or the peer's own tombstone is older than those that may be forgotten. The new
         one is as old as may be, so that it takes no place of a version that somebody writes now; and not so old that
-        any node might forget it before all have it."""
+        any node might forget it before all have it, or that it loses against what it deletes."""
         entry, old = command.entry, command.record
-        timestamp = now_ms - self._settings.clock_drift_max_ms
+        timestamp = max(now_ms - self._settings.clock_drift_max_ms, old.timestamp + 1)
         record = Record(
             uuid=derived_uuid(old.uuid, b"%d %b %b" % (timestamp, self._settings.node_id.encode(), entry)),
             timestamp=timestamp,

@@ -18,7 +18,8 @@ Up to PUSH_TO_ALL_MAX members a write goes from where it was made to all. In lar
 (1987). What that leaves out, comparisons mend.
 
 Nobody waits for a peer, but for who asked for it (`w=k`): `watch` notes a version of a key, and `Reached` tells when
-enough nodes have it, or a later one, on their disks.
+enough nodes have it, or a later one, on their disks. Only those count that answer to this node, so that in large
+clusters it sends such a write to as many as must have it, and to some more, as some may not answer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ from kvs.cluster.exchange import REFUSED, ReplicateAnswer, ReplicateRequest
 from kvs.cluster.ingest import in_messages
 from kvs.limits import OUTBOX_MAX_BYTES, OUTBOX_MAX_RECORDS, PUSH_TO_ALL_MAX
 from kvs.storage.codec import encode_record
+from kvs.storage.record import Record
 
 Version = tuple[int, int]
 
@@ -69,6 +71,12 @@ class _Outbox:
     @property
     def unacknowledged(self) -> int:
         return len(self.waiting) + len(self.under_way or ())
+
+    def brings(self, entry: bytes, version: Version) -> bool:
+        """Whether this version, or a later one, waits or is under way."""
+        waiting = self.waiting.get(entry)
+        under_way = None if self.under_way is None else self.under_way.get(entry)
+        return (waiting is not None and waiting[0] >= version) or (under_way is not None and under_way >= version)
 
     def put(self, entry: bytes, version: Version, raw: bytes) -> None:
         old = self.waiting.pop(entry, None)
@@ -141,18 +149,16 @@ class Push:
             return []
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
+        touched: dict[str, None] = {}
         for entry, record, _, source in changes:
             if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)
             for peer in peers if to_all else self._chosen([peer for peer in peers if peer != source]):
-                outbox = self._outboxes[peer]
-                outbox.put(entry, version, raw)
-                if outbox.is_full():
-                    self.dropped += len(outbox.waiting)
-                    outbox.clear()
+                touched[peer] = None
+                if not self._gather(peer, entry, version, raw):
                     full.add(peer)
-        return [*(Behind(peer) for peer in sorted(full)), *self._send(peers)]
+        return [*(Behind(peer) for peer in sorted(full)), *self._send(touched)]
 
     def sent(self, peer: str, answer: ReplicateAnswer) -> list[PushEffect]:
         """The peer has on its disk what was sent, as far as it took it."""
@@ -176,6 +182,16 @@ class Push:
         outbox.clear()
         return [Behind(peer)]
 
+    def _gather(self, peer: str, entry: bytes, version: Version, raw: bytes) -> bool:
+        """Whether there was room for it; otherwise all that waits is dropped."""
+        outbox = self._outboxes[peer]
+        outbox.put(entry, version, raw)
+        if not outbox.is_full():
+            return True
+        self.dropped += len(outbox.waiting)
+        outbox.clear()
+        return False
+
     def _send(self, peers: Iterable[str]) -> list[PushEffect]:
         effects: list[PushEffect] = []
         for peer in peers:
@@ -189,17 +205,26 @@ class Push:
                 effects.append(Send(peer, ReplicateRequest(portion)))
         return effects
 
-    def _chosen(self, peers: list[str]) -> list[str]:
+    def _chosen(self, peers: list[str], more: int = 0) -> list[str]:
         fanout = self._fanout or ceil(log2(len(peers) + 1)) + 1
-        return some(self._chance, peers, fanout)
+        return some(self._chance, peers, fanout + more)
 
     # --- who waits for peers ---
 
-    def watch(self, ticket: int, entry: bytes, version: Version, peers: int) -> None:
-        """`Reached(ticket)` when so many peers hold this version or a later one. To be called before any can have
-        answered."""
-        self._watches[ticket] = _Watch(entry, version, peers)
+    def watch(self, ticket: int, entry: bytes, record: Record, missing: int, *, send: bool) -> list[PushEffect]:
+        """`Reached(ticket)` when so many peers hold this record or a later one. To be called before any can have
+        answered. `send`: to as many as that takes, unless they get it anyway."""
+        version = record.timestamp, record.counter
+        self._watches[ticket] = _Watch(entry, version, missing)
         self._watched.setdefault(entry, set()).add(ticket)
+        others = [peer for peer, outbox in self._outboxes.items() if not outbox.brings(entry, version)]
+        addressed = len(self._outboxes) - len(others)
+        if not send or len(self._outboxes) < PUSH_TO_ALL_MAX or addressed > missing:
+            return []
+        chosen = self._chosen(others, missing - addressed)
+        raw = encode_record(record)
+        full = [peer for peer in chosen if not self._gather(peer, entry, version, raw)]
+        return [*map(Behind, full), *self._send(chosen)]
 
     def forget(self, ticket: int) -> int:
         """Nobody waits any more; how many peers have it."""

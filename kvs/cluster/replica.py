@@ -13,7 +13,7 @@ The shell carries out the effects, in order, and hands in what comes of them. An
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, Nonsense, TakeRecent
@@ -21,11 +21,12 @@ from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Comparisons, Pace
 from kvs.cluster.events import Change, Merge, Outcome, Report
 from kvs.cluster.exchange import RecentAnswer, RecentRequest, ReplicateAnswer
-from kvs.cluster.floor import Floor
+from kvs.cluster.floor import NO_INSTANCES, Floor
 from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
 from kvs.cluster.time_of import Now
 from kvs.errors import BadMessage, StoreError
+from kvs.storage.record import Record
 
 
 class PeerUp(NamedTuple):
@@ -41,15 +42,27 @@ class PeerDown(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Event: these are all other nodes that were not removed, dead ones too."""
+    """Event: these are all other nodes that were not removed, dead ones too; and the instance ids of those that are
+    known."""
 
     peers: Sequence[str]
+    instances: Mapping[str, str] = NO_INSTANCES
 
 
 class Written(NamedTuple):
     """Event: these records are on this node's disk."""
 
     changes: Sequence[Change]
+
+
+class Awaited(NamedTuple):
+    """Event: somebody waits until so many peers hold this record, which was just written here; `Reached` with this
+    ticket says so."""
+
+    ticket: int
+    entry: bytes
+    record: Record
+    peers: int
 
 
 class Answered(NamedTuple):
@@ -88,7 +101,7 @@ class Tick(NamedTuple):
     """Event: time has passed."""
 
 
-Event = PeerUp | PeerDown | Known | Written | Answered | Failed | Submitted | DigestSeen | Tick
+Event = PeerUp | PeerDown | Known | Written | Awaited | Answered | Failed | Submitted | DigestSeen | Tick
 
 
 class PeerCall(NamedTuple):
@@ -111,7 +124,7 @@ class Submit(NamedTuple):
 
 class SetAside(NamedTuple):
     """Effect: write these entries to the quarantine file, then take them out of the store, as far as their versions are
-    still from before this moment (Unix ms)."""
+    still from before this moment (Unix ms). The floor, which has changed, goes to the disk in the same commit."""
 
     entries: list[bytes]
     before_ms: int
@@ -259,6 +272,9 @@ class Replica:
         match event:
             case Written(changes):
                 return self._push_effects(self._pushes.committed(changes), now) if self._push_enabled else []
+            case Awaited(ticket, entry, record, peers):
+                watched = self._pushes.watch(ticket, entry, record, peers, send=self._push_enabled)
+                return self._push_effects(watched, now)
             case Answered(call, answer):
                 return self._answered(call, answer, here, now)
             case Failed(call, reason):
@@ -278,8 +294,8 @@ class Replica:
                 self._pushes.remove(peer)
                 self._comparisons.down(peer)
                 self._bootstrap.down(peer, now.mono_ms)
-            case Known(peers):
-                self._floor.members(peers)
+            case Known(peers, instances):
+                self._floor.members(peers, instances)
                 self._compared = {peer: self._compared[peer] for peer in peers if peer in self._compared}
             case Tick():
                 saving: list[Effect] = [SaveFloor()] if self._floor.raise_(now.unix_ms) else []
@@ -424,11 +440,15 @@ class Replica:
             }
             effects.append(Report("Compared with a peer", fields, level="info"))
         if session.set_aside:
+            self._floor.doubt()
             effects.append(SetAside(session.set_aside, session.forgotten_ms))
         if not behind:
             self._forgotten_ms = 0
             proven_ms = self._started_ms if session.withheld_ms is None else min(self._started_ms, session.withheld_ms)
-            self._floor.equal(self._peer, proven_ms)
+            if session.refused:
+                self._floor.compared(proven_ms)
+            else:
+                self._floor.equal(self._peer, proven_ms)
             if self._floor.raise_(now.unix_ms):
                 effects.append(SaveFloor())
         return effects

@@ -117,7 +117,7 @@ class Runner:
 
     async def write(self, command: Command) -> Written:
         """Commit one write. Raises the KvsError that refuses it, Unavailable when the node takes no writes."""
-        (outcome,) = await self.submit((command,))
+        (outcome,) = await self._enqueue((command,), _size_bytes(command))
         if isinstance(outcome, KvsError):
             raise outcome
         assert isinstance(outcome, Written)
@@ -125,20 +125,22 @@ class Runner:
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Commit the commands in one batch, in order; an outcome for each. Raises Unavailable as a whole."""
+        return await self._enqueue(tuple(commands), sum(map(_size_bytes, commands)))
+
+    def _enqueue(self, commands: tuple[Command, ...], size_bytes: int) -> asyncio.Future[list[Outcome]]:
         if self._stopping:
             raise _stopping()
         if self.degraded:
             raise _degraded()
-        size_bytes = sum(_size_bytes(command) for command in commands)
         if self._waiting_bytes + size_bytes > WAITING_MAX_BYTES:
             raise Unavailable("too many writes wait for the disk; try again", code="overloaded")
         self._tickets += 1
         reply: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self._replies[self._tickets] = reply
-        self._waiting.append(Submission(self._tickets, tuple(commands), size_bytes))
+        self._waiting.append(Submission(self._tickets, commands, size_bytes))
         self._waiting_bytes += size_bytes
         self._wake.set()
-        return await reply
+        return reply
 
     # --- the writer ---
 

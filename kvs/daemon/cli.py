@@ -14,15 +14,26 @@ import click
 from kvs import __version__
 from kvs.daemon.commands_audit import audit
 from kvs.daemon.commands_backup import backup
+from kvs.daemon.commands_bench import bench_command
 from kvs.daemon.commands_cert import cert
 from kvs.daemon.commands_cluster import cluster
 from kvs.daemon.commands_config import config
+from kvs.daemon.commands_context import context
+from kvs.daemon.commands_data import get_command, rm_command, set_command
 from kvs.daemon.commands_debug import completion, debug
+from kvs.daemon.commands_edit import edit_command
+from kvs.daemon.commands_export import export_command
 from kvs.daemon.commands_group import group
+from kvs.daemon.commands_history import history_command, undo_command
+from kvs.daemon.commands_import import import_command
+from kvs.daemon.commands_list import ls_command, tree_command
+from kvs.daemon.commands_meta import meta_command
+from kvs.daemon.commands_node import ping_command, whoami_command
 from kvs.daemon.commands_process import restart, start, stop
 from kvs.daemon.commands_status import logs, status
 from kvs.daemon.commands_token import token
 from kvs.daemon.commands_user import user
+from kvs.daemon.commands_watch import watch_command
 from kvs.daemon.failure import FAILED, INTERRUPTED, OK, USAGE, Failed
 from kvs.errors import ConfigError, KvsError, StartError
 
@@ -81,6 +92,22 @@ def cli() -> None:
 
 
 for _command in (
+    get_command,
+    set_command,
+    rm_command,
+    ls_command,
+    tree_command,
+    watch_command,
+    history_command,
+    undo_command,
+    edit_command,
+    meta_command,
+    import_command,
+    export_command,
+    bench_command,
+    context,
+    whoami_command,
+    ping_command,
     start,
     stop,
     restart,

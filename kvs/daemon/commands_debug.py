@@ -6,6 +6,8 @@ import click
 
 from kvs.daemon.failure import OK
 
+_NO_SPACE = "    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace\n"
+
 
 @click.group()
 def debug() -> None:
@@ -38,5 +40,8 @@ def completion(ctx: click.Context, shell: str) -> int:
 
     kinds = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
     script = kinds[shell](ctx.find_root().command, {}, "kvs", "_KVS_COMPLETE")
-    click.echo(script.source_template % script.source_vars())
+    text = script.source_template % script.source_vars()
+    if shell == "bash":  # behind "app/" follows more of the key, so no space
+        text = text.replace("    return 0\n", _NO_SPACE + "    return 0\n")
+    click.echo(text)
     return OK

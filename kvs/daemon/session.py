@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 _RETRY_S = 2.0
 """A node that is restarted just now is waited for, and hardly more than that."""
+_LONG_RETRY_S = 30.0
 _TIMEOUT_S = 10.0
-_DEFAULT_URL = "http://127.0.0.1:8080"
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Way(NamedTuple):
-    """How a node is asked: where, with which header fields, and whom it is believed to be."""
+    """How a node is asked: where, with which header fields, and whom it is believed to be. `url` may name several nodes
+    of one cluster, separated by commas."""
 
     url: str
     headers: Mapping[str, str]
@@ -106,19 +107,35 @@ def in_remote_session(command: Callable[..., int]) -> Callable[..., int]:
     @_url
     @_token
     @_ca_file
+    @_context
     @_json
     @functools.wraps(command)
-    def with_session(url: str, token: str, ca_file: Path | None, as_json: bool, **arguments: Any) -> int:
-        from kvs.daemon.trust import Trust
-
-        way = Way(url, authorization_field(f"Bearer {token}" if token else ""), Trust(ca_file))
+    def with_session(
+        url: str | None, token: str, ca_file: Path | None, context: str | None, as_json: bool, **arguments: Any
+    ) -> int:
+        way = way_of(url, token, ca_file, context)
         with asking(way) as client:
             return command(Session(client, way, as_json=as_json), **arguments)
 
     return with_session
 
 
-_url = click.option("--url", envvar="KVS_URL", default=_DEFAULT_URL, show_default=True, help="The node (KVS_URL).")
+def way_of(url: str | None, token: str, ca_file: Path | None, context: str | None) -> Way:
+    """How the node is asked that the options, or the context, name. Raises Failed."""
+    from kvs.daemon.contexts import chosen
+    from kvs.daemon.trust import Trust
+
+    node = chosen(url, token, ca_file, context)
+    trust = Trust(Path(node.ca_file) if node.ca_file else None)
+    return Way(node.url, authorization_field(f"Bearer {node.token}" if node.token else ""), trust)
+
+
+_url = click.option(
+    "--url",
+    envvar="KVS_URL",
+    help="The node, or several of one cluster, separated by commas (KVS_URL). Without it that of the context, or "
+    "http://127.0.0.1:8080.",
+)
 _token = click.option(
     "--token",
     envvar="KVS_TOKEN",
@@ -131,6 +148,9 @@ _ca_file = click.option(
     type=click.Path(path_type=Path),
     help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
 )
+_context = click.option(
+    "--context", envvar="KVS_CONTEXT", help="The node and the token that this context names (KVS_CONTEXT)."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -141,22 +161,27 @@ def _in_session(command: Callable[..., int], *, may_be_open: bool) -> Callable[.
         "--local", metavar="CONFIG", help="Ask the node of CONFIG on this host, by the key in its data directory."
     )
     @_ca_file
+    @_context
     @_json
     @functools.wraps(command)
     def with_session(
-        url: str, token: str, local: str | None, ca_file: Path | None, as_json: bool, **arguments: Any
+        url: str | None,
+        token: str,
+        local: str | None,
+        ca_file: Path | None,
+        context: str | None,
+        as_json: bool,
+        **arguments: Any,
     ) -> int:
         from kvs.daemon.local import local_credential
-        from kvs.daemon.trust import Trust
 
-        trust = Trust(ca_file)
         if local is not None:
-            url, authorization, trust = local_credential(local, may_be_open=may_be_open)
-        elif token or may_be_open:
-            authorization = f"Bearer {token}" if token else ""
+            found, authorization, trust = local_credential(local, may_be_open=may_be_open)
+            way = Way(found, authorization_field(authorization), trust)
         else:
-            raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
-        way = Way(url, authorization_field(authorization), trust)
+            way = way_of(url, token, ca_file, context)
+            if not (way.headers or may_be_open):
+                raise click.UsageError("a token is needed: set KVS_TOKEN, or use --local CONFIG on the node's host")
         with asking(way) as client:
             return command(Session(client, way, as_json=as_json), **arguments)
 
@@ -173,9 +198,10 @@ def asking(way: Way, *, timeout_s: float = _TIMEOUT_S, retry_s: float = _RETRY_S
     """A client of one node. Its failures come out as Failed."""
     from kvs.client import Client, ClientError
 
-    context = way.trust.context() if way.url.startswith("https:") else None
+    context = way.trust.context() if "https:" in way.url else None
+    urls = [url.strip() for url in way.url.split(",")]
     try:
-        client = Client(way.url, headers=way.headers, timeout_s=timeout_s, retry_s=retry_s, ssl_context=context)
+        client = Client(*urls, headers=way.headers, timeout_s=timeout_s, retry_s=retry_s, ssl_context=context)
     except ValueError as error:
         raise Failed(str(error)) from None
     try:
@@ -183,6 +209,13 @@ def asking(way: Way, *, timeout_s: float = _TIMEOUT_S, retry_s: float = _RETRY_S
             yield client
     except ClientError as error:
         raise failed(error) from None
+
+
+@contextmanager
+def patient(session: Session) -> Iterator[Session]:
+    """The same for long work, which is not to end because a node is away for a moment."""
+    with asking(session.way, retry_s=_LONG_RETRY_S) as client:
+        yield Session(client, session.way, as_json=session.as_json)
 
 
 def scopes(text: str) -> list[str]:

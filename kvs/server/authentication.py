@@ -11,6 +11,7 @@ directory, who could therefore do anything to the node.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from typing import Protocol
 
 import structlog
@@ -113,9 +114,10 @@ class TokenGate:
         self._now_ms = now_ms
         self._anonymous = frozenset(anonymous)
         self._is_unproven = is_unproven
-        self._known: dict[str, Principal] = {}
-        """By the whole field: the hash that tokens are stored under takes a tenth of a GET."""
-        self._fields: dict[str, set[str]] = {}
+        self._known: dict[bytes, Principal] = {}
+        """By SHA-256 of the whole field, so that no token stays in memory; the hash they are stored under takes a
+        tenth of a GET."""
+        self._marks: dict[str, set[bytes]] = {}
         """Where in `_known` a token is, by the hash that it is stored under."""
 
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
@@ -134,21 +136,21 @@ class TokenGate:
     def forget(self, entries: Sequence[bytes]) -> None:
         users = {entry.removeprefix(_USER_ENTRIES).decode() for entry in entries if entry.startswith(_USER_ENTRIES)}
         for entry in entries:
-            for field in self._fields.pop(entry.removeprefix(_TOKEN_ENTRIES).decode(), ()):
-                self._known.pop(field, None)
+            for mark in self._marks.pop(entry.removeprefix(_TOKEN_ENTRIES).decode(), ()):
+                self._known.pop(mark, None)
         if users:
-            self._known = {field: known for field, known in self._known.items() if known.user not in users}
-            self._fields = {digest: fields for digest, fields in self._fields.items() if fields & self._known.keys()}
+            self._known = {mark: known for mark, known in self._known.items() if known.user not in users}
+            self._marks = {digest: marks for digest, marks in self._marks.items() if marks & self._known.keys()}
 
     def _authenticate(self, given: Sequence[str], access: Access) -> Principal:
         now_ms = self._now_ms()
-        field = given[0]
-        known = self._known.get(field)
+        mark = sha256(given[0].encode(errors="surrogateescape")).digest()
+        known = self._known.get(mark)
         if known is not None and len(given) == 1:
             if now_ms < known.expires_at:
                 return known
-            del self._known[field]
-        scheme, _, token = field.partition(" ")
+            del self._known[mark]
+        scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or not token.isascii() or len(token) > TOKEN_MAX_BYTES:
             raise Unauthorized
         if scheme.lower() == LOCAL_SCHEME.lower():
@@ -161,9 +163,9 @@ class TokenGate:
         principal = self._verify(token, digest, now_ms)
         if len(self._known) >= TOKEN_CACHE_MAX_ENTRIES:
             self._known.clear()
-            self._fields.clear()
-        self._known[field] = principal
-        self._fields.setdefault(digest, set()).add(field)
+            self._marks.clear()
+        self._known[mark] = principal
+        self._marks.setdefault(digest, set()).add(mark)
         return principal
 
     def _verify(self, token: str, digest: str, now_ms: int) -> Principal:

@@ -34,6 +34,7 @@ from kvs.server.cluster_tasks import Tasks
 from kvs.server.cluster_view import ClusterView, View
 from kvs.server.meters import Meters
 from kvs.storage.backup import Standing
+from kvs.storage.record import Record
 from kvs.storage.state import Identity
 from kvs.storage.store import Store
 
@@ -193,9 +194,9 @@ class Cluster:
         if not self._is_stopping:
             self._records.committed(effect.changes)
 
-    async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
-        """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
-        return await self._records.wait_for(entry, version, nodes, timeout_s)
+    async def wait_for(self, entry: bytes, record: Record, nodes: int, timeout_s: float) -> int:
+        """Wait until so many nodes, this one included, have this record on their disks; how many have it."""
+        return await self._records.wait_for(entry, record, nodes, timeout_s)
 
     @property
     def sync_totals(self) -> SyncTotals:

@@ -8,6 +8,7 @@ MemberUp, MemberDown, Heard   the shell around the records, and the judgement of
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -24,7 +25,7 @@ from kvs.cluster.time_of import Now
 from kvs.cluster.transport import JSON, PeerRefused, PeerUnreachable, Transport
 from kvs.config import Config
 from kvs.errors import BadRequest, KvsError, StartError, StoreError, TooLarge, Unavailable
-from kvs.limits import INTRODUCTION_TIMEOUT_S
+from kvs.limits import INTRODUCTION_TIMEOUT_S, RECOVERY_RETRY_MAX_MS
 from kvs.server.cluster_records import RecordsShell
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.storage.state import MEMBERS_ROW
@@ -60,6 +61,8 @@ class MembersShell:
         self._order = asyncio.Lock()
         self._deferred: dict[int, asyncio.Future[Any]] = {}
         self._membership: Membership | None = None
+        self._newest: Persisted | None = None
+        """What is to be saved, or was."""
         self._introduced = asyncio.Event()
         self.refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why this node must stop, once it must: another living node has its id."""
@@ -182,7 +185,7 @@ class MembersShell:
             log.error("A clone of this node is alive: stop one of them", detail=detail)
 
     def _tell_known(self) -> None:
-        self._records.know([member.id for member in self.membership.remembered()])
+        self._records.know(self.membership.remembered())
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
@@ -190,10 +193,23 @@ class MembersShell:
         self._records.lost(node_id)
 
     async def _save(self, state: Persisted) -> None:
+        self._newest = state
         try:
             await self._runner.submit([Remember(rows={MEMBERS_ROW: messages.encode(state)})])
         except (KvsError, StoreError) as error:
             log.warning("The member list could not be saved", error=str(error))
+            self._tasks.spawn(self._save_later(state), "save")  # nobody waits for it at a stop
+
+    async def _save_later(self, state: Persisted) -> None:
+        """Until the disk takes it, or there is a newer one."""
+        while True:
+            await asyncio.sleep(RECOVERY_RETRY_MAX_MS / 1000)
+            if state is not self._newest:
+                return
+            with suppress(KvsError, StoreError):
+                await self._runner.submit([Remember(rows={MEMBERS_ROW: messages.encode(state)})])
+                log.info("The member list was saved")
+                return
 
     async def _call(self, call: membership_events.Call) -> None:
         route = messages.ROUTES[type(call.message)]

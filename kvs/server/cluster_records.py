@@ -34,7 +34,7 @@ from kvs.cluster.floor import Floor
 from kvs.cluster.floor import decode as decode_floor
 from kvs.cluster.floor import encode as encode_floor
 from kvs.cluster.ingest import Limits
-from kvs.cluster.messages import Digest
+from kvs.cluster.messages import Digest, MemberState
 from kvs.cluster.node import Node
 from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
@@ -44,9 +44,10 @@ from kvs.cluster.time_of import Now
 from kvs.cluster.transport import MSGPACK, PeerRefused, PeerUnreachable, Transport, pack, unpack
 from kvs.config import Config
 from kvs.errors import BadMessage, Unavailable
-from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S
+from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S, RECOVERY_RETRY_MAX_MS
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.server.meters import Meters
+from kvs.storage.record import Record
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, QUARANTINE_FILE
 from kvs.storage.store import Store
 
@@ -130,13 +131,13 @@ class RecordsShell:
             settled=self.replica.mode == "settled",
         )
 
-    async def wait_for(self, entry: bytes, version: tuple[int, int], nodes: int, timeout_s: float) -> int:
-        """Wait until so many nodes, this one included, have this version on their disks; how many have it."""
+    async def wait_for(self, entry: bytes, record: Record, nodes: int, timeout_s: float) -> int:
+        """Wait until so many nodes, this one included, have this record on their disks; how many have it."""
         self._tickets += 1
         ticket = self._tickets
-        self.push.watch(ticket, entry, version, nodes - 1)
         loop = asyncio.get_running_loop()
         reached = self._reached[ticket] = loop.create_future()
+        self.handle(replica.Awaited(ticket, entry, record, nodes - 1))
         # Without `asyncio.timeout`, which needs a task: see kvs.server.eager.
         timer = loop.call_later(timeout_s, self._reach, ticket)
         try:
@@ -159,9 +160,10 @@ class RecordsShell:
         if self.addresses.pop(peer, None) is not None:
             self.handle(replica.PeerDown(peer))
 
-    def know(self, peers: Sequence[str]) -> None:
+    def know(self, members: Sequence[MemberState]) -> None:
         """These are all other nodes that were not removed."""
-        self.handle(replica.Known(peers))
+        instances = {member.id: member.instance_id for member in members if member.instance_id}
+        self.handle(replica.Known([member.id for member in members], instances))
         self._tell_floor()
 
     def heard(self, peer: str, digest: Digest) -> None:
@@ -245,7 +247,10 @@ class RecordsShell:
 
     async def _save_floor(self) -> None:
         stored = self.floor.stored()
-        await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
+        try:
+            await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
+        except Unavailable:
+            return  # the next ping asks for it again
         self.floor.saved(stored, self._now().unix_ms)
         self._tell_floor()
 
@@ -254,18 +259,31 @@ class RecordsShell:
         self._node.apart = self.floor.apart(self._now().unix_ms)
 
     async def _note_filled(self, filled: Filled) -> None:
-        await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+        try:
+            await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+        except Unavailable:
+            await asyncio.sleep(RECOVERY_RETRY_MAX_MS / 1000)
+            self._tasks.spawn(self._note_filled(filled), "sync")
+            return
         if filled.alone:
             log.warning("No seed answered: this node takes writes alone and goes on trying")
         else:
             log.info("This node was filled by its peers", records=filled.records)
 
     async def _set_aside(self, aside: replica.SetAside) -> None:
-        """Into a file that an operator can look at, then out of the store."""
+        """Into a file that an operator can look at, then out of the store. If the disk does not take it, the next
+        comparison finds them again."""
         path = self._config.data_dir / QUARANTINE_FILE
-        await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
-        await self._runner.submit([Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
         count = len(aside.entries)
+        try:
+            await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
+            self._tell_floor()
+            floor = Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})
+            await self._runner.submit([floor, Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
+        except (OSError, Unavailable) as error:
+            reason = error.detail if isinstance(error, Unavailable) else str(error)
+            log.warning("Records could not be set aside yet", records=count, file=str(path), reason=reason)
+            return
         log.warning("Records that may have been deleted elsewhere were set aside", records=count, file=str(path))
 
 

@@ -146,6 +146,11 @@ class Connection(EagerHandler):
         self.request_taken()
         return self._input_ended
 
+    @property
+    def requests_seen(self) -> int:
+        """How many requests all connections of the server have brought; 0 when this one is lost."""
+        return 0 if self._manager is None else int(self._manager.requests_count)
+
     def request_taken(self) -> None:
         """A request left the queue. Behind the last one of a client that sends no more comes the end."""
         if self._input_ended and not self._messages:

@@ -193,11 +193,13 @@ class LevelDBStore:
                 path.unlink()
 
     def _verify(self) -> None:
-        """Raises StoreFailed unless the last acknowledged batch is there, where the failed one did not replace it."""
+        """Raises StoreFailed unless the last acknowledged batch is there, where the failed one did not replace it.
+        What did replace it is what must be there after the next failure."""
+        found = {key: self.get(key) for key in self._acknowledged}
         for key, value in self._acknowledged.items():
-            found = self.get(key)
-            if found != value and not (key in self._uncertain and found == self._uncertain[key]):
+            if found[key] != value and not (key in self._uncertain and found[key] == self._uncertain[key]):
                 raise StoreFailed("an acknowledged write is missing after reopening")
+        self._acknowledged = found
 
     def _shut(self) -> None:
         with self._closing:

@@ -368,3 +368,12 @@ def test_large_values(client: Client, key: str) -> None:
     document = ["x" * 1000] * 900
     client.put(key, document)
     assert orjson.loads(client.get(key).raw) == document
+
+
+@pytest.mark.parametrize("raw", [b' {"a":\r\n [1]}\n\n', b"[1,\n2]", b"\t1", b'{"data": 1, "ttl": "1s"}'])
+def test_documents_keep_their_bytes_however_they_are_written(client: Client, key: str, raw: bytes) -> None:
+    client.put(key, raw, content_type="application/json")
+    client.bulk([BulkPut(f"{key}/bulk", raw, "application/json"), BulkPut(f"{key}/next", 1)])
+    assert client.get(key).raw == client.get(f"{key}/bulk").raw == raw
+    assert [value.raw for value in client.range(key)] == [raw, raw, b"1"]
+    assert client.get(f"{key}/bulk").data == orjson.loads(raw)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from kvs.client import AsyncClient, Client, Event, ForbiddenError, UnauthorizedError
+from kvs.client import AsyncClient, BadRequestError, Client, Event, ForbiddenError, UnauthorizedError
 from tests.api.accounts import Place
 from tests.api.client import Client as Raw
 from tests.api.running import RunningNode
@@ -133,3 +133,22 @@ def test_a_watch_that_is_left_frees_its_place(make_node: Callable[..., RunningNo
     while watching._watchers:
         raw.get("/health")
     raw.close()
+
+
+def test_a_range_and_the_changes_since_are_the_state_of_one_moment(client: Client, key: str) -> None:
+    for number in range(5):
+        client.put(f"{key}/{number}", number)
+    url, position = client.position(f"{key}/")
+    state = {value.path: value.data for value in client.range(f"{key}/", page=2, at=url)}
+    client.put(f"{key}/1", "changed")
+    client.delete(f"{key}/2")
+    client.put(f"{key}/9", "new")
+    client.put("another", 1)
+    for event in client.changes(f"{key}/", position, at=url):
+        state.pop(event.path, None)
+        if event.value is not None:
+            state[event.path] = event.value.data
+    assert state == {value.path: value.data for value in client.range(f"{key}/")}
+    assert list(client.changes(f"{key}/", client.position()[1], at=url)) == []
+    with pytest.raises(BadRequestError):
+        list(client.changes("", "yesterday", at=url))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -63,6 +64,21 @@ class Cli:
         assert "Traceback" not in result.all, result.all
         return result
 
+    def pipe(self, *words: str | Path, given: bytes = b"", environ: Environ | None = None) -> tuple[int, bytes, str]:
+        """The same with bytes on standard input and output: (code, output, errors)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "kvs", *map(str, words)],
+            cwd=self.folder,
+            env=self.environment(environ or {}),
+            input=given,
+            capture_output=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+        errors = done.stderr.decode()
+        assert "Traceback" not in errors, errors
+        return done.returncode, done.stdout, errors
+
     def popen(
         self, *words: str | Path, stdout: int = subprocess.PIPE, environ: Environ | None = None
     ) -> "subprocess.Popen[str]":
@@ -104,6 +120,12 @@ class Cli:
                 continue
             if str(data["config"]).encode() in command and str(self.folder) in data["config"]:
                 os.kill(data["pid"], signal.SIGKILL)
+
+
+def free_port() -> int:
+    """One that was free a moment ago, for nodes that are to keep it through a restart."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def mode(path: Path) -> int:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 20.0
 _REPOSITORY = Path(__file__).parents[2]
@@ -113,6 +113,8 @@ class Daemon:
         self.data_dir = data_dir or folder / "data"
         self.url = ""
         self.log: list[str] = []
+        self.environment: dict[str, str] = {}
+        """Of every start, beside what that start names."""
         self._prefix = list(prefix)
         self._config = folder / f"{name}.yaml"
         self._process: subprocess.Popen[str] | None = None
@@ -129,11 +131,24 @@ class Daemon:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether its process lives. One that ended by itself is still to be waited for."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def client(self) -> Client:
         """A connection for the test's own requests."""
         if self._client is None:
             self._client = Client(self.url, tls=self.tls)
         return self._client
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """`kvs words… CONFIG` on the node's own host, to its end."""
+        environment = {**os.environ, "KVS_HOME": str(self.folder / "home")}
+        command = [sys.executable, "-m", "kvs", *words, str(self._config)]
+        return subprocess.run(
+            command, cwd=_REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
 
     def configure(self, settings: Mapping[str, object]) -> None:
         """Change settings, from the next start on."""
@@ -152,7 +167,8 @@ class Daemon:
         self._told.clear()
         self.url = ""
         own = {name: value for name, value in os.environ.items() if not name.startswith("KVS_")}
-        own |= {"KVS_HOME": str(self.folder / "home"), "PYTHONUNBUFFERED": "1", **(environment or {})}
+        own |= {"KVS_HOME": str(self.folder / "home"), "PYTHONUNBUFFERED": "1"}
+        own |= {**self.environment, **(environment or {})}
         with (self.folder / "errors.log").open("a") as errors:
             self._process = subprocess.Popen(
                 [*self._prefix, sys.executable, "-m", "kvs", str(self._config)],

@@ -14,6 +14,9 @@ class Server:
     async def start(self):
         import asyncio, os
         {start}
+    async def failed(self):
+        import asyncio
+        await asyncio.Event().wait()
     async def stop(self):
         import asyncio
         {stop}

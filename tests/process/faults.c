@@ -14,6 +14,8 @@
  *   KVS_FAULT_REOPEN  N: also every N-th sync of a log fails, uncounted, so that the database is opened again and again
  *   KVS_FAULT_REPORT  a line "number call path" is appended here for each call that was made to fail
  *   KVS_JOURNAL       every change under KVS_FAULT_DIR is appended here (powercut.py reads it)
+ *   KVS_CLOCK         a file of 8 bytes: by how many ms (i64) the wall clock is ahead. It is mapped, so that a test moves
+ *                     the clock of a process that runs. The clocks that never go back are left alone.
  *
  * One lock is held over each call on a watched file, so that the journal has the order in which things happened.
  */
@@ -27,13 +29,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *dir, *suffixes, *calls, *gate, *kind, *report;
 static long at, seen, reopen, log_syncs;
 static int lasting, torn_pending, journal = -1;
+static const volatile int64_t *ahead_ms;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *setting(const char *name) {
@@ -54,6 +60,15 @@ __attribute__((constructor)) static void configure(void) {
     const char *path = setting("KVS_JOURNAL");
     if (*path)
         journal = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    path = setting("KVS_CLOCK");
+    if (*path) {
+        int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+        void *mapped = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *ahead_ms, PROT_READ, MAP_SHARED, fd, 0);
+        if (mapped == MAP_FAILED)
+            syscall(SYS_exit_group, 96); /* a clock that cannot be moved would prove nothing */
+        ahead_ms = mapped;
+        syscall(SYS_close, fd);
+    }
 }
 
 /* --- what is watched --- */
@@ -264,3 +279,32 @@ int posix_fallocate(int fd, off_t offset, off_t length) {
     return failed ? error : 0;
 }
 int posix_fallocate64(int fd, off_t offset, off_t length) { return posix_fallocate(fd, offset, length); }
+
+/* --- the wall clock --- */
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    long result = syscall(SYS_clock_gettime, clock, now);
+    if (result == 0 && ahead_ms && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
+        int64_t ns = now->tv_nsec + *ahead_ms % 1000 * 1000000;
+        now->tv_sec += *ahead_ms / 1000 + (ns >= 1000000000) - (ns < 0);
+        now->tv_nsec = ns + (ns < 0 ? 1000000000 : ns >= 1000000000 ? -1000000000 : 0);
+    }
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    (void)zone;
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *now) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    if (now)
+        *now = precise.tv_sec;
+    return precise.tv_sec;
+}

@@ -21,6 +21,8 @@ _TLS_HANDSHAKE = b"\x16"
 _HEAD_MAX_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 _TIMEOUT_S = 10.0
+_TURNS_TO_SERVE = 10
+"""Of the event loop, from a connection that is taken until it is served; asyncio needs three."""
 _T = TypeVar("_T")
 
 
@@ -213,9 +215,20 @@ class Network:
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_TIMEOUT_S)
 
+    async def _end(self) -> None:
+        """Of connections that were taken in the last moment: each is served before it can be closed."""
+        for _ in range(_TURNS_TO_SERVE):
+            await asyncio.sleep(0)
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.sleep(0)
+
     def close(self) -> None:
         for proxy in self._proxies:
             proxy.end()
+        self.run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_TIMEOUT_S)
         self._loop.close()

@@ -12,7 +12,9 @@ What is surely on the disk is little: the bytes of a file as of its last fsync, 
 take depends on the file system, how much more survives on chance; so every cut is made in several ways, see `Way`.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -101,6 +103,17 @@ class Disk:
             self._own[name] = self._names[name]
         self._since_sync = [dict(self._names)]
 
+    @classmethod
+    def now(cls, journal: Path, folder: Path) -> "Disk":
+        """As the whole journal tells it. A record at its end that is not whole, of a process that was killed while it
+        wrote it, is taken off: nobody was told anything yet of what it stands for."""
+        whole = _whole_bytes(journal)
+        os.truncate(journal, whole)
+        disk = cls(str(folder.resolve()))
+        for step in read_journal(journal):
+            disk.apply(step)
+        return disk
+
     def files(self) -> dict[str, bytes]:
         """All of it, as without a cut."""
         return {name: bytes(file.data) for name, file in self._names.items()}
@@ -143,6 +156,37 @@ def read_journal(path: Path) -> Iterator[Step]:
         at = data_at + data_length
         assert at <= len(raw), "the journal ends within a record"
         yield Step(at, op, raw[path_at:data_at].decode(), raw[data_at:at])
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder one with these files only, which nobody else may read: one of them is a key."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    for name, content in files.items():
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_bytes(content)
+
+
+def _whole_bytes(journal: Path) -> int:
+    raw = journal.read_bytes()
+    at = 0
+    while at + _HEAD.size <= len(raw):
+        _, path_length, data_length = _HEAD.unpack_from(raw, at)
+        if at + _HEAD.size + path_length + data_length > len(raw):
+            break
+        at += _HEAD.size + path_length + data_length
+    return at
+
+
+def begin_journal(journal: Path, folder: Path, files: Mapping[str, bytes]) -> None:
+    """A new journal of a folder that holds these files, all of them synced."""
+    top = str(folder.resolve())
+    with journal.open("wb") as file:
+        for name, content in files.items():
+            for op, data in ((b"T", b""), (b"W", content), (b"S", b"")):
+                path = f"{top}/{name}".encode()
+                file.write(_HEAD.pack(op, len(path), len(data)) + path + data)
+        file.write(_HEAD.pack(b"S", len(top.encode()), 0) + top.encode())
 
 
 def choose_cuts(journal: Path, count: int, random: Random, first: int = 0) -> list[int]:

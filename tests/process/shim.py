@@ -1,7 +1,28 @@
 """The test's side of `faults.c`: the environment that asks for a fault, and the files that switch and report it."""
 
+import shutil
+import subprocess
 from pathlib import Path
+from struct import Struct
 from typing import NamedTuple
+
+_CLOCK = Struct("=q")
+
+
+class NoCompiler(Exception):
+    """Without one no disk can be made to fail."""
+
+
+def build(folder: Path) -> Path:
+    """The compiled `faults.c`. Raises NoCompiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise NoCompiler("no C compiler (cc, gcc): disk faults cannot be injected")
+    library = folder / "faults.so"
+    source = Path(__file__).with_name("faults.c")
+    command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-result"]
+    subprocess.run([*command, "-o", str(library), str(source), "-ldl", "-pthread"], check=True)
+    return library
 
 
 class Fault(NamedTuple):
@@ -29,6 +50,7 @@ class Shim:
         folder.mkdir(exist_ok=True)
         self.fault = fault
         self.journal = folder / "journal"
+        self._clock = folder / "clock"
         self._gate = folder / "gate"
         self._report = folder / "report"
         self.environment = {"LD_PRELOAD": str(library), "KVS_FAULT_DIR": str(data_dir.resolve())}
@@ -49,6 +71,18 @@ class Shim:
         self.environment["KVS_JOURNAL"] = str(self.journal)
         return self
 
+    def with_clock(self) -> "Shim":
+        """Also show the process a wall clock that `set_clock` moves."""
+        if not self._clock.exists():
+            self._clock.write_bytes(_CLOCK.pack(0))
+        self.environment["KVS_CLOCK"] = str(self._clock)
+        return self
+
+    def set_clock(self, ahead_ms: int) -> None:
+        """Written in place, because the process has the file mapped."""
+        with self._clock.open("r+b") as file:
+            file.write(_CLOCK.pack(ahead_ms))
+
     def arm(self) -> None:
         self._gate.touch()
 
@@ -58,3 +92,6 @@ class Shim:
     def struck(self) -> list[str]:
         """A line "number call path" for each call that was made to fail (or, with `at` 0, that would have counted)."""
         return self._report.read_text().splitlines() if self._report.exists() else []
+
+    def forget_struck(self) -> None:
+        self._report.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ The load, in a process of its own, notes with every acknowledgement how long the
 """
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ from tests.process.daemon import Daemon
 from tests.process.eventually import eventually
 from tests.process.ledger import Ledger
 from tests.process.load import Load, Mix
-from tests.process.powercut import Disk, Way, choose_cuts, read_journal, replay
+from tests.process.powercut import Disk, Way, choose_cuts, read_journal, replay, write_folder
 from tests.process.shim import Fault, Shim
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
@@ -92,13 +91,6 @@ def recorder(
     return Recorder(shim, tmp_path, make_daemon, make_load)
 
 
-def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-
-
 def _cut_everywhere(recording: Recording, cuts: int, scratch: Path) -> tuple[Counter[str], list[str]]:
     """Cut at so many moments in every way, open what is left, read every key; how many folders of which way were
     looked at, and what was wrong."""
@@ -110,7 +102,7 @@ def _cut_everywhere(recording: Recording, cuts: int, scratch: Path) -> tuple[Cou
             # LevelDB does not sync the folder behind the last renaming of its first start.
             if way is Way.OWN and mark < recording.served[1]:
                 continue
-            _write_folder(scratch, disk.cut(way, random))
+            write_folder(scratch, disk.cut(way, random))
             images[way.name] += 1
             wrong += [f"cut at {mark}, {way.name}: {text}" for text in _judge(scratch, recording.ledger.at(mark), way)]
     print(f"TEST_SEED={SEED} {recording.ledger.counts()}, {len(marks)} cuts, {dict(images)}, {len(wrong)} wrong")
@@ -162,7 +154,7 @@ def _start_after_cuts(recording: Recording, recorder: Recorder, ways: tuple[Way,
     *_, (mark, disk) = replay(recording.journal, recording.folder, choose_cuts(recording.journal, 20, Random(SEED)))
     for way in ways:
         daemon = recorder.make_daemon(recorder.folder / way.name)
-        _write_folder(daemon.data_dir, disk.cut(way, Random(SEED)))
+        write_folder(daemon.data_dir, disk.cut(way, Random(SEED)))
         daemon.start()
         audit(recording.ledger.at(mark), daemon.client)
         daemon.stop()

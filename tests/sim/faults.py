@@ -72,7 +72,7 @@ class Faults:
         if host is None:
             return False
         host.stop()
-        self._later(4_000, host.start)
+        self._later(4_000, lambda: self._restart_one(host))
         return True
 
     def _maybe_restart(self, host: SimNode) -> None:

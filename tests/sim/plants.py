@@ -299,6 +299,11 @@ def halves_forget_each_other(patch: Patch) -> None:
     patch.setattr(Floor, "apart", lambda *_: {})
 
 
+def set_aside_counts_as_deleted(patch: Patch) -> None:
+    """A node that set records aside still takes what it lacks for deleted."""
+    patch.setattr(Floor, "doubt", lambda _: None)
+
+
 def any_floor_makes_outdated(patch: Patch) -> None:
     """Two nodes that lost their disks and met each other make all others set their records aside."""
     outdated = Floor.is_outdated
@@ -415,11 +420,12 @@ PLANTED = [
     Planted(returned_ones_push, scenarios.replaced),
     Planted(returned_ones_share, scenarios.replaced),
     Planted(halves_forget_each_other, scenarios.parted),
+    Planted(set_aside_counts_as_deleted, scenarios.doubted, 4),
     Planted(any_floor_makes_outdated, scenarios.bereft),
     Planted(set_aside_whatever_came_since, discard_test),
     Planted(expired_values_vanish, brief, 1),
     Planted(time_to_live_is_lost, brief),
-    Planted(sweep_believes_its_rows, brief),
+    Planted(sweep_believes_its_rows, brief, 6),
     Planted(drop_is_not_remembered, scenarios.steady, 1),
     Planted(filling_ends_early, scenarios.filled),
     Planted(forwarded_for_ever, scenarios.spread),

@@ -11,6 +11,7 @@ kept_back   a value that expired while its node was cut off does not give way to
 returned    who was away for so long that deletions were forgotten brings nothing back
 replaced    nor does it where all others were replaced meanwhile, one by one, and never heard of it
 parted      nor do the halves of a cluster that were cut off from each other for so long
+doubted     a node that set records aside takes its own lack of them for no deletion
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -286,6 +287,38 @@ def parted(seed: int) -> None:
         check_acknowledged(cluster)
 
 
+def doubted(seed: int) -> None:
+    """Values that one half wrote alone, before one of its nodes went off and came back to the other half. The retention
+    is longer than the parts take to become equal when they meet."""
+    retention_ms = 10 * _RETENTION_MS
+    setup = _peaceful(seed, _SHORT_MEMORY)._replace(nodes=4, retention_ms=retention_ms)
+    with _cluster(seed, setup) as (cluster, clients):
+        cluster.hosts[-1].start()
+        _wait_until_equal(cluster)
+        cluster.world.run(5_000)
+        cluster.history.may_set_aside = True
+        alone, changing = cluster.hosts[:2]
+        cluster.network.groups = {alone.name: 1}
+        cluster.world.run(3_000)
+        for entry in clients.keys:
+            clients.put(cluster.processes()[1], entry)
+        cluster.world.run(10_000)
+        changing.kill()
+        cluster.world.run(4 * retention_ms)
+        cluster.network.groups = {alone.name: 1, changing.name: 1}
+        changing.start()
+        cluster.world.run(10_000)
+        if contents(changing.disk.store):
+            raise Violation("what only this node had, and may have been deleted, was not set aside")
+        cluster.network.heal()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        for process in cluster.processes():
+            gone = [entry for entry in clients.keys if not process.read(entry)[1]]
+            if gone:
+                raise Violation(f"{process.host.name} lost {len(gone)} values that nobody deleted")
+
+
 def _tombstones(cluster: SimCluster) -> int:
     return sum(record.deleted for one in cluster.processes() for record in contents(one.disk.store).values())
 
@@ -308,4 +341,4 @@ def _check_gone(cluster: SimCluster, entries: Sequence[bytes]) -> None:
             raise Violation(f"{len(back)} deleted keys are back at {process.host.name}")
 
 
-ALL = (steady, spread, filled, leapt, bereft, waited, stranger, kept_back, returned, replaced, parted)
+ALL = (steady, spread, filled, leapt, bereft, waited, stranger, kept_back, returned, replaced, parted, doubted)

@@ -208,7 +208,9 @@ class Shell:
                 self.clones_found += 1
 
     def _tell_known(self) -> None:
-        self._replicate(replica.Known([member.id for member in self.membership.remembered()]))
+        members = self.membership.remembered()
+        instances = {member.id: member.instance_id for member in members if member.instance_id}
+        self._replicate(replica.Known([member.id for member in members], instances))
         self._tell_floor()
 
     def _tell_floor(self) -> None:
@@ -303,10 +305,13 @@ class Shell:
         """The file takes some time; then they leave the store."""
         self._parts.disk.witness.set_aside(before_ms)
         discard = Discard(entries=tuple(entries), before_ms=before_ms)
-        self._parts.loop.after(
-            self._parts.setup.disk.write_max_ms,
-            lambda: self._parts.writer.submit([discard], lambda _: self._parts.on_loss()),
-        )
+
+        def written() -> None:
+            self._tell_floor()
+            floor = Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})
+            self._parts.writer.submit([floor, discard], lambda _: self._parts.on_loss())
+
+        self._parts.loop.after(self._parts.setup.disk.write_max_ms, written)
 
     def _save_floor(self) -> None:
         stored = self.floor.stored()

@@ -52,6 +52,14 @@ def test_what_a_peer_brings_back_is_deleted_again() -> None:
     assert stored(other) == again
 
 
+def test_it_is_deleted_again_also_where_clocks_may_differ_by_more_than_the_retention() -> None:
+    node, value = forgetful()
+    node.node.apart = {"peer": value.timestamp + 1}
+    node.do(value.timestamp + 50, merge(value))
+    assert (stored(node).deleted, stored(node).timestamp) == (True, value.timestamp + 1)
+    node.check_rows()
+
+
 def test_what_the_peer_wrote_since_is_taken() -> None:
     node, value = forgetful()
     node.node.apart = {"peer": value.timestamp}

@@ -104,6 +104,47 @@ def test_who_was_away_while_tombstones_went_is_apart() -> None:
     assert at.apart(NOW_MS) == {}
 
 
+def test_another_data_directory_has_another_past() -> None:
+    """What the new one brings was never here; when this node was last equal to anybody is not forgotten."""
+    at = Floor(Stored(900, {"b": 500, "c": 900}), 0, retention_ms=1_000)
+    at.members(["b", "c"], {"b": "first", "c": "only"})
+    assert at.apart(NOW_MS) == {"b": 500}, "which one it was equal to was not known yet: the first that it hears of"
+    at.heard("b", 700, 0, NOW_MS)
+    again = Floor(decode(encode(at.stored())), 0, retention_ms=1_000)
+    for one in (at, again):
+        one.members(["b", "c"], {"b": "second", "c": "only"})
+        assert (one.apart(NOW_MS), one.last_equal_ms("b"), one.told_by("b")) == ({}, None, None)
+        assert (one.last_equal_ms("c"), one.proven_ms(NOW_MS)) == (900, 0)
+        one.members(["c"], {"c": "another"})
+        assert one.is_outdated(901, NOW_MS)
+        assert not one.is_outdated(900, NOW_MS)
+        assert one.had_peers
+
+
+def test_a_node_that_sets_records_aside_takes_no_absence_for_a_deletion() -> None:
+    at = Floor(Stored(900, {"b": 500, "c": 800}), 0, retention_ms=1_000)
+    at.members(["b", "c"])
+    assert at.apart(NOW_MS) == {"b": 500, "c": 800}
+    at.doubt()
+    again = Floor(decode(encode(at.stored())), 0, retention_ms=1_000)
+    again.members(["b", "c"])
+    for one in (at, again):
+        assert one.apart(NOW_MS) == {}
+        assert (one.proven_ms(NOW_MS), one.collected_below_ms, one.has_past) == (0, 0, True)
+        assert one.is_outdated(901, NOW_MS), "its absence ends with a comparison"
+        one.equal("c", NOW_MS)
+        assert not one.is_outdated(901, NOW_MS)
+
+
+def test_a_comparison_that_could_not_take_all_ends_the_absence_and_proves_nothing() -> None:
+    at = Floor(Stored(900, {"b": 500}), 0, retention_ms=1_000)
+    at.members(["b"])
+    assert at.is_outdated(901, NOW_MS)
+    at.compared(NOW_MS)
+    assert not at.is_outdated(901, NOW_MS)
+    assert at.proven_ms(NOW_MS) == 500
+
+
 def test_of_two_that_were_away_from_each_other_one_waits_for_the_other() -> None:
     a, b = Floor(Stored(1000, {"b": 500}), 0), Floor(Stored(2000, {"a": 500}), 0)
     assert a.is_outdated(b.floor_ms, NOW_MS)
@@ -257,4 +298,4 @@ def test_it_outlives_a_restart() -> None:
     at = restored(floor=300)
     at.members(["b"])
     at.equal("b", 900)
-    assert decode(encode(at.stored())) == Stored(300, {"b": 900}, 500, had_peers=True)
+    assert decode(encode(at.stored())) == Stored(300, {"b": 900}, 500, had_peers=True, last=900)

@@ -60,6 +60,22 @@ def test_after_a_failed_write_nothing_is_written_until_reopened(tmp_path: Path, 
     store.close()
 
 
+def test_a_failed_write_that_took_effect_may_be_followed_by_another(tmp_path: Path) -> None:
+    """What the first reopening found is what the second one must find."""
+    store = LevelDBStore(tmp_path / "db", sync=True)
+    store.commit({b"a": b"1", b"b": b"1"})
+    for batch in ({b"b": b"2"}, {b"c": b"3"}, {b"a": None}):
+        store._db = FailingDatabase(store._db, reaches_disk=True)
+        with pytest.raises(StoreFailed, match="No space left"):
+            store.commit(batch)
+        store.reopen()
+    assert [store.get(key) for key in (b"a", b"b", b"c")] == [None, b"2", b"3"]
+    store._db.put(b"b", b"1", sync=True)
+    with pytest.raises(StoreFailed, match="missing"):
+        store.reopen()
+    store.close()
+
+
 def test_a_lost_acknowledged_write_is_noticed(tmp_path: Path) -> None:
     store = LevelDBStore(tmp_path / "db", sync=True)
     store.commit({b"a": b"1"})

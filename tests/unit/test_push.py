@@ -2,15 +2,17 @@
 
 from random import Random
 
+import pytest
+
 from kvs.cluster.events import Change
 from kvs.cluster.exchange import TAKEN, ReplicateAnswer
-from kvs.cluster.push import Push, Reached, Send
+from kvs.cluster.push import Push, PushEffect, Reached, Send
 from kvs.storage.keyspace import data_key
 from tests.records import record
 
 ENTRY = data_key(b"k")
 CHANGE = Change(ENTRY, record(), seq=1)
-VERSION = (CHANGE.record.timestamp, CHANGE.record.counter)
+PEERS = 30
 
 
 def test_what_is_written_before_a_peer_was_heard_reaches_it_then_and_counts_as_a_copy() -> None:
@@ -18,7 +20,7 @@ def test_what_is_written_before_a_peer_was_heard_reaches_it_then_and_counts_as_a
     push.add("b")
     assert push.committed([CHANGE]) == []
     assert push.waiting("b") == 1
-    push.watch(1, ENTRY, VERSION, 1)
+    assert push.watch(1, ENTRY, CHANGE.record, 1, send=True) == []
     (send,) = push.heard("b")
     assert isinstance(send, Send)
     assert (send.peer, [entry for entry, _ in send.request.records]) == ("b", [ENTRY])
@@ -53,3 +55,44 @@ def test_who_is_no_peer_has_sent_a_record_to_nobody_else() -> None:
     assert push.committed([CHANGE._replace(source="b")]) == []
     sent = push.committed([CHANGE._replace(source="tool")])
     assert sorted(effect.peer for effect in sent if isinstance(effect, Send)) == ["b", "c"]
+
+
+def large() -> Push:
+    """More peers than a write goes to by itself."""
+    push = Push(0, Random(1))
+    for number in range(PEERS):
+        push.add(f"n{number}")
+        push.heard(f"n{number}")
+    return push
+
+
+@pytest.mark.parametrize("missing", [1, 6, 7, 20, PEERS])
+def test_a_write_goes_to_as_many_as_must_have_it_and_some_more(missing: int) -> None:
+    push = large()
+    told = peers_of(push.committed([CHANGE]))
+    told += peers_of(push.watch(1, ENTRY, CHANGE.record, missing, send=True))
+    assert len(told) == len(set(told)) >= min(PEERS, missing + 1)
+    for number, peer in enumerate(told[:missing], 1):
+        effects = push.sent(peer, ReplicateAnswer(bytes([TAKEN])))
+        assert effects == ([Reached(1)] if number == missing else [])
+    assert push.forget(1) == missing
+
+
+def test_some_that_do_not_answer_are_made_up_for() -> None:
+    push = large()
+    told = peers_of(push.committed([CHANGE])) + peers_of(push.watch(1, ENTRY, CHANGE.record, 20, send=True))
+    for peer in told[:5]:
+        push.failed(peer)
+    effects = [effect for peer in told[5:] for effect in push.sent(peer, ReplicateAnswer(bytes([TAKEN])))]
+    assert effects == [Reached(1)]
+
+
+def test_nothing_more_is_sent_where_it_is_not_needed_or_not_wanted() -> None:
+    push = large()
+    assert len(peers_of(push.committed([CHANGE]))) == 6
+    assert push.watch(1, ENTRY, CHANGE.record, 5, send=True) == []
+    assert push.watch(2, ENTRY, CHANGE.record, 20, send=False) == []
+
+
+def peers_of(effects: list[PushEffect]) -> list[str]:
+    return [effect.peer for effect in effects if isinstance(effect, Send)]

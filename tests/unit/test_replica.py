@@ -5,18 +5,20 @@ from random import Random
 from kvs.cluster import replica
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
 from kvs.cluster.comparisons import Pace
-from kvs.cluster.events import Delete, Put, Sweep
+from kvs.cluster.events import Delete, Merge, Put, Sweep
 from kvs.cluster.exchange import RecentRequest
 from kvs.cluster.floor import Floor, Stored
 from kvs.cluster.push import Push
 from kvs.cluster.replica import Replica
 from kvs.cluster.time_of import Now
 from kvs.limits import LEFT_TO_PUSH_MS
+from kvs.storage.codec import encode_record
 from kvs.storage.keyspace import EXPIRIES, data_key
-from kvs.storage.record import new_uuid
+from kvs.storage.record import new_uuid, value_digest
 from tests.comparing import answer, here, take
 from tests.model import leaves_ms
 from tests.nodes import LoneNode
+from tests.records import record
 
 BEGAN_MS = 1_700_000_000_000
 KEY = data_key(b"k")
@@ -69,6 +71,15 @@ def test_what_has_expired_holds_off_older_versions_until_it_leaves_the_disk() ->
         node.do(swept_ms, Sweep(rows=tuple(node.rows(EXPIRIES))))
     assert a.tree.root == b.tree.root
     assert proof_of(a, b, swept_ms) == swept_ms
+
+
+def test_what_cannot_be_taken_is_no_proof() -> None:
+    """It may be a deletion: its tombstone must not go while this node holds the value."""
+    a, b = pair()
+    strange = record(timestamp=BEGAN_MS + 1, content_type="none")
+    raw = encode_record(strange)
+    b.do(BEGAN_MS + 1, Merge(entry=data_key(b"x"), record=strange, raw=raw, digest=value_digest(b""), source="c"))
+    assert proof_of(a, b, BEGAN_MS + 60_000) == 0
 
 
 def test_what_is_left_to_the_push_is_no_proof() -> None:

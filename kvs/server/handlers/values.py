@@ -81,7 +81,7 @@ class Values:
         tag = uuid_text(record.uuid)
         fields = version_fields(record, tag)
         if nodes > 1 and context.cluster is not None:
-            held = await context.cluster.wait_for(entry, (record.timestamp, record.counter), nodes, timeout_ms / 1000)
+            held = await context.cluster.wait_for(entry, record, nodes, timeout_ms / 1000)
             if held < nodes:
                 return Response(202, version_json(record, tag)[:-1] + b',"replicated":%d}' % held, fields=fields)
         return Response(201 if created else 200, version_json(record, tag), fields=fields)

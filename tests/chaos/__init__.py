@@ -1,0 +1,1 @@
+"""Real daemons under load, and everything that can go wrong: `make chaos`."""

@@ -1,0 +1,62 @@
+"""Records that are set aside are in the file before they leave the store, and the floor leaves with them."""
+
+import asyncio
+import json
+from pathlib import Path
+from random import Random
+
+from kvs.cluster.events import Put
+from kvs.cluster.floor import Stored, decode, encode
+from kvs.cluster.node import Node, NodeSettings
+from kvs.cluster.replica import SetAside
+from kvs.cluster.runner import Runner
+from kvs.cluster.time_of import Now
+from kvs.cluster.transport import Transport
+from kvs.cluster.tree_building import open_tree
+from kvs.config import Config
+from kvs.server.cluster_records import RecordsShell
+from kvs.server.cluster_tasks import Tasks
+from kvs.storage.compression import RAW
+from kvs.storage.keyspace import data_key
+from kvs.storage.memory import MemoryStore
+from kvs.storage.record import new_uuid
+from kvs.storage.state import FLOOR_ROW, QUARANTINE_FILE, read_progress
+
+NOW_MS = 1_800_000_000_000
+OLD_MS = NOW_MS - 30 * 86_400_000
+OLD, NEW = data_key(b"old"), data_key(b"new")
+SECRET = "a-secret-of-some-length"
+
+
+async def test_what_is_set_aside_is_in_the_file_and_proves_no_deletion_afterwards(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.commit({FLOOR_ROW: encode(Stored(NOW_MS - 1, {"b": OLD_MS, "c": OLD_MS + 1}))})
+    config = Config(data_dir=tmp_path, cluster_secret=SECRET)
+    settings = NodeSettings("node1", 1, 3, config.tombstone_retention, config.max_clock_drift)
+    node = Node(settings, read_progress(store), open_tree(store))
+    clock = [OLD_MS]
+    runner = Runner(store, node, lambda: clock[0])
+    runner.start()
+    shell = RecordsShell(
+        config,
+        store,
+        node,
+        runner,
+        Transport("node1", SECRET, lambda: None),
+        Tasks(),
+        Random(1),
+        lambda: Now(round(asyncio.get_running_loop().time() * 1000), clock[0]),
+    )
+    for entry, at_ms in ((OLD, OLD_MS), (NEW, NOW_MS)):
+        clock[0] = at_ms
+        await runner.submit([Put(entry=entry, uuid=new_uuid(), codec=RAW, payload=b"1")])
+    shell.know([])
+    assert node.apart == {"b": OLD_MS, "c": OLD_MS + 1}
+    shell.floor.doubt()
+    await shell._set_aside(SetAside([OLD, NEW], NOW_MS - 1))
+    await runner.stop()
+    line = json.loads((tmp_path / QUARANTINE_FILE).read_text().splitlines()[0])
+    assert (line["path"], line["timestamp"]) == ("old", OLD_MS)
+    assert (store.get(OLD) is None, store.get(NEW) is None) == (True, False)
+    saved = decode(store.get(FLOOR_ROW))
+    assert (saved.equal, saved.last, node.apart) == ({}, OLD_MS + 1, {})
