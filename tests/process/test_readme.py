@@ -39,7 +39,8 @@ DEFAULT_ADDRESS = "127.0.0.1:8080"
 CLUSTER_PORTS = re.compile(r"\b808(?=[1-3$%])")
 """Nodes 1, 2 and 3 of a cluster listen on 8081, 8082 and 8083; `808$n` or `808%s` in a loop."""
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SESSION_TIMEOUT_S = 240
+SESSION_TIMEOUT_S = 600
+"""A page is some seventy commands, each a start of Python, which takes seconds on a machine that is busy."""
 _END = "=== end of block"
 _FILE = re.compile(r"# (\w+\.py)\n")
 
