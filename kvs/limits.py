@@ -383,8 +383,12 @@ CHECKS_MAX = 16
 """Nodes known by rumour that are pinged at one time."""
 CHECK_PINGS = 3
 """How often such a node is pinged before it counts as silent."""
+CHECK_PAUSE_MIN_MS = 1_000
+"""A node that did not answer a check is checked again after this, which doubles up to the next. One that has just
+started may speak before it can be reached: who heard of it then would have to wait for the next exchange of lists."""
 CHECK_PAUSE_MS = 10_000
-"""A node that did not answer a check is not checked again before this."""
+CHECKS_AGAIN = 6
+"""So many times, in half a minute; then only when it is spoken of again."""
 CONTEST_PINGS = 2
 """How often the holder of an id is asked before another may have it."""
 CONTEST_TIMEOUT_MS = 1_000

@@ -1,7 +1,7 @@
 """Finding out by a ping who answers where. Nothing that others say creates a member or takes an id away.
 
-    check        a node known by rumour      answers -> its own word lists it; silent (asked three times) -> not again
-                                             for a while
+    check        a node known by rumour      answers -> its own word lists it; silent (asked three times) -> again
+                                             after a pause that doubles, for half a minute
     contest      an id held by A, wanted     A answers, and is not B itself -> B is refused, for a while without asking
                  by B's own word             A is silent (asked twice) or is another node now -> B has the id;
                                              A is told of B, so that it alarms too
@@ -23,8 +23,10 @@ from kvs.cluster.time_of import Now
 from kvs.cluster.voice import Voice
 from kvs.errors import Conflict
 from kvs.limits import (
+    CHECK_PAUSE_MIN_MS,
     CHECK_PAUSE_MS,
     CHECK_PINGS,
+    CHECKS_AGAIN,
     CHECKS_MAX,
     CONTEST_PINGS,
     CONTEST_TIMEOUT_MS,
@@ -34,8 +36,11 @@ from kvs.limits import (
 
 
 class _Paused(NamedTuple):
+    """`checks`: how often it was found silent."""
+
     until_ms: int
     state: MemberState
+    checks: int = 0
 
 
 class Checks:
@@ -48,6 +53,8 @@ class Checks:
         self._waiting: dict[str, MemberState] = {}
         self._under_way: dict[str, int] = {}
         self._paused: dict[str, _Paused] = {}
+        self._silent: dict[str, int] = {}
+        """How often those were silent that are checked again."""
 
     def want(self, state: MemberState, now: Now) -> None:
         """Check it soon, unless the same was just found silent."""
@@ -57,8 +64,23 @@ class Checks:
             if now.mono_ms < paused.until_ms and not news:
                 return
             del self._paused[state.id]
+            self._silent.pop(state.id, None)
         if state.id not in self._under_way and (state.id in self._waiting or len(self._waiting) < MEMBERS_MAX):
             self._waiting[state.id] = state
+        self.go_on(now)
+
+    def next_ms(self) -> int | None:
+        """When one that was silent is to be checked again."""
+        return min((each.until_ms for each in self._paused.values() if each.checks <= CHECKS_AGAIN), default=None)
+
+    def again(self, now: Now) -> None:
+        """Check those whose pause is over."""
+        due = [each for each in self._paused.values() if each.checks <= CHECKS_AGAIN and each.until_ms <= now.mono_ms]
+        for _, state, checks in due:
+            del self._paused[state.id]
+            self._silent[state.id] = checks
+            if state.id not in self._under_way:
+                self._waiting.setdefault(state.id, state)
         self.go_on(now)
 
     def ended(self, state: MemberState, now: Now, *, answered: bool, is_certain: bool) -> None:
@@ -69,7 +91,11 @@ class Checks:
         elif not answered:
             if len(self._paused) >= MEMBERS_MAX:
                 del self._paused[next(iter(self._paused))]
-            self._paused[state.id] = _Paused(now.mono_ms + CHECK_PAUSE_MS, state)
+            checks = self._silent.pop(state.id, 0) + 1
+            pause_ms = min(CHECK_PAUSE_MIN_MS << (checks - 1), CHECK_PAUSE_MS)
+            self._paused[state.id] = _Paused(now.mono_ms + pause_ms, state, checks)
+        else:
+            self._silent.pop(state.id, None)
         self.go_on(now)
 
     def go_on(self, now: Now) -> None:
@@ -77,6 +103,7 @@ class Checks:
             state = self._waiting.pop(next(iter(self._waiting)))
             entry = self._roster.table.get(state.id)
             if entry is not None and entry.is_up and entry.state.incarnation >= state.incarnation:
+                self._silent.pop(state.id, None)
                 continue  # it spoke for itself meanwhile
             self._ping(state, 1, now)
 

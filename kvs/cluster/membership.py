@@ -14,6 +14,7 @@ What happens when (all stretched by the health multiplier where kvs.cluster.dete
     probe interval   ping the next peer in turn, and up to 3 suspects, so that they hear of it and refute
     suspicion ends   the suspect is dead
     exchange, retry, join                          see kvs.cluster.gossip
+    check            ping again who was spoken of and was silent, see kvs.cluster.checks
     member_timeout   a member that is down leaves the list
     a second         save who became known since; in every hour, when each was last seen
     a late wake-up   this node stalled: nothing that ended meanwhile is judged
@@ -154,6 +155,9 @@ class Membership:
         ends_ms = self._suspicions.next_ms()
         if ends_ms is not None:
             due_ms = min(due_ms, ends_ms)
+        check_ms = self._hearing.checks.next_ms()
+        if check_ms is not None:
+            due_ms = min(due_ms, check_ms)
         down_ms = self._table.first_down_ms()
         if down_ms is not None:
             due_ms = min(due_ms, down_ms + self._settings.member_timeout_ms)
@@ -249,6 +253,7 @@ class Membership:
             self._plans.plan_retry(now.mono_ms)
             self._retry(now)
         self._join_if_due(now)
+        self._hearing.checks.again(now)
         for entry in self._table.down_since(now.mono_ms - self._settings.member_timeout_ms):
             self._roster.unlist(entry, now)
         if now.mono_ms >= self._save_ms:

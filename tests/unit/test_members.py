@@ -16,7 +16,7 @@ from kvs.cluster.membership_events import (
 from kvs.cluster.messages import Join, MemberList, MemberState, Persisted, Ping, Rumour, Status
 from kvs.cluster.time_of import Now
 from kvs.errors import BadRequest, KvsError, Unavailable
-from kvs.limits import MEMBERS_MAX
+from kvs.limits import CHECK_PINGS, CHECKS_AGAIN, MEMBERS_MAX
 from tests.members import JOINED_MS, UNIX_MS, Driven, calls, member, of, pings, reports, rumour
 
 ALIVE, SUSPECT, DEAD, LEFT, REMOVED = Status
@@ -189,13 +189,28 @@ def test_an_unknown_node_that_is_silent_is_not_listed_and_not_asked_for_ever() -
     driven = Driven()
     driven.meet(member("c"))
     tell(driven, rumour("b"))
-    driven.run(5_000, alive=["c"])
-    assert pings(driven.effects).count("b") == 3
+    driven.run(2_000, alive=["c"])
+    assert pings(driven.effects).count("b") == CHECK_PINGS
     assert tell(driven, rumour("b")) == []
     assert tell(driven, rumour("b", 11)) == ["b"], "a new incarnation is worth a new try"
-    driven.run(20_000, alive=["c"])
+    driven.run(60_000, alive=["c"])
+    asked = pings(driven.effects).count("b")
+    assert asked == CHECK_PINGS + (1 + CHECKS_AGAIN) * CHECK_PINGS
+    driven.run(60_000, alive=["c"])
+    assert pings(driven.effects).count("b") == asked
     assert tell(driven, rumour("b", 11)) == ["b"], "and so is the old one, after a while"
     assert "b" not in driven.view()
+
+
+def test_an_unknown_node_that_can_be_reached_only_later_is_found_without_another_word() -> None:
+    """As when several start at once: the first to hear of each other may not listen yet."""
+    driven = Driven()
+    driven.meet(member("c"))
+    tell(driven, rumour("b"))
+    driven.run(2_000, alive=["c"])
+    assert "b" not in driven.view()
+    driven.run(2_000, alive=["b", "c"])
+    assert driven.view()["b"] == "alive"
 
 
 @pytest.mark.parametrize("status", [DEAD, LEFT])
