@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,7 @@ class Cli:
     def popen(
         self, *words: str | Path, stdout: int = subprocess.PIPE, environ: Environ | None = None
     ) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        return _Process(
             [sys.executable, "-m", "kvs", *map(str, words)],
             cwd=self.folder,
             env=self.environment(environ or {}),
@@ -90,6 +91,7 @@ class Cli:
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed_interrupts,
         )
 
     def config(self, name: str = "node1.yaml", text: str = "", *, folder: str = ".", port: int = 0) -> Path:
@@ -144,3 +146,17 @@ def next_event(process: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
             assert isinstance(data, dict)
             return data
     raise AssertionError(f"the log ended without {event!r}: {''.join(seen)}")
+
+
+class _Process(subprocess.Popen[str]):
+    """One that does not outlive the block of a test that fails."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, at)
+
+
+def _heed_interrupts() -> None:
+    """A shell has what it starts in the background ignore them, and all that is started there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

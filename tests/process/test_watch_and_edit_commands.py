@@ -38,8 +38,10 @@ def key() -> str:
 def watching_with(kvs: Cli, *words: str) -> Iterator["subprocess.Popen[str]"]:
     """`kvs watch words…`, which does not outlive the block."""
     with kvs.popen("watch", *words) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def line(process: "subprocess.Popen[str]") -> str:
