@@ -81,7 +81,8 @@ def _check(end: _PinnedObject | _PinnedSocket) -> None:
     assert isinstance(end.context, _PinnedContext)
     shown = sha256(end.getpeercert(binary_form=True) or b"").hexdigest()
     if not hmac.compare_digest(shown, end.context.fingerprint):
-        raise ssl.SSLError("it has another certificate than the node that was started here")
+        # With a number, or what shows the error would not find the words.
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, "it has another certificate than the node that was started here")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -87,7 +87,9 @@ class SlidingWindow:
             window.last_ms = now_ms
             return 0
         window.slide(self._window_ms, now_ms)
-        if window.used + window.before * (1 - (now_ms - window.start_ms) / self._window_ms) + 1 <= self._limit:
+        # Multiplied by the window, as a quotient would be rounded: at the moment that a client was told it has to fit.
+        left_ms = self._window_ms - (now_ms - window.start_ms)
+        if window.before * left_ms <= (self._limit - 1 - window.used) * self._window_ms:
             window.used += 1
             window.last_ms = now_ms
             return 0
@@ -116,11 +118,10 @@ class SlidingWindow:
         passed_ms = now_ms - window.start_ms
         room = self._limit - 1 - window.used
         if room >= 0:  # enough of the window before slides out
-            wait_ms, last_ms = self._window_ms * (1 - room / window.before) - passed_ms, window.before_last_ms
-        else:
-            after = 1 - (self._limit - 1) / window.used  # of the next window, when this one is the one before
-            wait_ms, last_ms = self._window_ms * (1 + after) - passed_ms, window.last_ms
-        return min(wait_ms, last_ms + self._window_ms - now_ms)
+            most_ms, last_ms = self._window_ms * (window.before - room) / window.before, window.before_last_ms
+        else:  # in the next window, when this one is the one before
+            most_ms, last_ms = self._window_ms * (2 * window.used - self._limit + 1) / window.used, window.last_ms
+        return min(most_ms - passed_ms, last_ms + self._window_ms - now_ms)
 
 
 class RequestLimit:

@@ -3,7 +3,7 @@
 import socket
 import ssl
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -86,7 +86,8 @@ def test_what_is_no_tls_ends_the_connection(site: Site, sent: bytes) -> None:
         for _ in range(3):
             with Wire(site.address) as wire:
                 wire.write(sent)
-                assert not wire.take(1_000).startswith(b"HTTP")
+                with suppress(ConnectionError):  # a reset, where the node has not read all of it
+                    assert not wire.take(1_000).startswith(b"HTTP")
         assert site.status("/health") == 200
     assert [entry["count"] for entry in entries if entry["event"] == "TLS handshakes failed"] == [1]
     assert not [entry for entry in entries if entry["log_level"] in ("warning", "error")]

@@ -54,11 +54,8 @@ class Wire:
         self._socket.close()
 
     def take(self, count: int) -> bytes:
-        """So many bytes, fewer at the end, which may be a reset: the node had not read all that was sent."""
-        try:
-            return self._file.read(count)
-        except ConnectionError:
-            return b""
+        """So many bytes, fewer at the end."""
+        return self._file.read(count)
 
     def reply(self) -> Reply | None:
         """The next answer, held against the common rules; None when the node has closed."""

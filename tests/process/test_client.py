@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -170,8 +171,10 @@ def test_three(kvs_cluster):
 
 def test_the_fixtures_for_other_projects(tmp_path: Path) -> None:
     (tmp_path / "test_program.py").write_text(PROGRAM)
+    is_installed = bool(entry_points(group="pytest11", name="kvs"))
+    plugin = () if is_installed else ("-p", "kvs.client.pytest_plugin")
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "kvs.client.pytest_plugin", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", *plugin, "-p", "no:cacheprovider"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
