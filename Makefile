@@ -26,8 +26,9 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
+# Most tests wait for other processes: two files at a time take half as long.
 check: $(VENV)/installed-dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 integration: $(VENV)/installed
 	@./integration_test.sh

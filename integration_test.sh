@@ -440,7 +440,7 @@ check_read_only() {
   section 'Read-only mode'
   printf 'read_only: true\n' >> site.yaml
   run 'restarted' 0 kvs restart site
-  equal 'kvs status says so' read-only "$(status_of site mode)"
+  equal 'kvs status says so' read_only "$(status_of site mode)"
   AUTH=ada
   asks 'reads go on' 200 GET "$SITE/kv/kept/1"
   asks 'a write is refused' 403 PUT "$SITE/kv/kept/1" --data '2'

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks import anti_entropy, cluster, filling, load, million, report, requests, watching
+from benchmarks import anti_entropy, cluster, filling, load, million, moving, report, requests, simulated, watching
 
 STARTS = 3
-FILLINGS = 2
+FILLINGS = MOVES = 2
 PROBES = 300
 
 
@@ -19,8 +19,18 @@ PROBES = 300
     "--mixed-seconds", type=click.IntRange(0, 3600), default=60, show_default=True, help="0: skip the cluster."
 )
 @click.option("--keys", type=click.IntRange(0, 100_000_000), default=1_000_000, show_default=True, help="0: skip them.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(2, 1_000),
+    multiple=True,
+    default=(10, 100),
+    show_default=True,
+    help="Sizes of simulated clusters; 1,000 take hours.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this file, too.")
-def main(rounds: int, seconds: int, mixed_seconds: int, keys: int, json_path: Path | None) -> None:
+def main(
+    rounds: int, seconds: int, mixed_seconds: int, keys: int, nodes: tuple[int, ...], json_path: Path | None
+) -> None:
     """Compare KVS with bare handlers and other databases, and see what a cluster and many keys cost.
 
     Other databases are compared with where they are installed: `make peers` says how.
@@ -39,7 +49,9 @@ def main(rounds: int, seconds: int, mixed_seconds: int, keys: int, json_path: Pa
     if keys:
         million.measure(keys, STARTS, findings)
         findings.rows += filling.measure(keys, FILLINGS)
+        findings.rows += moving.measure(keys, MOVES)
         anti_entropy.measure(keys, findings)
+    findings.rows += simulated.measure(nodes)
     settings = {"rounds": rounds, "seconds": seconds, "mixed_seconds": mixed_seconds, "keys": keys}
     found = report.document(findings, settings)
     if json_path is not None:

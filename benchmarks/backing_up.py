@@ -15,7 +15,6 @@ import zstandard
 
 from benchmarks.processes import Running
 from benchmarks.report import Row, say
-from benchmarks.spread import Spread
 from kvs.limits import BACKUP_ROWS_MAX, BACKUP_ZSTD_LEVEL
 from kvs.storage.backup import SECTIONS
 from kvs.storage.keyspace import after
@@ -43,20 +42,9 @@ def measure(full: Running, database: Path, folder: Path, rounds: int) -> list[Ro
         for what, rates in (("backup", backups), ("restore", restores)):
             say(f"{what} round {number + 1}: bare {rates[-1][1]:.0f} MB/s, KVS {rates[-1][0]:.0f} MB/s")
     return [
-        _row(f"{what}, MB/s of what it unpacks to, against zstd and plyvel alone", rates, aim)
+        Row.of_rates(f"{what}, MB/s of what it unpacks to, against zstd and plyvel alone", rates, aim, unit=" MB/s")
         for what, rates, aim in (("backup", backups, BACKUP_AIM), ("restore", restores, RESTORE_AIM))
     ]
-
-
-def _row(what: str, rates: list[tuple[float, float]], aim: float) -> Row:
-    return Row(
-        what,
-        kvs=f"{Spread.of([mine for mine, _ in rates]).median:.0f} MB/s",
-        other=f"{Spread.of([bare for _, bare in rates]).median:.0f} MB/s",
-        figure=Spread.of([mine / bare for mine, bare in rates]),
-        aim=aim,
-        at_least=True,
-    )
 
 
 def _restore(backup: Path, folder: Path) -> float:

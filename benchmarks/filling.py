@@ -13,7 +13,6 @@ import plyvel
 
 from benchmarks import backing_up, million, processes
 from benchmarks.report import Row, say
-from benchmarks.spread import Spread
 from kvs.limits import FETCH_KEYS_MAX
 from kvs.storage.codec import decode
 from kvs.storage.current import index_rows
@@ -24,7 +23,7 @@ FILLING_AIM = 0.25
 
 def measure(keys: int, rounds: int) -> list[Row]:
     """Fill an empty node with `keys` records, `rounds` times, each followed by the loop; and back up the full one."""
-    ratios, mine, bare = [], [], []
+    rates: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="kvs-bench-") as name:
         folder = Path(name)
         million.fill(folder / "full", keys, processes.member)
@@ -36,24 +35,17 @@ def measure(keys: int, rounds: int) -> list[Row]:
                 with processes.member(empty, seed=full) as server:
                     begin = time.perf_counter()
                     server.wait_until_ready()
-                    mine.append(keys / (time.perf_counter() - begin))
-                bare.append(keys / _write_again(empty / "data", folder / f"bare{number}"))
-                ratios.append(mine[-1] / bare[-1])
-                say(f"filling round {number + 1}: bare {bare[-1]:,.0f}/s, KVS {mine[-1]:,.0f}/s")
+                    filled_s = time.perf_counter() - begin
+                rates.append((keys / filled_s, keys / write_again(empty / "data", folder / f"bare{number}")))
+                say(f"filling round {number + 1}: bare {rates[-1][1]:,.0f}/s, KVS {rates[-1][0]:,.0f}/s")
             backing = backing_up.measure(full, folder / "full" / "copy", folder, rounds)
-    filled = Row(
-        f"filling an empty node with {keys:,} records, unpaced, against writing the same batches",
-        kvs=f"{Spread.of(mine).median:,.0f}/s",
-        other=f"{Spread.of(bare).median:,.0f}/s",
-        figure=Spread.of(ratios),
-        aim=FILLING_AIM,
-        at_least=True,
-    )
-    return [filled, *backing]
+    what = f"filling an empty node with {keys:,} records, unpaced, against writing the same batches"
+    return [Row.of_rates(what, rates, FILLING_AIM), *backing]
 
 
-def _write_again(filled: Path, folder: Path) -> float:
-    """Seconds to write what is in the database `filled` to a new one, in the batches in which it came there."""
+def write_again(filled: Path, folder: Path) -> float:
+    """Seconds to write the records in the database `filled`, and the rows that belong to them, to a new one, in batches
+    as they came there."""
     source = plyvel.DB(str(filled), create_if_missing=False)
     batches = _batches(source)
     source.close()
@@ -76,8 +68,9 @@ def _batches(source: Any) -> list[list[tuple[bytes, bytes]]]:
         for _, entry in portion:
             rows[entry] = source.get(entry)
             rows |= dict.fromkeys(index_rows(entry, decode(entry, rows[entry]).record), b"")
-            rows[ITEMS + entry] = source.get(ITEMS + entry)
-            run = RUNS + runs[bisect_right(runs, entry) - 1]
-            rows[run] = source.get(run)
+            if runs:
+                rows[ITEMS + entry] = source.get(ITEMS + entry)
+                run = RUNS + runs[bisect_right(runs, entry) - 1]
+                rows[run] = source.get(run)
         batches.append(list(rows.items()))
     return batches

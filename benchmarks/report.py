@@ -34,6 +34,21 @@ class Row:
     at_least: bool
     notes: str = ""
 
+    @classmethod
+    def of_rates(
+        cls, what: str, rates: Sequence[tuple[float, float]], aim: float | None, *, unit: str = "/s", notes: str = ""
+    ) -> "Row":
+        """Of KVS and of what it is compared with, measured in turn: what counts is their ratio in each round."""
+        return cls(
+            what,
+            kvs=f"{Spread.of([mine for mine, _ in rates]).median:,.0f}{unit}",
+            other=f"{Spread.of([theirs for _, theirs in rates]).median:,.0f}{unit}",
+            figure=Spread.of([mine / theirs for mine, theirs in rates]),
+            aim=aim,
+            at_least=True,
+            notes=notes,
+        )
+
     @property
     def reached(self) -> bool:
         if self.aim is None:

@@ -117,14 +117,10 @@ def _rates(outcomes: dict[tuple[str, str], list[Outcome]]) -> list[Row]:
 
 
 def _rate_row(what: str, kvs: Sequence[Outcome], other: Sequence[Outcome], aim: float | None) -> Row:
-    ratios = Spread.of([mine.rate / theirs.rate for mine, theirs in zip(kvs, other, strict=True)])
-    return Row(
+    return Row.of_rates(
         what,
-        kvs=f"{Spread.of([o.rate for o in kvs]).median:,.0f}/s",
-        other=f"{Spread.of([o.rate for o in other]).median:,.0f}/s",
-        figure=ratios,
-        aim=aim,
-        at_least=True,
+        [(mine.rate, theirs.rate) for mine, theirs in zip(kvs, other, strict=True)],
+        aim,
         notes=f"p50 {Spread.of([o.p50_ms for o in kvs]).median:.2f} ms, "
         f"p99 {Spread.of([o.p99_ms for o in kvs]).median:.2f} ms",
     )

@@ -55,13 +55,10 @@ def measure(rounds: int, seconds: int) -> list[Row]:
 
 
 def _row(writers: str, watched: list[Outcome], alone: list[Outcome]) -> Row:
-    return Row(
+    return Row.of_rates(
         f"PUT by {writers} with {WATCHERS:,} watchers of these keys, against none",
-        kvs=f"{Spread.of([one.rate for one in watched]).median:,.0f}/s",
-        other=f"{Spread.of([one.rate for one in alone]).median:,.0f}/s",
-        figure=Spread.of([one.rate / other.rate for one, other in zip(watched, alone, strict=True)]),
-        aim=AIM,
-        at_least=True,
+        [(one.rate, other.rate) for one, other in zip(watched, alone, strict=True)],
+        AIM,
         notes=f"p99 {Spread.of([one.p99_ms for one in watched]).median:.2f} ms, "
         f"{Spread.of([one.p99_ms for one in alone]).median:.2f} ms",
     )

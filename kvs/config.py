@@ -16,7 +16,7 @@ from kvs.config_file import ConfigFile, Entry, read_config_file, shown_name
 from kvs.errors import ConfigError, Problem
 from kvs.limits import SECRET_MIN_BYTES
 from kvs.setting_checks import tls_problems
-from kvs.setting_kinds import Text, Texts
+from kvs.setting_kinds import Text, Texts, WrongItems
 from kvs.settings import DEFAULTS, SETTINGS, Setting, Settings
 
 ENVIRONMENT_PREFIX = "KVS_"
@@ -134,6 +134,9 @@ class _Loading:
         try:
             self.values[name] = setting.kind.read(value, self.path.parent)
             self.origins[name] = origin
+        except WrongItems as error:
+            for number, item, expected in error.items:
+                self._wrong(name, f"{where}: item {number}: expected {expected}, not {_shown(item)}")
         except ValueError as error:
             given = _type_name(value) if setting.secret else _shown(value)
             self._wrong(name, f"{where}: expected {error}, not {given}{_quotes_hint(setting, value)}")

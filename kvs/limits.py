@@ -48,6 +48,8 @@ PASSWORD_MIN_CHARS = 8
 PASSWORD_MAX_BYTES = 1024
 PASSWORD_CHECKS_MAX = 2
 """Under way at one time; each holds 64 MiB."""
+PASSWORD_CHECKS_WAITING_MAX = 64
+"""Those under way included: some seconds' worth. Others are told to come back (503 `overloaded`)."""
 GROUPS_PER_USER_MAX = 256
 SCOPES_MAX = 64
 """Of a user or a token that another node brings; there are fewer."""
@@ -122,7 +124,10 @@ PEER_REFUSAL_MAX_BYTES = 64 * 1024
 PEER_PACK_MIN_BYTES = 1_024
 PEER_CONNECT_TIMEOUT_S = 3.0
 PUSH_TIMEOUT_S = 10.0
+DIFF_TIMEOUT_S = 15.0
+"""For the answer to a question about ranges, which is small: other peers wait while one hangs."""
 COMPARE_TIMEOUT_S = 60.0
+"""For the answer to one about records."""
 NONSENSE_MAX = 20
 NONSENSE_WINDOW_MS = 60_000
 CUT_OFF_MS = 300_000
@@ -136,6 +141,8 @@ PUSH_TO_ALL_MAX = 10
 COMPARE_SOON_MS = 500
 BOOTSTRAP_RETRY_MS = 1_000
 """Until a node that is being filled asks again for what its disk did not take."""
+BOOTSTRAP_TOGETHER_MS = 200
+"""Until it asks again peers that are all to be filled and have nothing: one of them may just have met one that has."""
 COMPARE_RETRY_MIN_MS = 1_000
 COPIES_TIMEOUT_MS = 5_000
 COPIES_TIMEOUT_MAX_MS = 60_000
@@ -150,6 +157,9 @@ LEFT_TO_PUSH_MS = 2_000
 """Records younger than this are on their way already."""
 TIMESTAMP_MAX = 1 << 48
 """No version that a peer sends may be later (the year 10889): behind it there would be no room for newer ones."""
+
+MOMENT_MAX_MS = 253_402_300_799_999
+"""The end of the year 9999, behind which RFC 3339 has no words."""
 
 # --- the audit log ---
 
@@ -167,6 +177,11 @@ AUDIT_REFUSALS_WINDOW_S = 300
 AUDIT_REFUSALS_TRACKED_MAX = 100
 """Addresses and users that are told apart at one time; all others are one. With the window above, whoever is refused
 can write no more than 60,000 entries a day, some 10 MB."""
+AUDIT_MERGES_WINDOW_S = 300
+"""A backup comes into a running node in hundreds of requests. The first one of a user and backup is in the log at once,
+those that follow as a number once in this time."""
+AUDIT_MERGES_TRACKED_MAX = 100
+"""Users and backups whose requests are counted at one time; each request of any other is an entry."""
 AUDIT_UNWRITTEN_MAX = 1_000
 """Notes that wait for a disk that takes no writes; beyond it the oldest are lost."""
 AUDIT_HEADS_PER_MESSAGE_MAX = 100
@@ -195,16 +210,18 @@ RECOVERY_RESERVE_BYTES = 1024 * 1024
 
 # --- LevelDB -------------------------------------------------------------------------------------------------------
 
-LEVELDB_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
-LEVELDB_CACHE_BYTES = 32 * 1024 * 1024
-LEVELDB_OPEN_FILES_MAX = 256
+LEVELDB_WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+LEVELDB_CACHE_BYTES = 8 * 1024 * 1024
+LEVELDB_OPEN_FILES_MAX = 100
+"""LevelDB keeps ten fewer tables open, and maps each into memory, 2 MiB: they count as resident. Where there are more,
+a read that goes elsewhere opens one first, for 8 µs."""
 LEVELDB_BLOOM_BITS = 10
 
 # --- HTTP: requests ---
 
 CONNECTIONS_MAX = 4_096
-LISTEN_BACKLOG = 128
-"""Connections that the kernel holds ready until the node takes them."""
+LISTEN_BACKLOG = 1_024
+"""Connections that the kernel holds ready until the node takes them. Who finds no place tries again a second later."""
 ACCEPT_RETRY_PAUSE_S = 1.0
 """When the system cannot give a connection: it has no open file left, say."""
 OPEN_FILES_WANTED = CONNECTIONS_MAX + LEVELDB_OPEN_FILES_MAX + 256
@@ -320,7 +337,7 @@ BACKUP_SYNC_BYTES = 4 * 1024 * 1024
 BACKUP_FREE_MIN_BYTES = 64 * 1024 * 1024
 BACKUP_FREE_MIN_PARTS = 20
 """A backup ends when it would leave less free on its disk than this, or than this part of a small disk: LevelDB needs
-room for a log of 8 MiB and the tables that it makes of it."""
+room for a log of 16 MiB and the tables that it makes of it."""
 BACKUP_MISSED_DELAY_S = 60
 """From the start of a node to the backup that it missed while it did not run."""
 BACKUP_REST_PARTS = 8
@@ -365,6 +382,9 @@ ADDRESS_MAX_CHARS = 259
 INSTANCE_ID_MAX_CHARS = 64
 MEMBER_NUMBER_MAX = (1 << 53) - 1
 """Incarnations and times of members: what every reader of JSON holds exactly."""
+INCARNATION_CLAIMED_MAX = 1 << 52
+"""What others may claim of a node that never said so much itself; it must be able to say more. As a time in ms it would
+be far beyond the year 100,000."""
 PING_MAX_BYTES = 32 * 1024
 """One with the most rumours, all of the longest, has 21 KiB."""
 MEMBER_LIST_MAX_BYTES = 1024 * 1024

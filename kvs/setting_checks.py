@@ -9,13 +9,18 @@ from typing import Any
 from kvs.cron import cron_trigger
 
 
-def is_host(text: str) -> bool:
-    """An IP address without brackets, or a host name."""
+def is_ip(text: str) -> bool:
+    """An IP address without brackets."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}", text) is not None
+        return False
     return True
+
+
+def is_host(text: str) -> bool:
+    """An IP address without brackets, or a host name."""
+    return is_ip(text) or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}", text) is not None
 
 
 def is_host_port(text: str) -> bool:

@@ -1,8 +1,8 @@
 """What kinds of values settings have, and how each is read from YAML and shown again.
 
-A kind's `read` turns a YAML value into the attribute of `Config`, or raises ValueError with what was expected instead.
-Its `plain` turns the attribute back into the YAML value. `folder` is the folder of the configuration file: paths are
-relative to it.
+A kind's `read` turns a YAML value into the attribute of `Config`, or raises ValueError with what was expected instead;
+of a list whose items are wrong, WrongItems. Its `plain` turns the attribute back into the YAML value. `folder` is the
+folder of the configuration file: paths are relative to it.
 """
 
 import math
@@ -10,10 +10,26 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from kvs.durations import format_duration, parse_duration
 from kvs.types import Millis
+
+
+class WrongItem(NamedTuple):
+    """`number` counts from 1; `expected` is what stands behind the word "expected"."""
+
+    number: int
+    value: object
+    expected: str
+
+
+class WrongItems(ValueError):
+    """A list, and these of its items are wrong."""
+
+    def __init__(self, items: list[WrongItem]) -> None:
+        super().__init__(*items)
+        self.items = items
 
 
 class Kind(Protocol):
@@ -95,7 +111,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Texts:
-    """A list of texts, each as `item` reads it. In the environment also written `one,two`."""
+    """A list of texts, each as `item` reads it and only once. In the environment also written `one,two`."""
 
     item: Text
     expected: str
@@ -104,13 +120,18 @@ class Texts:
     def read(self, value: object, folder: Path) -> tuple[str, ...]:
         if not isinstance(value, list):
             raise ValueError(self.expected)
-        try:
-            texts = tuple(self.item.read(each, folder) for each in value)
-        except ValueError:
-            raise ValueError(self.expected) from None
-        if len(set(texts)) != len(texts):
-            raise ValueError(f"{self.expected}, each only once")
-        return texts
+        numbers: dict[str, int] = {}
+        wrong: list[WrongItem] = []
+        for number, each in enumerate(value, 1):
+            try:
+                first = numbers.setdefault(self.item.read(each, folder), number)
+                if first != number:
+                    wrong.append(WrongItem(number, each, f"another one than item {first}"))
+            except ValueError as error:
+                wrong.append(WrongItem(number, each, str(error)))
+        if wrong:
+            raise WrongItems(wrong)
+        return tuple(numbers)
 
     def plain(self, value: object) -> object:
         return list(cast(tuple[str, ...], value))

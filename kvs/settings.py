@@ -69,7 +69,9 @@ _NODE_ID = Text(
 )
 _HOST = Text("an IP address or a host name, without a port", accepts=is_host)
 _ADVERTISED = Text('host:port, or "" for bind_address:port', accepts=is_host_port, optional=True)
-_SEEDS = Texts(Text("host:port", accepts=is_host_port), 'a list of host:port, such as ["10.0.0.2:8080"]')
+_SEEDS = Texts(
+    Text("host:port, such as 10.0.0.2:8080", accepts=is_host_port), 'a list of host:port, such as ["10.0.0.2:8080"]'
+)
 _ACTIONS = Texts(_choice(*ACTIONS), "a list of actions out of " + ", ".join(ACTIONS))
 _SCHEDULE = Text('five cron fields in quotes, such as "0 0 * * *"', accepts=is_schedule)
 _SECRET = Text("text in quotes, without spaces, of at most 1024 characters", r"\S{1,1024}", optional=True)

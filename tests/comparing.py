@@ -1,9 +1,10 @@
 """A comparison between two nodes, without a network: the questions of one are answered by the other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvs.cluster import diff, exchange, ingest
-from kvs.cluster.events import Merge, Outcome
+from kvs.cluster.events import Command, Outcome
 from kvs.cluster.exchange import (
     DiffAnswer,
     DiffRequest,
@@ -32,6 +33,9 @@ class Traffic:
     packed_record_bytes: int = 0
     behind: bool = False
     refused: int = 0
+    session: Session | None = None
+    moved: list[bytes] = field(default_factory=list)
+    """The entry keys of records that came or went, in this order."""
 
 
 def limits(node: LoneNode, now_ms: int) -> Limits:
@@ -57,9 +61,10 @@ def answer(node: LoneNode, request: Request, now_ms: int) -> Answer:
             return ReplicateAnswer(bytes(len(request.records)))
 
 
-def compare(asker: LoneNode, asked: LoneNode, now_ms: int) -> Traffic:
-    """One session; every message is encoded and decoded on its way."""
-    session, traffic = Session("asked"), Traffic()
+def compare(asker: LoneNode, asked: LoneNode, now_ms: int, before: Session | None = None) -> Traffic:
+    """One session, which goes on where the one `before` left off; every message is encoded and decoded on its way."""
+    session, traffic = Session("asked", now_ms, before=before), Traffic()
+    traffic.session = session
     step: Step = session.start(here(asker, now_ms))
     while True:
         match step:
@@ -74,14 +79,17 @@ def compare(asker: LoneNode, asked: LoneNode, now_ms: int) -> Traffic:
                     traffic.record_bytes += len(records)
                     traffic.packed_record_bytes += len(pack(records))
                 step = session.answered(decoded, here(asker, now_ms))
+                if isinstance(request, ReplicateRequest):
+                    traffic.moved += [entry for entry, _ in request.records]
             case Take(commands):
+                traffic.moved += [command.entry for command in commands]
                 step = session.taken(commands, take(asker, commands, now_ms), here(asker, now_ms))
             case Done(behind):
                 traffic.behind, traffic.refused = behind, session.refused
                 return traffic
 
 
-def take(node: LoneNode, commands: list[Merge], now_ms: int) -> list[Outcome]:
+def take(node: LoneNode, commands: Sequence[Command], now_ms: int) -> list[Outcome]:
     return node.do(now_ms, *commands)
 
 

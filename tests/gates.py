@@ -8,13 +8,14 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from kvs.auth.accounts import User, create_user
+from kvs.auth.accounts import Deleted, Group, User, create_user
 from kvs.auth.principal import Principal
 from kvs.auth.tokens import SigningKey, derive_key, token_hash
 from kvs.cluster.events import Changed, Command, Submission
 from kvs.errors import Unauthorized
 from kvs.server.access import READ, Access
 from kvs.server.authentication import TokenGate
+from kvs.server.browsers import Browsers
 from kvs.server.system import change_documents
 from kvs.server.token_maker import MadeToken, make_token, store_token
 from kvs.storage.memory import MemoryStore
@@ -29,11 +30,14 @@ GROUPS = ("g1", "g2")
 
 
 def request(
-    *authorization: str, target: str = "/kv/a", headers: Mapping[str, str] = MappingProxyType({})
+    *authorization: str,
+    target: str = "/kv/a",
+    headers: Mapping[str, str] = MappingProxyType({}),
+    method: str = "GET",
 ) -> web.BaseRequest:
     """With as many `Authorization` fields as are given."""
     fields = CIMultiDict([("Authorization", given) for given in authorization] + list(headers.items()))
-    made: web.BaseRequest = make_mocked_request("GET", target, headers=fields)
+    made: web.BaseRequest = make_mocked_request(method, target, headers=fields)
     return made
 
 
@@ -54,7 +58,8 @@ class House:
         self.now_ms = NOW
         self.lone = LoneNode()
         self.store = self.lone.store = WatchedStore()
-        self.gate = TokenGate(self.store, [KEY, BEFORE], LOCAL, lambda: self.now_ms, anonymous=anonymous)
+        now_ms, browsers = (lambda: self.now_ms), Browsers(None)
+        self.gate = TokenGate(self.store, [KEY, BEFORE], LOCAL, now_ms, browsers, anonymous=anonymous)
 
     def do(self, *commands: Command) -> None:
         group = self.lone.node.plan_group([Submission(1, commands, 0)], self.store, self.now_ms)
@@ -64,17 +69,28 @@ class House:
                 self.gate.forget(effect.entries)
 
     def user(self, uuid: str = "u", groups: tuple[str, ...] = ()) -> None:
-        """A user; the groups are not looked at here."""
+        """A user, in groups that list it."""
         made = User(uuid=uuid, nickname_hash=uuid, groups=(), created_at=1, updated_at=1)
         self.do(change_documents(lambda look, _: create_user(look, made)))
         if groups:
             self.join(uuid, groups)
 
     def join(self, uuid: str, groups: tuple[str, ...]) -> None:
-        entry = msgspec.json.encode(
-            User(uuid=uuid, nickname_hash=uuid, groups=groups, created_at=1, updated_at=self.now_ms)
-        )
-        self.do(change_documents(lambda *_: {f"user/{uuid}": entry}))
+        """The user lists these groups, which list it."""
+        user = User(uuid=uuid, nickname_hash=uuid, groups=groups, created_at=1, updated_at=self.now_ms)
+        self.write(f"user/{uuid}", user)
+        for group in groups:
+            self.group(group, uuid)
+
+    def group(self, uuid: str, *members: str) -> None:
+        """A group that lists these members."""
+        group = Group(uuid=uuid, groupname_hash=uuid, members=members, created_at=1, updated_at=self.now_ms)
+        self.write(f"group/{uuid}", group)
+
+    def write(self, name: str, document: User | Group | Deleted | None) -> None:
+        """As another node may bring it."""
+        value = None if document is None else msgspec.json.encode(document)
+        self.do(change_documents(lambda *_: {name: value}))
 
     def token(self, uuid: str = "u", *, scopes: Iterable[str] = ("read",), key: SigningKey = KEY) -> MadeToken:
         made = make_token(key, user=uuid, scopes=tuple(scopes), now_ms=NOW, life_ms=HOUR_MS, created_by="")

@@ -74,7 +74,7 @@ class Model:
         return deepcopy(self)
 
     def history(self, entry: bytes, now_ms: int) -> list[tuple[int, Version]]:
-        numbered = enumerate(self.lines.get(entry, []), start=1)
+        numbered = enumerate(self.lines.get(entry, [])[: self.versions_max], start=1)
         return [(number, version) for number, version in numbered if version.is_shown(now_ms)]
 
     def live(self, entry: bytes, now_ms: int) -> Version | None:

@@ -107,7 +107,7 @@ class LoneNode:
         return record if record is not None and record.is_live(now_ms) else None
 
     def history(self, entry: bytes, now_ms: int) -> list[tuple[int, Record]]:
-        return list(history(self.store, entry, now_ms))
+        return list(history(self.store, entry, now_ms, self.settings.versions_max))
 
     def rows(self, prefix: bytes) -> dict[bytes, bytes]:
         return dict(self.store.scan(prefix, after(prefix)))

@@ -104,6 +104,7 @@ PURE = [
     "kvs/server/catching_up.py",
     "kvs/server/cursor.py",
     "kvs/server/feed.py",
+    "kvs/server/merges.py",
     "kvs/server/meters.py",
     "kvs/server/parse.py",
     "kvs/server/ratelimit.py",

@@ -4,10 +4,15 @@
     group/<uuid>         Group
     nickname/<hash>      uuid of the user   (JSON text)
     groupname/<hash>     uuid of the group
+    deleted/<uuid>       Deleted, of a user or a group: there is none under this uuid, whatever else is stored
 
 A change looks at what is there and returns the documents to write (None: remove); it runs inside the plan of a write,
-so that of two that contradict each other the second sees the first. Membership stands on both sides, and every change
-writes both. The user's side is what permissions are decided by.
+so that of two that contradict each other the second sees the first.
+
+That holds on one node. What two nodes decide apart from each other meets later, and of each document the last version
+stays. So who is deleted stays deleted also where another change wrote the same document later, by the document that
+only a deletion writes. And a membership, which stands on both sides and is written on both, counts only where both
+agree: whichever side says that it ended is believed.
 
 A record that is corrupt is never believed: nobody can be put into an account that is, and no name taken that may be
 another's. But whoever leaves such an account leaves it, and what is corrupt can be removed.
@@ -35,6 +40,7 @@ USERS = "user/"
 GROUPS = "group/"
 NICKNAMES = "nickname/"
 GROUPNAMES = "groupname/"
+DELETED = "deleted/"
 
 Moment = Annotated[int, Meta(ge=0, le=TIMESTAMP_MAX)]
 """Unix ms."""
@@ -60,6 +66,11 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: Moment
 
 
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    deleted_at: Moment
+
+
+decode_deleted = msgspec.json.Decoder(Deleted).decode
 decode_user = msgspec.json.Decoder(User).decode
 decode_group = msgspec.json.Decoder(Group).decode
 _encode = msgspec.json.Encoder().encode
@@ -71,14 +82,39 @@ def name_hash(name: str) -> str:
     return hashlib.sha3_512(name.encode()).hexdigest()
 
 
+def is_deleted(look: Look, uuid: str) -> bool:
+    """Whether a user or group was deleted: what is stored under its uuid is not to be believed then."""
+    return look(DELETED + uuid) is not None
+
+
 def find_user(look: Look, uuid: str) -> User | None:
     raw = look(USERS + uuid)
-    return None if raw is None else decode_user(raw)
+    return None if raw is None or is_deleted(look, uuid) else decode_user(raw)
 
 
 def find_group(look: Look, uuid: str) -> Group | None:
     raw = look(GROUPS + uuid)
-    return None if raw is None else decode_group(raw)
+    return None if raw is None or is_deleted(look, uuid) else decode_group(raw)
+
+
+def groups_of(look: Look, user: User) -> tuple[str, ...]:
+    """The groups that count for a user: those that it lists and that list it. One that cannot be read gives what it
+    gave."""
+    return tuple(uuid for uuid in user.groups if _is_listed(look, uuid, user.uuid))
+
+
+def _is_listed(look: Look, group: str, user: str) -> bool:
+    try:
+        found = find_group(look, group)
+    except StoreCorrupt:
+        return True
+    return found is not None and user in found.members
+
+
+def rests_on(user: User) -> tuple[str, ...]:
+    """The names of the documents that say whether a user is there, and which groups count for it."""
+    accounts = [(USERS, user.uuid), *((GROUPS, uuid) for uuid in user.groups)]
+    return tuple(name for kind, uuid in accounts for name in (kind + uuid, DELETED + uuid))
 
 
 def find_by_nickname(look: Look, nickname: str) -> User | None:
@@ -112,7 +148,7 @@ def create_user(look: Look, user: User) -> Changes:
     changes: Changes = {}
     _take_name(look, changes, NICKNAMES + user.nickname_hash, user.uuid, "nickname")
     changes[USERS + user.uuid] = _encode_user(user)
-    _join_groups(look, changes, user.uuid, added=user.groups, removed=(), now_ms=user.updated_at)
+    _join_groups(look, changes, user.uuid, wanted=user.groups, held=(), now_ms=user.updated_at)
     return changes
 
 
@@ -125,29 +161,23 @@ def update_user(look: Look, uuid: str, now_ms: int, **fields: object) -> Changes
         _take_name(look, changes, NICKNAMES + changed.nickname_hash, uuid, "nickname")
         _free_name(look, changes, NICKNAMES + user.nickname_hash, uuid)
     changes[USERS + uuid] = _encode_user(changed)
-    _join_groups(
-        look,
-        changes,
-        uuid,
-        added=_without(changed.groups, user.groups),
-        removed=_without(user.groups, changed.groups),
-        now_ms=now_ms,
-    )
+    if "groups" in fields:
+        _join_groups(look, changes, uuid, wanted=changed.groups, held=user.groups, now_ms=now_ms)
     return changes
 
 
 def delete_user(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str] = ()) -> Changes:
-    """Remove the user, its name, and it from its groups. Raises NotFound.
+    """Remove the user, its name, and it from its groups and those that list it. Raises NotFound.
 
-    Of a user whose record is corrupt the groups are those that list it; the name stays, and leads nowhere.
+    The name of a user whose record is corrupt stays, and leads nowhere.
     """
-    changes: Changes = {USERS + uuid: None}
-    groups = listed_by
+    changes: Changes = {USERS + uuid: None, DELETED + uuid: _encode(Deleted(deleted_at=now_ms))}
+    groups: tuple[str, ...] = ()
     with suppress(StoreCorrupt):
         user = _existing(find_user(look, uuid), "user")
         _free_name(look, changes, NICKNAMES + user.nickname_hash, uuid)
         groups = user.groups
-    _join_groups(look, changes, uuid, added=(), removed=groups, now_ms=now_ms)
+    _join_groups(look, changes, uuid, wanted=(), held=(*groups, *listed_by), now_ms=now_ms)
     return changes
 
 
@@ -160,7 +190,7 @@ def create_group(look: Look, group: Group) -> Changes:
     changes: Changes = {}
     _take_name(look, changes, GROUPNAMES + group.groupname_hash, group.uuid, "groupname")
     changes[GROUPS + group.uuid] = _encode_group(group)
-    _admit_members(look, changes, group.uuid, added=group.members, removed=(), now_ms=group.updated_at)
+    _admit_members(look, changes, group.uuid, wanted=group.members, held=(), now_ms=group.updated_at)
     return changes
 
 
@@ -173,29 +203,23 @@ def update_group(look: Look, uuid: str, now_ms: int, **fields: object) -> Change
         _take_name(look, changes, GROUPNAMES + changed.groupname_hash, uuid, "groupname")
         _free_name(look, changes, GROUPNAMES + group.groupname_hash, uuid)
     changes[GROUPS + uuid] = _encode_group(changed)
-    _admit_members(
-        look,
-        changes,
-        uuid,
-        added=_without(changed.members, group.members),
-        removed=_without(group.members, changed.members),
-        now_ms=now_ms,
-    )
+    if "members" in fields:
+        _admit_members(look, changes, uuid, wanted=changed.members, held=group.members, now_ms=now_ms)
     return changes
 
 
 def delete_group(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str] = ()) -> Changes:
-    """Remove the group, its name, and it from its members. Raises NotFound.
+    """Remove the group, its name, and it from its members and those that list it. Raises NotFound.
 
-    Of a group whose record is corrupt the members are those that list it; the name stays, and leads nowhere.
+    The name of a group whose record is corrupt stays, and leads nowhere.
     """
-    changes: Changes = {GROUPS + uuid: None}
-    members = listed_by
+    changes: Changes = {GROUPS + uuid: None, DELETED + uuid: _encode(Deleted(deleted_at=now_ms))}
+    members: tuple[str, ...] = ()
     with suppress(StoreCorrupt):
         group = _existing(find_group(look, uuid), "group")
         _free_name(look, changes, GROUPNAMES + group.groupname_hash, uuid)
         members = group.members
-    _admit_members(look, changes, uuid, added=(), removed=members, now_ms=now_ms)
+    _admit_members(look, changes, uuid, wanted=(), held=(*members, *listed_by), now_ms=now_ms)
     return changes
 
 
@@ -203,32 +227,37 @@ def delete_group(look: Look, uuid: str, now_ms: int, *, listed_by: Sequence[str]
 
 
 def _join_groups(
-    look: Look, changes: Changes, user: str, *, added: Sequence[str], removed: Sequence[str], now_ms: int
+    look: Look, changes: Changes, user: str, *, wanted: Sequence[str], held: Sequence[str], now_ms: int
 ) -> None:
-    """Write the user into the lists of the groups added, and out of those removed."""
-    for uuid in added:
-        group = find_group(look, uuid)
-        if group is None:
+    """Write the user into the lists of the groups wanted that lack it, and out of those of the others that it held.
+    One that it held may be gone by now."""
+    for uuid in wanted:
+        group = find_group(whole(look) if uuid in held else look, uuid)
+        if group is None and uuid not in held:
             raise BadRequest(f"there is no group {uuid}", field="groups")
-        changes[GROUPS + uuid] = _with_members(group, _including(group.members, user), now_ms)
-    for uuid in removed:
+        if group is not None and user not in group.members:
+            changes[GROUPS + uuid] = _with_members(group, (*group.members, user), now_ms)
+    for uuid in _without(held, wanted):
         group = find_group(whole(look), uuid)
-        if group is not None:
+        if group is not None and user in group.members:
             changes[GROUPS + uuid] = _with_members(group, _without(group.members, (user,)), now_ms)
 
 
 def _admit_members(
-    look: Look, changes: Changes, group: str, *, added: Sequence[str], removed: Sequence[str], now_ms: int
+    look: Look, changes: Changes, group: str, *, wanted: Sequence[str], held: Sequence[str], now_ms: int
 ) -> None:
-    """Write the group into the lists of the users added, and out of those removed."""
-    for uuid in added:
-        user = find_user(look, uuid)
-        if user is None:
+    """Write the group into the lists of the users wanted that lack it, and out of those of the others that it held.
+    One that it held may be gone by now."""
+    kept = set(held)
+    for uuid in wanted:
+        user = find_user(whole(look) if uuid in kept else look, uuid)
+        if user is None and uuid not in kept:
             raise BadRequest(f"there is no user {uuid}", field="members")
-        changes[USERS + uuid] = _with_groups(user, _including(user.groups, group), now_ms)
-    for uuid in removed:
+        if user is not None and group not in user.groups:
+            changes[USERS + uuid] = _with_groups(user, (*user.groups, group), now_ms)
+    for uuid in _without(held, wanted):
         user = find_user(whole(look), uuid)
-        if user is not None:
+        if user is not None and group in user.groups:
             changes[USERS + uuid] = _with_groups(user, _without(user.groups, (group,)), now_ms)
 
 
@@ -252,11 +281,7 @@ def _encode_user(user: User) -> bytes:
     return _encode(user)
 
 
-def _including(items: tuple[str, ...], item: str) -> tuple[str, ...]:
-    return items if item in items else (*items, item)
-
-
-def _without(items: tuple[str, ...], gone: Sequence[str]) -> tuple[str, ...]:
+def _without(items: Sequence[str], gone: Sequence[str]) -> tuple[str, ...]:
     absent = set(gone)
     return tuple(item for item in items if item not in absent)
 
@@ -267,8 +292,8 @@ def _without(items: tuple[str, ...], gone: Sequence[str]) -> tuple[str, ...]:
 def _take_name(look: Look, changes: Changes, name: str, uuid: str, kind: str) -> None:
     raw = look(name)
     holder = None if raw is None else msgspec.json.decode(raw, type=str)
-    owners = USERS if kind == "nickname" else GROUPS
-    if holder is not None and holder != uuid and look(owners + holder) is not None:
+    find = find_user if kind == "nickname" else find_group
+    if holder is not None and holder != uuid and find(look, holder) is not None:
         raise Conflict(f"this {kind} is taken", code=f"{kind}_taken")
     changes[name] = _encode(uuid)
 

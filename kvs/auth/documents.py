@@ -5,6 +5,7 @@
     nickname/<hash>        the uuid of a user, as JSON text
     groupname/<hash>       the uuid of a group
     token/<hash>           a StoredToken, whose id begins the hash
+    deleted/<uuid>         Deleted
     metadata/<key>         Metadata of a user's key
     <kind>/<name>          of a kind that only a later version of KVS has; nobody here reads it
 
@@ -19,7 +20,18 @@ from typing import Any
 
 import msgspec
 
-from kvs.auth.accounts import GROUPNAMES, GROUPS, NICKNAMES, USERS, Group, User, decode_group, decode_user
+from kvs.auth.accounts import (
+    DELETED,
+    GROUPNAMES,
+    GROUPS,
+    NICKNAMES,
+    USERS,
+    Group,
+    User,
+    decode_deleted,
+    decode_group,
+    decode_user,
+)
 from kvs.auth.permissions import Metadata, decode_metadata
 from kvs.auth.tokens import TOKEN_ID_CHARS, TOKENS, StoredToken, decode_token
 from kvs.errors import BadMessage, BadRequest, StoreCorrupt
@@ -35,6 +47,7 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     NICKNAMES: _decode_text,
     GROUPNAMES: _decode_text,
     TOKENS: decode_token,
+    DELETED: decode_deleted,
     METADATA: decode_metadata,
 }
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, StoreCorrupt)
@@ -76,7 +89,7 @@ def check_brought(name: bytes, document: bytes | None) -> None:
 
 
 def _check_name(kind: str, rest: str) -> None:
-    if kind in (USERS, GROUPS):
+    if kind in (USERS, GROUPS, DELETED):
         is_name = _is_uuid(rest)
     elif kind in (NICKNAMES, GROUPNAMES, TOKENS):
         is_name = _HASH.fullmatch(rest) is not None

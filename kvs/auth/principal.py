@@ -6,7 +6,7 @@ from kvs.auth.scopes import ALL, KV
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """`user` is a uuid, empty for the anonymous; `groups` are uuids from the stored user, never from the token.
+    """`user` is a uuid, empty for the anonymous; `groups` are uuids from what is stored, never from the token.
 
     `expires_at` is Unix ms, 0 for never; `token_id` is empty without a token. `rests_on` are the entry keys of the
     records whose change may change all this. `local`: the operator on the node's host.

@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from pathlib import Path
 
+from kvs.disk import sync
 from kvs.errors import StartError
 
 SECRET_BYTES = 32
@@ -65,8 +66,4 @@ def _make(path: Path) -> None:
         os.link(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)

@@ -93,5 +93,5 @@ def __getattr__(name: str) -> Any:
         for module in (*_LIGHT, "async_client", "sync_client"):
             loaded = importlib.import_module(f"kvs.client.{module}")
             if name in vars(loaded):
-                return vars(loaded)[name]
+                return globals().setdefault(name, vars(loaded)[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

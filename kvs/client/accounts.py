@@ -239,7 +239,7 @@ class Accounts:
     async def _node_state(self, path: str) -> Mapping[str, Any]:
         """What a node says of itself, which it also does with a 503."""
         try:
-            return dict((await self._http.request("GET", path, repeatable=True)).json)
+            return dict((await self._http.request("GET", path, repeatable=True, is_about_node=True)).json)
         except UnavailableError as error:
             return error.problem
 

@@ -33,7 +33,6 @@ from kvs.client.model import (
 from kvs.client.snapshot import changes_since, position_of
 from kvs.client.watching import follow
 from kvs.client.wire import (
-    JSON_SPACES,
     WireBulk,
     WireEntry,
     WireRange,
@@ -43,6 +42,7 @@ from kvs.client.wire import (
     convert,
     decode,
     exact,
+    stands_on_a_line,
 )
 from kvs.client.writes import Made, Write, make
 from kvs.durations import parse_duration
@@ -345,11 +345,6 @@ def is_ttl_form(raw: bytes) -> bool:
         return bool(orjson.loads(raw).keys() == {"data", "ttl"})
     except (ValueError, AttributeError):
         return False
-
-
-def stands_on_a_line(raw: bytes) -> bool:
-    """Whether a document can stand on a line among others, with nothing around it that would be lost."""
-    return b"\n" not in raw and b"\r" not in raw and raw[:1] not in JSON_SPACES and raw[-1:] not in JSON_SPACES
 
 
 def _item(item: BulkPut | BulkDelete) -> dict[str, object]:

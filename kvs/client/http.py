@@ -129,10 +129,12 @@ class Http:
         repeatable: bool = False,
         patience_s: float = 0.0,
         at: str = "",
+        is_about_node: bool = False,
     ) -> Answer:
         """The answer of one of the nodes, or of the one `at` this URL. `target` is path and query, encoded;
-        `patience_s` is how much longer than usual the node may take. Raises ApiError, UnreachableError, ProtocolError,
-        and Doubt unless it is `repeatable`."""
+        `patience_s` is how much longer than usual the node may take. A request that `is_about_node` takes a 503 of the
+        last node for what it asked, and does not wait until the node is well. Raises ApiError, UnreachableError,
+        ProtocolError, and Doubt unless it is `repeatable`."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.retry_s + patience_s
         tried: list[str] = []
@@ -153,6 +155,8 @@ class Http:
                 if answer.status < 400:
                     return answer
                 error = last = _refusal(answer)
+                if is_about_node and error.status == 503 and self._were_all_asked([*tried, url]):
+                    raise error
                 if not self._may_be_tried_again(error, repeatable=repeatable, tried=tried):
                     raise error
                 if error.status == 429:
@@ -169,12 +173,15 @@ class Http:
             tried.append(url)
             self.endpoints.failed(url, loop.time(), _chance.random(), rest_s)
 
+    def _were_all_asked(self, tried: Sequence[str]) -> bool:
+        return set(self.endpoints.urls) <= set(tried)
+
     def _may_be_tried_again(self, error: ApiError, *, repeatable: bool, tried: Sequence[str]) -> bool:
         """Raises Doubt for a write that may have happened."""
         if error.status == 429:
             return True
         if error.code == "read_only":
-            return not set(self.endpoints.urls) <= {*tried, error.url}
+            return not self._were_all_asked([*tried, error.url])
         if error.code in NOTHING_WRITTEN:
             return True
         if error.status not in (502, 503, 504) or error.code == "corrupt_record":
@@ -261,10 +268,19 @@ class Http:
 
 def checked_url(url: str) -> str:
     """Without a slash at its end. Raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if not _is_of_node(url):
         raise ValueError(f"not a URL of a node: {url!r}; write it like http://127.0.0.1:8080")
     return url.rstrip("/")
+
+
+def _is_of_node(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port != 0
+    except ValueError:  # an address in brackets that is none, a port that is none
+        return False
+    is_plain = not (parts.query or parts.fragment or parts.username)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and is_plain
 
 
 def _refusal(answer: Answer) -> ApiError:

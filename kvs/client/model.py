@@ -1,7 +1,6 @@
 """What the client hands out and takes. Times are Unix milliseconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -21,8 +20,7 @@ def duration_text(duration: Duration) -> str:
     return f"{round(duration / timedelta(milliseconds=1))}ms"
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(msgspec.Struct, frozen=True):
     """What a write made. `created`: there was no value before. `replicated`: with `w`, on how many nodes it was in time
     if those were too few; None when they were enough."""
 
@@ -32,8 +30,7 @@ class Version:
     replicated: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """A stored value: `raw` holds its bytes, exactly as they were written."""
 
     path: str
@@ -53,8 +50,7 @@ class Value:
         return orjson.loads(self.raw) if self.is_json else self.raw
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(msgspec.Struct, frozen=True):
     """One version of a history; number 1 is the current one. `value` is None for a deletion."""
 
     number: int
@@ -63,8 +59,7 @@ class Revision:
     value: Value | None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One line of a list: a key, or a prefix under which there are more (it ends with the delimiter; the other fields
     are then empty)."""
 
@@ -76,8 +71,7 @@ class Entry:
     expires_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """What a watcher is told.
 
     put        `value` is the new value
@@ -151,8 +145,7 @@ class NewToken(msgspec.Struct, frozen=True):
         return f"NewToken(token_id={self.token_id!r}, expires_at={self.expires_at})"
 
 
-@dataclass(frozen=True, slots=True)
-class WhoAmI:
+class WhoAmI(msgspec.Struct, frozen=True):
     """Who a token speaks for, as it says itself, and whether the node takes it."""
 
     user_uuid: str
@@ -162,8 +155,7 @@ class WhoAmI:
     is_accepted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BulkPut:
+class BulkPut(msgspec.Struct, frozen=True):
     """Bytes are a blob, anything else is JSON; bytes with the content type of JSON are a document as it is."""
 
     path: str
@@ -174,15 +166,13 @@ class BulkPut:
     if_none_match: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BulkDelete:
+class BulkDelete(msgspec.Struct, frozen=True):
     path: str
     if_match: str | None = None
     if_none_match: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BulkResult:
+class BulkResult(msgspec.Struct, frozen=True):
     """What became of one item. `problem` is empty if it succeeded."""
 
     status: int

@@ -77,6 +77,9 @@ class _Pump(Generic[T]):
         self._loop = loop
         self._ready: deque[T] = deque()
         self._changed = threading.Condition()
+        self._is_awaited = False
+        """Whether the other thread waits. It says so before it looks whether it has to: so one of both sees the other,
+        and not every item costs a lock."""
         self._has_room = asyncio.Event()
         self._is_ended = False
         self._error: BaseException | None = None
@@ -85,10 +88,11 @@ class _Pump(Generic[T]):
     def take(self) -> list[T] | None:
         """What is there, at least one item; None behind the last one. Raises what the iterator raised."""
         with self._changed:
+            self._is_awaited = True
             while not self._ready and not self._is_ended:
                 self._changed.wait()
-            ready = list(self._ready)
-            self._ready.clear()
+            self._is_awaited = False
+            ready = [self._ready.popleft() for _ in range(len(self._ready))]
         if ready:
             self._loop.call_soon_threadsafe(self._has_room.set)
             return ready
@@ -104,15 +108,20 @@ class _Pump(Generic[T]):
         try:
             async with aclosing(self._items) as items:
                 async for item in items:
-                    with self._changed:
-                        self._ready.append(item)
-                        is_full = len(self._ready) >= _AHEAD_MAX
-                        self._changed.notify()
-                    if is_full:
-                        self._has_room.clear()
-                        await self._has_room.wait()
+                    self._ready.append(item)
+                    if self._is_awaited:
+                        with self._changed:
+                            self._changed.notify()
+                    if len(self._ready) >= _AHEAD_MAX:
+                        await self._room()
         except BaseException as caught:
             error = caught
         with self._changed:
             self._is_ended, self._error = True, error
             self._changed.notify()
+
+    async def _room(self) -> None:
+        """Wait until the other thread has taken what is there."""
+        self._has_room.clear()
+        if len(self._ready) >= _AHEAD_MAX:
+            await self._has_room.wait()

@@ -1,7 +1,6 @@
 """What nodes answer, taken apart without touching the bytes of values."""
 
 from base64 import b64decode
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
@@ -37,9 +36,17 @@ class WireValue(msgspec.Struct, kw_only=True):
 def exact(value: Value, envelope: bytes) -> Value:
     """A value with all bytes that were stored: `data` is the last member of its envelope, and the white space around a
     document stands around it there too."""
-    start = envelope.find(_DATA) + len(_DATA)
-    whole = envelope[start:-1]
-    return replace(value, raw=whole) if value.is_json and whole.strip(JSON_SPACE) == value.raw else value
+    if not value.is_json:
+        return value
+    whole = envelope[envelope.find(_DATA) + len(_DATA) : -1]
+    if whole == value.raw or whole.strip(JSON_SPACE) != value.raw:
+        return value
+    return msgspec.structs.replace(value, raw=whole)
+
+
+def stands_on_a_line(raw: bytes) -> bool:
+    """Whether a document can stand on a line among others, with nothing around it that would be lost."""
+    return b"\n" not in raw and b"\r" not in raw and raw[:1] not in JSON_SPACES and raw[-1:] not in JSON_SPACES
 
 
 class WireEntry(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Fills a node that was never filled before: it copies what its peers have, newest first.
+"""Fills a node that was never filled before: it copies what its peers have, KVS's own records first, then the newest.
 
     waiting    nobody answers                  a peer is up: filling; `patience` has passed: done, alone
     filling    asks one peer after the other   an answer: take it, ask on; no answer: go on with the next peer, after a
@@ -7,18 +7,26 @@
     done       for ever, over restarts too
 
 While it lasts the node takes no writes of clients. Records older than `max_age` are left to comparisons, which begin
-when this ends. A peer that has nothing ends it at once, so nodes that start together, each with the others as seeds,
-do not wait for each other.
+when this ends. A peer that is being filled itself does not have all, and nobody would ask again for what it lacks: it
+counts as one that does not answer. But when all that can be asked are such, and have nothing, twice in a row, then
+nodes have started together, each with the others as seeds: they do not wait for each other.
+
+What it has come to is noted in the batches of the records. After a restart it copies what is newer than the beginning
+of the run before, and goes on where that one was.
 """
 
 from collections import deque
+from struct import Struct
 from typing import NamedTuple
 
-from kvs.cluster.events import Merge
+from kvs.cluster.events import Merge, Remember
 from kvs.cluster.exchange import RecentAnswer, RecentRequest
 from kvs.cluster.ingest import merges_of
 from kvs.errors import BadMessage
-from kvs.limits import BOOTSTRAP_RETRY_MS
+from kvs.limits import BOOTSTRAP_RETRY_MS, BOOTSTRAP_TOGETHER_MS
+from kvs.storage.state import FILLING_ROW
+
+_BEGUN = Struct(">Q")
 
 
 class BootstrapSettings(NamedTuple):
@@ -27,6 +35,26 @@ class BootstrapSettings(NamedTuple):
     max_age_ms: int
     patience_ms: int
     fetch_delay_ms: int
+
+
+class FilledPart(NamedTuple):
+    """What is on the disk of a filling that has not ended: all that is older than `begun_ms` (Unix ms), newest first,
+    up to the answer with this `before`."""
+
+    begun_ms: int
+    before: bytes
+
+
+def encode_part(part: FilledPart) -> bytes:
+    return _BEGUN.pack(part.begun_ms) + part.before
+
+
+def decode_part(raw: bytes | None) -> FilledPart | None:
+    """None where no filling was interrupted."""
+    if raw is None or len(raw) <= _BEGUN.size:
+        return None
+    (begun_ms,) = _BEGUN.unpack_from(raw)
+    return FilledPart(begun_ms, raw[_BEGUN.size :])
 
 
 class AskRecent(NamedTuple):
@@ -41,7 +69,7 @@ class TakeRecent(NamedTuple):
     """Effect: submit these commands (at least one), say `taken` when they are on the disk, or `not_taken`. While one is
     under way the next answer is fetched; no more wait, and what was submitted first ends first."""
 
-    commands: list[Merge]
+    commands: list[Merge | Remember]
 
 
 class Nonsense(NamedTuple):
@@ -63,11 +91,15 @@ BootstrapEffect = AskRecent | TakeRecent | Nonsense | Filled
 
 
 class Bootstrap:
-    """`needed` is false for a node that was filled before, or that has no seeds. Times are of the clock that never
-    goes back."""
+    """`needed` is false for a node that was filled before, or that has no seeds; `part` is what came of a run that was
+    interrupted. Times are of the clock that never goes back."""
 
-    def __init__(self, settings: BootstrapSettings, now_ms: int, *, needed: bool) -> None:
+    def __init__(
+        self, settings: BootstrapSettings, now_ms: int, *, needed: bool, part: FilledPart | None = None
+    ) -> None:
         self._settings = settings
+        self._part = part
+        """None once everything newer was asked for."""
         self._is_over = not needed
         self._gives_up_ms: int | None = now_ms + settings.patience_ms
         """None while somebody answers."""
@@ -78,6 +110,15 @@ class Bootstrap:
         self._asks = False
         self._silences = 0
         """Questions since the last answer that nobody answered."""
+        self._failed: set[str] = set()
+        """Who did not answer. They are asked again when all others failed too: one that hangs takes a minute each
+        time."""
+        self._empty: set[str] = set()
+        """Peers that are to be filled themselves and had nothing when they were asked last."""
+        self._empty_rounds = 0
+        """How often all peers were."""
+        self._begun_ms = 0
+        """When the first question was asked, in Unix ms."""
         self._since_ms = 0
         self._next = b""
         """Where the next question goes on: the `before` of the last answer."""
@@ -100,11 +141,15 @@ class Bootstrap:
         if self._is_over or peer in self._peers:
             return []
         self._peers.insert(0, peer)
+        self._failed.discard(peer)
         self._gives_up_ms = None
         if self._asks or self._taking:
             return []
-        if not self._next:
+        if not self._begun_ms:
+            self._begun_ms = unix_ms
             self._since_ms = max(0, unix_ms - self._settings.max_age_ms)
+            if self._part is not None and self._part.begun_ms > unix_ms:
+                self._part = None  # this clock was ahead then, or is behind now
         return self._ask(0)
 
     def down(self, peer: str, now_ms: int) -> None:
@@ -126,9 +171,13 @@ class Bootstrap:
         if self._peers:
             self._gives_up_ms = None
         self._next = answer.before
-        self._taking.append((answer.before, len(commands)))
+        if not answer.before and self._part is not None:
+            self._next, self._part = self._part.before, None
+        self._taking.append((self._next, len(commands)))
         nonsense: list[BootstrapEffect] = [Nonsense(self._asked, refused, reason)] if refused else []
-        return nonsense + ([TakeRecent(commands), *self._ask_on()] if commands else self._go_on())
+        if not commands:
+            return nonsense + self._go_on()
+        return [*nonsense, TakeRecent([*commands, *self._note()]), *self._ask_on()]
 
     def taken(self) -> list[BootstrapEffect]:
         """The first of what is on its way to the disk is there."""
@@ -149,14 +198,35 @@ class Bootstrap:
         if self._is_over:
             return []
         self._silences += 1
+        self._failed.add(self._asked)
         if self._silences < len(self._peers):
             return self._ask(self._settings.fetch_delay_ms)
         self._nobody_answers(now_ms)
         return self._ask(BOOTSTRAP_RETRY_MS) if self._peers else []
 
+    def met_another(self, answer: RecentAnswer, now_ms: int) -> list[BootstrapEffect]:
+        """The peer that was asked is being filled itself."""
+        if self._is_over:
+            return []
+        has_nothing = not (answer.records or answer.before or self._next or self._records or self._taking)
+        (self._empty.add if has_nothing else self._empty.discard)(self._asked)
+        if not (self._peers and self._empty.issuperset(self._peers)):
+            return self.failed(now_ms)
+        self._asks, self._silences = False, 0
+        self._failed.clear()
+        self._empty.clear()
+        self._empty_rounds += 1
+        return self._end(alone=False) if self._empty_rounds > 1 else self._ask(BOOTSTRAP_TOGETHER_MS)
+
     def tick(self, now_ms: int) -> list[BootstrapEffect]:
         is_due = self._gives_up_ms is not None and now_ms >= self._gives_up_ms
         return self._end(alone=True) if is_due and not self._is_over else []
+
+    def _note(self) -> list[Remember]:
+        """What is on the disk, for the batch of what comes next. An earlier part stands until it is reached."""
+        if not self._taken or self._part is not None:
+            return []
+        return [Remember(rows={FILLING_ROW: encode_part(FilledPart(self._begun_ms, self._taken))})]
 
     def _nobody_answers(self, now_ms: int) -> None:
         if self._gives_up_ms is None:
@@ -175,10 +245,14 @@ class Bootstrap:
         return self._ask(self._settings.fetch_delay_ms)
 
     def _ask(self, delay_ms: int) -> list[BootstrapEffect]:
-        self._asked = self._peers.pop(0)
+        if self._failed.issuperset(self._peers):
+            self._failed.clear()
+        self._asked = next(peer for peer in self._peers if peer not in self._failed)
+        self._peers.remove(self._asked)
         self._peers.append(self._asked)  # all peers share the work
         self._asks = True
-        return [AskRecent(self._asked, RecentRequest(self._next, self._since_ms), delay_ms)]
+        since_ms = self._since_ms if self._part is None else max(self._since_ms, self._part.begun_ms)
+        return [AskRecent(self._asked, RecentRequest(self._next, since_ms), delay_ms)]
 
     def _end(self, *, alone: bool) -> list[BootstrapEffect]:
         self._is_over = True

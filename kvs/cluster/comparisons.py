@@ -119,6 +119,7 @@ class Comparisons:
         known = self._end()
         if known is not None:
             known.rests_until_ms = now_ms + known.retry_ms
+            known.due_ms = None  # whatever was heard while it ran
             self._due(known, known.rests_until_ms)
             known.retry_ms = min(2 * known.retry_ms, self._pace.catchup_interval_ms)
 

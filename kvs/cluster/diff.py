@@ -22,8 +22,8 @@ def differences(
     tree: Tree, reader: Reader, spans: Sequence[Span], list_below: int, parts: int = 0
 ) -> Iterator[Difference]:
     """One for each range, in order; a generator, because many ranges take their time. `parts` is into how many a range
-    is cut; 0: many for a lone one, few for each of several."""
-    parts = parts or (DIFF_ROOT_PARTS if len(spans) == 1 else DIFF_PARTS)
+    is cut; 0: many for each of one or two, as in the first question, few for each of several."""
+    parts = parts or (DIFF_ROOT_PARTS if len(spans) <= 2 else DIFF_PARTS)
     for start, stop, mark in spans:
         held = tree.sum_of(reader, start, stop)
         if mark_of(held) == mark:

@@ -113,7 +113,8 @@ class Transact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Follow these rows of the expiry or tombstone index: remove records that may go, and rows that lead nowhere."""
+    """Follow these rows of the expiry or tombstone index: remove records that may go, and rows that lead nowhere. Of
+    rows of superseded versions, remove those that are not needed any more."""
 
     rows: tuple[bytes, ...]
 
@@ -136,7 +137,8 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     A record from a backup has an empty `source`, and with `as_of_ms` (Unix ms) comes the moment up to which the backup
     knows of every deletion. If nothing is held under its key, and both moments are so long ago that tombstones from
-    since then may have been forgotten, it may be a key that was deleted: the verdict is then `forgotten`.
+    since then may have been forgotten, it may be a key that was deleted: the verdict is then `forgotten`. So it is with
+    one that is known to have been replaced and deleted.
     """
 
     entry: bytes

@@ -145,18 +145,20 @@ class RangeAnswer(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RecentRequest(msgspec.Struct, array_like=True, frozen=True):
-    """Send records, newest first: those whose row of the time index is in front of `before` (empty: the newest) and
-    whose timestamp is `since_ms` (Unix ms) or later."""
+    """Send all of KVS's own records, and behind these those of users whose timestamp is `since_ms` (Unix ms) or later,
+    newest first. `before` is where to go on: from what was answered; empty for the begin."""
 
     before: bytes
     since_ms: int
 
 
 class RecentAnswer(msgspec.Struct, array_like=True, frozen=True):
-    """Records as (entry key, record), newest first. `before` is where to go on, empty when that was all."""
+    """Records as (entry key, record), in that order. `before` is where to go on, empty when that was all; less in
+    every answer. `filling`: who answers is being filled itself, and does not have all."""
 
     records: list[tuple[bytes, bytes]]
     before: bytes
+    filling: bool = False
 
 
 class ReplicateRequest(msgspec.Struct, array_like=True, frozen=True):

@@ -20,13 +20,13 @@ A node that comes back whose own proof is below the others' floor may hold what 
 `is_outdated`. So may one that was restored from a backup. It starts without proofs, and knows one thing: up to which
 moment the backed-up node knew of every deletion, `as_of`. That is no proof towards others, and while nobody else is
 there it moves nothing. Two halves of a cluster that were cut off from each other for so long that each has forgotten
-the other are both as good: see `apart`.
+the other are both as good: see `apart`, and for what they exchanged after their last proof `absences`.
 
 Proofs are of what two nodes held. When a peer's data directory is another one, those about it are forgotten; when this
 node is about to set records aside, all are. What remains is when this node was `last` equal to anybody.
 
     n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}, "instances": {node id: instance id},
-                    "last": Unix ms or null, "as_of": Unix ms, "had_peers": bool}
+                    "last": Unix ms or null, "as_of": Unix ms, "had_peers": bool, "away": {node id: Unix ms}}
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,6 +34,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from kvs.cluster.superseded import Absences
 from kvs.errors import StoreCorrupt
 from kvs.limits import FLOOR_SAVE_STEP_MS
 
@@ -44,7 +45,7 @@ class Stored(msgspec.Struct, frozen=True):
     """What a node must know of it after a restart. `equal` tells up to when this node was equal to each other one,
     `instances` which data directories those had, `last` the latest proof, that of forgotten ones included (None: there
     never was any). `as_of` is 0 for a node that was not restored; `had_peers` says whether the backed-up node knew
-    others."""
+    others. `away` tells since when nodes are."""
 
     floor: int = 0
     equal: Mapping[str, int] = {}
@@ -52,6 +53,7 @@ class Stored(msgspec.Struct, frozen=True):
     had_peers: bool = False
     instances: Mapping[str, str] = {}
     last: int | None = None
+    away: Mapping[str, int] = {}
 
 
 def encode(stored: Stored) -> bytes:
@@ -81,6 +83,7 @@ class Floor:
         self._had_peers = stored.had_peers
         self._proofs: dict[str, int] = {}
         self._members: frozenset[str] = frozenset()
+        self._away = dict(stored.away)
         self._saved = stored
         self.announced_ms = 0
         """The proof that others may be told."""
@@ -94,6 +97,20 @@ class Floor:
                 self._equal.pop(peer, None)
                 self._proofs.pop(peer, None)
             self._instances[peer] = instance
+
+    def begin(self, now_ms: int) -> None:
+        """This node starts. Whoever was there when it stopped was so until now, as far as it knows."""
+        self._away = {peer: self._away.get(peer, now_ms) for peer in self._equal}
+
+    def is_back(self, peer: str) -> bool:
+        """The peer is up. Whether that has to be stored: the next absence must not count from this one's begin, or what
+        the two exchange in between would be forgotten with a restart."""
+        self._away.pop(peer, None)
+        return peer in self._saved.away
+
+    def is_lost(self, peer: str, now_ms: int) -> None:
+        """The peer is not up any more."""
+        self._away.setdefault(peer, now_ms)
 
     def equal(self, peer: str, at_ms: int) -> None:
         """This node and the peer held the same, as of this moment."""
@@ -182,6 +199,7 @@ class Floor:
             self._equal = {peer: proven_ms if proven_ms <= now_ms else 0 for peer, proven_ms in self._equal.items()}
         if self._last_ms is not None and self._last_ms > now_ms:
             self._last_ms = max(self._equal.values(), default=0)
+        self._away = {peer: min(away_ms, now_ms) for peer, away_ms in self._away.items()}
         if self.announced_ms > now_ms:
             self.announced_ms = 0
         if self.floor_ms > now_ms:
@@ -196,9 +214,19 @@ class Floor:
 
     def apart(self, now_ms: int) -> Mapping[str, int]:
         """The nodes that were away while tombstones went here which they never saw, and up to when each was equal to
-        this node. What one of them holds from before and is not here any more was deleted here."""
+        this node, 0 for never. What one of them holds that it wrote before, or that another one wrote which is not
+        among them, and that is not here any more, was deleted here."""
         dropped_ms = min(self._saved.floor, now_ms - self._retention_ms)
-        return {peer: proven_ms for peer, proven_ms in self._equal.items() if proven_ms < dropped_ms}
+        proofs = {**dict.fromkeys(self._members, 0), **self._equal}
+        return {peer: proven_ms for peer, proven_ms in proofs.items() if proven_ms < dropped_ms}
+
+    def absences(self) -> Absences:
+        """Which versions peers may have got from this node, or given to it, that `apart` does not tell of: they came
+        after the last proof."""
+        lost = {peer: away_ms + self._margin_ms for peer, away_ms in self._away.items() if peer in self._equal}
+        back = [proven_ms for peer, proven_ms in self._equal.items() if peer not in lost]
+        spans = tuple((self._equal[peer], until_ms) for peer, until_ms in lost.items() if self._equal[peer] <= until_ms)
+        return Absences(spans, min(back, default=None))
 
     def last_equal_ms(self, peer: str) -> int | None:
         """The last moment as of which this node and the peer were seen to hold the same; None for never."""
@@ -222,4 +250,5 @@ class Floor:
     def stored(self) -> Stored:
         counted = self._members | self._equal.keys()
         instances = {peer: instance for peer, instance in self._instances.items() if peer in counted}
-        return Stored(self.floor_ms, dict(self._equal), self._as_of_ms, self._had_peers, instances, self._last_ms)
+        away = {peer: away_ms for peer, away_ms in self._away.items() if peer in self._equal}
+        return Stored(self.floor_ms, dict(self._equal), self._as_of_ms, self._had_peers, instances, self._last_ms, away)

@@ -49,7 +49,10 @@ class Hearing:
             digest = message.digest
             if message.rated is not None and message.rated.id == self._roster.myself.id:
                 self._of_myself(message.rated, speaker, now, from_afar=from_afar)
-        self._out.add(Heard(speaker.id, speaker.last_seen, digest))
+        entry = self._roster.table.get(speaker.id)
+        if entry is not None and entry.is_up:
+            # Of no other it would be heard when it is gone: its clock would count for ever.
+            self._out.add(Heard(speaker.id, speaker.last_seen, digest))
         for rumour in message.rumours:
             self._rumour(rumour, speaker, now, from_afar=from_afar)
 

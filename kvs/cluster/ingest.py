@@ -121,20 +121,37 @@ def records_between(
 
 
 def recent(reader: Reader, before: bytes, since_ms: int, limits: Limits) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """What peers may have, newest first, as much as one message takes, and where to go on (empty: that was all)."""
+    """What peers may have, as much as one message takes, and where to go on (empty: that was all). KVS's own records
+    come first, whatever their age, or values would be there before the permissions that keep them from others; then
+    those of users, newest first."""
     found: list[tuple[bytes, bytes]] = []
     size_bytes, last = 0, b""
-    stop = TIMES + before if before else after(TIMES)
-    for looked, (row, _) in enumerate(reader.scan(time_row(max(0, since_ms), 0, b""), stop, backwards=True)):
+    for looked, (place, entry) in enumerate(_from_own_to_oldest(reader, before, since_ms)):
         if looked == FETCH_KEYS_MAX or size_bytes > SEND_MAX_BYTES:
             return found, last
-        last = row[1:]
-        _, entry = split_time(row)
+        last = place
         sent = _sendable(reader, entry, limits)
         if sent is not None:
             found.append((entry, sent[1]))
             size_bytes += len(entry) + len(sent[1])
     return found, b""
+
+
+_OWN = b"\xff"
+"""Begins the place of a record of KVS's own: behind all rows of the time index, which begin with a time."""
+
+
+def _from_own_to_oldest(reader: Reader, before: bytes, since_ms: int) -> Iterator[tuple[bytes, bytes]]:
+    """Places, each less than the one before it, and the entry keys there."""
+    if not before or before.startswith(_OWN):
+        stop = before.removeprefix(_OWN) or after(SYSTEM)
+        yield from ((_OWN + entry, entry) for entry, _ in reader.scan(SYSTEM, stop, backwards=True))
+        before = b""
+    stop = TIMES + before if before else after(TIMES)
+    for row, _ in reader.scan(time_row(max(0, since_ms), 0, b""), stop, backwards=True):
+        _, entry = split_time(row)
+        if not entry.startswith(SYSTEM):
+            yield row[1:], entry
 
 
 def fetched(

@@ -4,6 +4,7 @@ Heard of this node's own id, `same` being this data directory at this address:
 
     claim                                    means                               then
     lower incarnation                        an old rumour                       nothing
+    above all that others may claim          a lie, or a flipped bit             nothing
     not alive                                others lost this node               refute: an incarnation above the claim
     same, suspect                            the same                            the same
     same, alive, equal                       what this node said                 nothing
@@ -26,7 +27,7 @@ from kvs.cluster.members import earliest_joined, same_process
 from kvs.cluster.messages import MemberState, Persisted, Rumour, Status
 from kvs.cluster.outbox import Outbox
 from kvs.cluster.time_of import Now
-from kvs.limits import MEMBER_NUMBER_MAX
+from kvs.limits import INCARNATION_CLAIMED_MAX, MEMBER_NUMBER_MAX
 
 
 class Reaction(Enum):
@@ -79,6 +80,9 @@ class Myself:
             self._adopt_joined(claim.joined_timestamp)
         if claim.incarnation < own.incarnation:
             return Reaction.NOTHING
+        if not may_claim(claim.incarnation, own.incarnation):
+            self._out.report("A claim about this node cannot be", warning=True, incarnation=claim.incarnation)
+            return Reaction.NOTHING
         if claim.status in (Status.ALIVE, Status.SUSPECT) and claim.address != own.address:
             return Reaction.ASK
         if claim.status is Status.ALIVE and claim.incarnation == own.incarnation and same_process(claim, own):
@@ -87,13 +91,10 @@ class Myself:
         return Reaction.REFUTED
 
     def refute(self, claim: MemberState) -> None:
-        """Go above the claim."""
-        if claim.incarnation >= MEMBER_NUMBER_MAX:
-            self._out.report("A claim about this node cannot be refuted", warning=True, incarnation=claim.incarnation)
-            return
+        """Go above the claim, which others may make."""
         if claim.status is not Status.ALIVE:
             self._health.worse()
-        self._change(incarnation=max(self._state.incarnation, claim.incarnation) + 1)
+        self._change(incarnation=min(max(self._state.incarnation, claim.incarnation) + 1, MEMBER_NUMBER_MAX))
         self._out.must_save = True
         self._out.report(
             "Refuted a claim about this node",
@@ -112,6 +113,12 @@ class Myself:
     def _change(self, **fields: object) -> None:
         self._state = msgspec.structs.replace(self._state, **fields)
         self._rumours.add(as_rumour(self._state))
+
+
+def may_claim(incarnation: int, held: int) -> bool:
+    """Whether others may say this incarnation of a node of which `held` is known. Beyond what it may have said, there
+    must be room left for it to answer."""
+    return incarnation <= max(held, INCARNATION_CLAIMED_MAX)
 
 
 def as_rumour(state: MemberState, accuser: str = "") -> Rumour:

@@ -53,17 +53,14 @@ from kvs.cluster.merging import UNOPPOSED, Verdict, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
 from kvs.cluster.scrubbing import scrub
+from kvs.cluster.superseded import Superseded
 from kvs.cluster.tally import Tally
 from kvs.cluster.trail import Trail
 from kvs.cluster.upkeep import discard, lapse, sweep, trim
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.current import NOTHING, Current, history, read_current
-from kvs.storage.keyspace import (
-    SYSTEM,
-    metadata_key,
-    path_of,
-)
+from kvs.storage.keyspace import SYSTEM, metadata_key, path_of
 from kvs.storage.record import Record, derived_uuid, uuid_text
 from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
@@ -112,6 +109,7 @@ class Node:
         self.apart: Mapping[str, int] = {}
         """Peers that do not know of all that was deleted and forgotten here: they were equal to this node up to then
         (Unix ms), and not since."""
+        self.superseded = Superseded()
 
     def resume(self, progress: Progress, tree: Tree | None = None) -> None:
         """Go on above what the disk holds after a failed commit, and above what was given out before."""
@@ -219,7 +217,8 @@ class Node:
                 case Transact():
                     return self._transact(command, view, now_ms)
                 case Sweep():
-                    return sweep(self._rows, command, view, now_ms, self.tombstone_limit(now_ms))
+                    limit_ms = self.tombstone_limit(now_ms)
+                    return sweep(self._rows, self.superseded, command, view, now_ms, limit_ms)
                 case Discard():
                     return discard(self._rows, command, view)
                 case Scrub(start=start):
@@ -275,7 +274,8 @@ class Node:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
         self._authorise(command, current, view, now_ms)
-        old = next((r for number, r in history(view, command.entry, now_ms) if number == command.revision), None)
+        kept = history(view, command.entry, now_ms, self._rows.versions_max(command.entry))
+        old = next((record for number, record in kept if number == command.revision), None)
         if old is None or not _is_readable(command, old, view, now_ms):
             raise NotFound("this revision is not kept")
         if old.deleted and command.delete_guard is not None:
@@ -352,13 +352,16 @@ class Node:
         held = None if current.stored is None else current.stored.record
         if current is NOTHING and command.as_of_ms is not None:
             forgotten_ms = self.tombstone_limit(now_ms)
-            if command.as_of_ms < forgotten_ms and incoming.timestamp < forgotten_ms:
+            is_old = command.as_of_ms < forgotten_ms and incoming.timestamp < forgotten_ms
+            if is_old or self.superseded.covers(view, entry, incoming):
                 return Plan({}, _FORGOTTEN)
         reports = self._observe(entry, incoming, source, now_ms)
         if current is NOTHING:
             if (incoming.deleted or incoming.expires_at) and self._is_over(incoming, now_ms):
                 return Plan({}, _TAKEN, reports)
-            if self.apart and not incoming.deleted and incoming.timestamp < self.apart.get(source, 0):
+            if not incoming.deleted and (
+                self._was_here(incoming, source) or self.superseded.covers(view, entry, incoming)
+            ):
                 return self._delete_again(command, current, view, now_ms)
             batch: dict[bytes, bytes | None] = {}
             self._rows.add(batch, entry, incoming, view, digest=digest, raw=command.raw)
@@ -379,6 +382,11 @@ class Node:
         if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
             return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
         return Plan({}, outcome, reports)
+
+    def _was_here(self, record: Record, source: str) -> bool:
+        """Whether this node held the record that a peer brings: both did when they were equal, unless the peer got it
+        later from its writer, with which this node was not."""
+        return record.timestamp < min(self.apart.get(source, 0), self.apart.get(record.origin, record.timestamp + 1))
 
     def _comes_late(self, tombstone: Record, held: Record, now_ms: int) -> bool:
         """Whether a tombstone that others may forget at once deletes a value that all nodes have."""
@@ -441,6 +449,8 @@ class Node:
         raw: bytes = b"",
     ) -> Plan:
         batch = self._rows.replace(entry, current, record, view, digest=digest, raw=raw)
+        if current.stored is not None:
+            self.superseded.note(batch, entry, current.stored.record)
         reports = (Report("Corrupt record replaced", {"entry": entry}),) if current.is_corrupt else ()
         return Plan(batch, Written(record, created), reports, (Change(entry, record, self._rows.seq),))
 

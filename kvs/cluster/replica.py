@@ -19,13 +19,15 @@ from typing import NamedTuple
 from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, Nonsense, TakeRecent
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Comparisons, Pace
-from kvs.cluster.events import Change, Merge, Outcome, Report
-from kvs.cluster.exchange import RecentAnswer, RecentRequest, ReplicateAnswer
+from kvs.cluster.events import Change, Merge, Outcome, Remember, Report
+from kvs.cluster.exchange import DiffRequest, RecentAnswer, RecentRequest, ReplicateAnswer
 from kvs.cluster.floor import NO_INSTANCES, Floor
 from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
 from kvs.cluster.sync import Answer, Ask, Done, Here, Request, Session, Step, Take
+from kvs.cluster.sync_totals import Compared, SyncTotals
 from kvs.cluster.time_of import Now
 from kvs.errors import BadMessage, StoreError
+from kvs.limits import COMPARE_TIMEOUT_S, DIFF_TIMEOUT_S, PUSH_TIMEOUT_S
 from kvs.storage.record import Record
 
 
@@ -114,12 +116,19 @@ class PeerCall(NamedTuple):
     push: bool = False
     delay_ms: int = 0
 
+    @property
+    def timeout_s(self) -> float:
+        """How long to wait for the answer."""
+        if self.push:
+            return PUSH_TIMEOUT_S
+        return DIFF_TIMEOUT_S if isinstance(self.request, DiffRequest) else COMPARE_TIMEOUT_S
+
 
 class Submit(NamedTuple):
     """Effect: hand these commands to the writer, then hand in Submitted with this ticket."""
 
     ticket: int
-    commands: list[Merge]
+    commands: Sequence[Merge | Remember]
 
 
 class SetAside(NamedTuple):
@@ -145,36 +154,6 @@ class SaveFloor(NamedTuple):
 Effect = PeerCall | Submit | SetAside | Refused | SaveFloor | Filled | Reached | Report
 
 
-class Compared(NamedTuple):
-    """How a comparison ended. `at_ms` is when it began, in Unix ms; `refused` counts records of the peer that cannot be
-    taken; `behind`: there was more to move; `failure` is why it was given up, empty if it was not."""
-
-    at_ms: int
-    fetched: int
-    sent: int
-    set_aside: int
-    refused: int
-    questions: int
-    behind: bool = False
-    failure: str = ""
-
-
-class SyncTotals:
-    """All comparisons that this node began since its start, by how they ended, and what they did."""
-
-    def __init__(self) -> None:
-        self.done = self.behind = self.failed = 0
-        self.rounds = self.compared = self.fetched = self.sent = self.set_aside = self.refused = 0
-
-    def ended(self, session: Session) -> None:
-        self.rounds += session.rounds
-        self.compared += session.compared
-        self.fetched += session.fetched
-        self.sent += session.sent
-        self.set_aside += len(session.set_aside)
-        self.refused += session.refused
-
-
 class Replica:
     """The state behind filling, pushes, comparisons and the floor."""
 
@@ -196,6 +175,7 @@ class Replica:
         self._push_enabled = push_enabled
         self._bootstrap = bootstrap
         self._floor = floor
+        floor.begin(now.unix_ms)
         self._comparisons = Comparisons(pace, chance, now.mono_ms)
         self._pushed: dict[int, str] = {}
         self._asked_to_fill = 0
@@ -203,7 +183,8 @@ class Replica:
         self._session: Session | None = None
         self._compared: dict[str, Compared] = {}
         self.totals = SyncTotals()
-        self._started_ms = 0
+        self._unfinished: dict[str, Session] = {}
+        """By peer, comparisons that left a rest."""
         self._peer = ""
         self._call = 0
         self._waits_for = 0
@@ -264,7 +245,8 @@ class Replica:
             if peer is not None and self._waits_for_more(peer):
                 self._comparisons.failed(now.mono_ms)
             elif peer is not None:
-                self._session, self._peer, self._started_ms = Session(peer, self._forgotten_ms), peer, now.unix_ms
+                before = self._unfinished.pop(peer, None)
+                self._session, self._peer = Session(peer, now.unix_ms, self._forgotten_ms, before), peer
                 effects += self._step(self._session.start(here), now)
         return effects
 
@@ -287,13 +269,20 @@ class Replica:
                 # What it holds, and what it has forgotten, is known from its first digest on. Until then writes gather.
                 self._silent.add(peer)
                 self._pushes.add(peer)
-                return self._bootstrap_effects(self._bootstrap.up(peer, now.unix_ms))
+                noted: list[Effect] = [SaveFloor()] if self._floor.is_back(peer) else []
+                return noted + self._bootstrap_effects(self._bootstrap.up(peer, now.unix_ms))
             case PeerDown(peer):
+                self._floor.is_lost(peer, now.unix_ms)
                 self._settled.discard(peer)
                 self._silent.discard(peer)
                 self._pushes.remove(peer)
+                # An answer that still comes is not one to what is pushed to it later.
+                self._pushed = {call: to for call, to in self._pushed.items() if to != peer}
                 self._comparisons.down(peer)
+                self._unfinished.pop(peer, None)
                 self._bootstrap.down(peer, now.mono_ms)
+                if self._session is not None and self._peer == peer:
+                    return self._give_up(self._waits_for, "the peer is not up any more", now)
             case Known(peers, instances):
                 self._floor.members(peers, instances)
                 self._compared = {peer: self._compared[peer] for peer in peers if peer in self._compared}
@@ -323,6 +312,7 @@ class Replica:
         self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms, now.unix_ms)
         self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
         if mine == seen.root and not self._waits_for_more(seen.peer):
+            self._unfinished.pop(seen.peer, None)
             self._floor.equal(seen.peer, now.unix_ms)
         return [*effects, SaveFloor()] if self._floor.raise_(now.unix_ms) else effects
 
@@ -344,6 +334,7 @@ class Replica:
         if floor_ms <= self._forgotten_ms:
             return []
         self._forgotten_ms = floor_ms
+        self._unfinished.clear()
         if self._session is not None:
             self.totals.failed += 1
             self.totals.ended(self._session)
@@ -360,12 +351,17 @@ class Replica:
             return self._push_effects(self._pushes.sent(peer, answer), now)
         try:
             if isinstance(answer, RecentAnswer):
-                return self._bootstrap_effects(self._bootstrap.answered(answer)) if call == self._asked_to_fill else []
+                return self._filled(answer, now) if call == self._asked_to_fill else []
             if self._session is not None and call == self._waits_for:
                 return self._step(self._session.answered(answer, here), now)
         except (BadMessage, StoreError) as error:
             return self._give_up(call, str(error), now)
         return []
+
+    def _filled(self, answer: RecentAnswer, now: Now) -> list[Effect]:
+        if answer.filling:
+            return self._bootstrap_effects(self._bootstrap.met_another(answer, now.mono_ms))
+        return self._bootstrap_effects(self._bootstrap.answered(answer))
 
     def _failed(self, call: int, reason: str, now: Now) -> list[Effect]:
         peer = self._pushed.pop(call, None)
@@ -439,13 +435,16 @@ class Replica:
                 "questions": session.questions,
             }
             effects.append(Report("Compared with a peer", fields, level="info"))
+        if session.rest and not session.set_aside:
+            self._unfinished[self._peer] = session
         if session.set_aside:
+            self._unfinished.clear()
             self._floor.doubt()
             effects.append(SetAside(session.set_aside, session.forgotten_ms))
         if not behind:
             self._forgotten_ms = 0
-            proven_ms = self._started_ms if session.withheld_ms is None else min(self._started_ms, session.withheld_ms)
-            if session.refused:
+            proven_ms = session.began_ms if session.withheld_ms is None else min(session.began_ms, session.withheld_ms)
+            if session.lacks_any:
                 self._floor.compared(proven_ms)
             else:
                 self._floor.equal(self._peer, proven_ms)
@@ -456,7 +455,7 @@ class Replica:
     def _note(self, session: Session, *, behind: bool = False, failure: str = "") -> None:
         self.totals.ended(session)
         moved = session.fetched, session.sent, len(session.set_aside), session.refused, session.questions
-        self._compared[self._peer] = Compared(self._started_ms, *moved, behind, failure)
+        self._compared[self._peer] = Compared(session.began_ms, *moved, behind, failure)
 
     def _bootstrap_effects(self, effects: list[BootstrapEffect]) -> list[Effect]:
         found: list[Effect] = []

@@ -24,6 +24,7 @@ A rumour, that is one member's word about another:
     another process         gone, higher                  taken; but a death, while the one that is held is up, is left
                                                           to this node's own probes
     any                     not greater                   its joined timestamp and `last_seen` are merged
+    any                     above all that may be claimed checked, if it is to be alive; else nothing
 
 A death is taken as an accusation only, where it stands in a whole list, or where the node was not even suspected here.
 After a partition the lists and rumours of both halves are full of deaths, and each of the buried must be able to refute
@@ -40,7 +41,7 @@ from kvs.cluster.gossip import Rumours
 from kvs.cluster.members import UP, Entry, Table, earliest_joined, merge, rank, same_instance, same_process
 from kvs.cluster.membership_events import MemberDown, MemberGone, MemberUp
 from kvs.cluster.messages import MemberState, Rumour, Status
-from kvs.cluster.myself import Myself, as_rumour
+from kvs.cluster.myself import Myself, as_rumour, may_claim
 from kvs.cluster.outbox import Outbox
 from kvs.cluster.suspicion import Suspicions
 from kvs.cluster.time_of import Now
@@ -161,6 +162,8 @@ class Roster:
         if rumour.last_seen > now.unix_ms:
             rumour = msgspec.structs.replace(rumour, last_seen=max(0, now.unix_ms))
         entry = self.table.get(rumour.id)
+        if not may_claim(rumour.incarnation, 0 if entry is None else entry.state.incarnation):
+            return rumour.status in UP
         if entry is None:
             return self._unknown(rumour, now)
         held = entry.state
@@ -230,7 +233,8 @@ class Roster:
         """It says that it goes, or somebody says so for it."""
         entry = self.table.get(node_id)
         if entry is not None and not entry.is_removed:
-            incarnation = max(incarnation, entry.state.incarnation)
+            held = entry.state.incarnation
+            incarnation = max(incarnation, held) if may_claim(incarnation, held) else held
             state = msgspec.structs.replace(entry.state, status=Status.LEFT, incarnation=incarnation)
             self._take(entry, state, now, listed=entry.listed)
 

@@ -2,10 +2,11 @@
 
 from kvs.cluster.events import Discard, Ended, Lapse, Plan, Sweep, Swept, Trim
 from kvs.cluster.rows import Rows
+from kvs.cluster.superseded import Superseded
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import encode
 from kvs.storage.current import index_rows, read_current
-from kvs.storage.keyspace import DATA, revision_range, split_moment, split_revision
+from kvs.storage.keyspace import DATA, SUPERSEDED, revision_range, split_moment, split_revision, superseded_row
 from kvs.storage.retention import expiry_limit, may_go
 from kvs.storage.store import Reader
 
@@ -24,12 +25,20 @@ def lapse(rows: Rows, command: Lapse, view: Reader, now_ms: int) -> Plan:
     return Plan(noted.batch, Swept(len(ended)), ended=tuple(ended))
 
 
-def sweep(rows: Rows, command: Sweep, view: Reader, now_ms: int, tombstone_limit_ms: int) -> Plan:
+def sweep(
+    rows: Rows, superseded: Superseded, command: Sweep, view: Reader, now_ms: int, tombstone_limit_ms: int
+) -> Plan:
     """Take off the disk what may go. Who watches hears of the end of a value here, if he has not yet."""
     gone = Overlay(view)
     ended: list[Ended] = []
     removed = 0
     for row in command.rows:
+        if row.startswith(SUPERSEDED):
+            raw = gone.get(row)
+            if raw is not None and not superseded.is_needed(raw):
+                gone.write({row: None})
+                removed += 1
+            continue
         _, entry = split_moment(row)
         stored = read_current(gone, entry).stored
         if stored is None or row not in index_rows(entry, stored.record):
@@ -39,13 +48,17 @@ def sweep(rows: Rows, command: Sweep, view: Reader, now_ms: int, tombstone_limit
                 lapsed = lapse(rows, Lapse(rows=(row,)), gone, now_ms)
                 gone.write(lapsed.batch)
                 ended += lapsed.ended
-            gone.write(rows.expire(entry, stored, gone))
+            batch = rows.expire(entry, stored, gone)
+            if stored.record.deleted:
+                superseded.note(batch, entry, stored.record)
+            gone.write(batch)
             removed += 1
     return Plan(gone.batch, Swept(removed), ended=tuple(ended))
 
 
 def discard(rows: Rows, command: Discard, view: Reader) -> Plan:
-    """Take records off the disk as if they had never been there. To readers they are deleted."""
+    """Take records off the disk as if they had never been there. To readers they are deleted. An older version that a
+    peer brings is not, for all that is known here."""
     gone = Overlay(view)
     ended: list[Ended] = []
     for entry in command.entries:
@@ -53,6 +66,8 @@ def discard(rows: Rows, command: Discard, view: Reader) -> Plan:
         if stored is None or stored.record.timestamp >= command.before_ms:
             continue
         gone.write(rows.discard(entry, stored, gone))
+        if gone.get(superseded_row(entry)) is not None:
+            gone.write({superseded_row(entry): None})
         if entry.startswith(DATA):
             ended.append(Ended(entry, stored.record, rows.seq, expired=False))
     return Plan(gone.batch, Swept(len(gone.batch)), ended=tuple(ended))

@@ -6,6 +6,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -34,7 +35,8 @@ Ask = Callable[[str], list[Head]]
 
 class Source(NamedTuple):
     """A log to be verified. `keys` are those that may have signed it, None when they are not known. `peers` are where
-    others may be asked about it, by their addresses; `damage` says why reading ended early, where it did."""
+    others may be asked about it, by their addresses; `damage` says why reading ended early, where it did. `config` is
+    that of a node on this host."""
 
     node_id: str
     log: str
@@ -43,6 +45,7 @@ class Source(NamedTuple):
     keys: frozenset[str] | None
     peers: Sequence[str]
     damage: list[str]
+    config: "Config | None"
 
     @property
     def newest_head(self) -> Head | None:
@@ -54,18 +57,20 @@ class Source(NamedTuple):
         return report._replace(findings=[*report.findings, *more], found=report.found + len(more))
 
 
-def of_node(client: Client, keys: frozenset[str] | None) -> Source:
-    """A running node. Raises Failed, ClientError; so do the entries."""
+def of_node(client: Client, config: "Config | None") -> Source:
+    """A running node; `config` is its configuration if it is on this host. Raises Failed, ClientError; so do the
+    entries."""
     about = _shaped(client.call("GET", "/api/audit/heads?limit=1"), _Heads)
     # The heads first: what is written meanwhile is behind them.
     heads = [_head_row(each) for each in client.pages("/api/audit/heads", "heads", _OLDEST_FIRST)]
-    entries = map(_entry_row, client.pages("/api/audit", "entries", _OLDEST_FIRST))
+    first, entries = _peeked(map(_entry_row, client.pages("/api/audit", "entries", _OLDEST_FIRST)))
+    keys = None if config is None or not (first or heads) else keys_of(config)
     try:
         members = _shaped(client.members(), list[_Member])
     except NotFoundError:
         members = []  # it is alone
     peers = [member.address for member in members if member.id != about.node_id]
-    return Source(about.node_id, about.log, heads, entries, keys, peers, [])
+    return Source(about.node_id, about.log, heads, entries, keys, peers, [], config)
 
 
 @contextmanager
@@ -102,21 +107,28 @@ def of_directory(config: "Config") -> Iterator[Source]:
         known = messages.Persisted() if raw is None else messages.decode(messages.Persisted, raw)
         peers = dict.fromkeys((*(member.address for member in known.members), *config.other_seeds))
         heads = list(rows(AUDIT_HEADS, split_audit_head))
-        entries = rows(AUDIT_ENTRIES, split_audit)
+        first, entries = _peeked(rows(AUDIT_ENTRIES, split_audit))
         is_clustered = bool(config.clustering_enabled and config.cluster_secret)
         yield Source(
             config.node_id,
             identity.instance_id,
             heads,
             entries,
-            keys_of(config),
+            keys_of(config) if first or heads else None,
             list(peers) if is_clustered else [],
             damage,
+            config,
         )
     except StoreError as error:
         raise Failed(str(error)) from None
     finally:
         store.close()
+
+
+def _peeked(rows: Iterator[Row]) -> tuple[Row | None, Iterator[Row]]:
+    """The first of the rows, and all of them. Where nothing was ever written there may be no key either."""
+    first = next(rows, None)
+    return first, rows if first is None else chain((first,), rows)
 
 
 def keys_of(config: "Config") -> frozenset[str]:

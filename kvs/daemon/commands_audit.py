@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from kvs.daemon.failure import FAILED, OK
+from kvs.daemon.failure import FAILED, NOT_FOUND, OK, Failed
 from kvs.daemon.session import Session, in_open_session, in_remote_session
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def audit_verify(session: Session, config: str | None, head_file: Path | None, l
     if is_running:
         url, authorization, trust = local_credential(config, may_be_open=True)
         with asking(Way(url, authorization_field(authorization), trust)) as client:
-            return _verify(audit_sources.of_node(client, audit_sources.keys_of(loaded)), ask, options)
+            return _verify(audit_sources.of_node(client, loaded), ask, options)
     with audit_sources.of_directory(loaded) as source:
         return _verify(source, ask, options)
 
@@ -110,6 +110,9 @@ def _verify(source: "Source", ask: "Ask", options: _Options) -> int:
     known_by = [*(anchor.source for anchor in kept), *asked]
     for failure in failures:
         click.echo(f"kvs: {failure}", err=True)
+    is_empty = not (report.entries or report.heads or report.found)
+    if is_empty and source.config is not None and not source.config.tamper_logging_enabled:
+        raise Failed(f"the node of {source.config.path} keeps no audit log: {_OFF}", NOT_FOUND)
     if options.as_json:
         click.echo(json.dumps(_document(source, report, known_by)))
     else:
@@ -123,6 +126,7 @@ def _verify(source: "Source", ask: "Ask", options: _Options) -> int:
     return OK
 
 
+_OFF = "tamper_logging_enabled is false, and there are no entries"
 _ALONE = "nobody else knows what it was: that its end was cut off, or all of it made anew, would not be found"
 
 

@@ -1,7 +1,6 @@
 """kvs backup."""
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,6 @@ from kvs.daemon.progress import progress
 from kvs.daemon.session import Session, in_open_session, time_text
 
 if TYPE_CHECKING:
-    from kvs.config import Config
     from kvs.storage.backup import Summary
 
 _POLL_S = 0.2
@@ -58,9 +56,10 @@ def list_command(session: Session, config: str | None) -> int:
     if config is None:
         rows = session.client.call("GET", "/api/backup")["backups"]
     else:
+        from kvs.daemon.local import load_config
         from kvs.storage.backup_files import found
 
-        folder = _load(config).backup_path
+        folder = load_config(config).backup_path
         try:
             rows = [one.document() for one in found(folder)]
         except OSError as error:
@@ -113,20 +112,20 @@ def restore_command(session: Session, file: Path, config: str | None, forgotten:
 
 
 def _restore(session: Session, file: Path, config_word: str) -> int:
-    from kvs.daemon.home import Home
-    from kvs.daemon.instances import inspect
+    from kvs.daemon.local import local_node
     from kvs.server.restoring import check_target, restore
+    from kvs.storage.backup import summary
 
-    config = _load(config_word)
-    assert config.path is not None
-    if inspect(Home.of(os.environ), config.path).running is not None:
+    config, is_running = local_node(config_word)
+    if is_running:
         raise Failed(f"the node of {config.path} runs; stop it first, or restore into it with --local {config_word}")
     now_ms = time.time_ns() // 1_000_000
     with _opened(file) as backup_file:
         check_target(config.data_dir)
-        about = _verified(backup_file)
+        about = summary(backup_file)
+        logged = config.tamper_log_actions if config.tamper_logging_enabled else ()
         with progress("Restoring", about.size_bytes) as show:
-            restore(backup_file, config.data_dir, now_ms, config.max_clock_drift, show)
+            restore(backup_file, config.data_dir, now_ms, config.max_clock_drift, show, logged=logged)
     if about.header.had_peers and config.clustering_enabled and not config.other_seeds:
         click.echo(
             "kvs: the backup is of a node in a cluster, and this configuration names no seed_nodes: until another node "
@@ -143,7 +142,8 @@ def _merge(session: Session, file: Path, *, forgotten: bool) -> int:
     counts: Counter[str] = Counter()
     with _opened(file) as backup_file:
         about = _verified(backup_file)
-        path = f"/api/backup/restore?as_of={about.header.as_of}&forgotten={str(forgotten).lower()}"
+        header, switch = about.header, str(forgotten).lower()
+        path = f"/api/backup/restore?as_of={header.as_of}&created_at={header.created_at}&forgotten={switch}"
         with progress("Restoring", about.size_bytes) as show:
             for section, rows in portions(backup_file, show):
                 if section == REVISIONS:
@@ -184,14 +184,6 @@ def _verified(file: BinaryIO) -> "Summary":
 
     with progress("Verifying", summary(file).size_bytes) as show:
         return verify(file, show)
-
-
-def _load(config_word: str) -> "Config":
-    from kvs.config import load
-    from kvs.daemon.home import Home
-    from kvs.daemon.instances import config_of
-
-    return load(config_of(config_word, Home.of(os.environ)), os.environ)
 
 
 def _done(session: Session, document: Mapping[str, object]) -> int:

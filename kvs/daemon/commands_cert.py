@@ -30,14 +30,14 @@ def cert() -> None:
 @cert.command("init")
 @click.argument("folder", type=click.Path(path_type=Path), default="certs")
 @click.argument("nodes", metavar="[NODE]...", nargs=-1)
-@click.option("--config", "configs", multiple=True, type=click.Path(path_type=Path), help="The node of CONFIG.")
+@click.option("--config", "configs", multiple=True, metavar="CONFIG", help="The node of CONFIG.")
 @click.option("--client", "clients", multiple=True, metavar="NAME", help="A client, which asks and does not serve.")
 @click.option("--days", type=_days, default=_DAYS, show_default=True, help="How long certificates are good.")
 @click.option(
     "--ca-days", type=_days, default=_AUTHORITY_DAYS, show_default=True, help="How long a new authority is good."
 )
 def cert_init(
-    folder: Path, nodes: tuple[str, ...], configs: tuple[Path, ...], clients: tuple[str, ...], days: int, ca_days: int
+    folder: Path, nodes: tuple[str, ...], configs: tuple[str, ...], clients: tuple[str, ...], days: int, ca_days: int
 ) -> int:
     """Make an authority in FOLDER, and a certificate and a key for each NODE, or for this host.
 
@@ -47,7 +47,7 @@ def cert_init(
     from kvs.daemon.certificates import Lifetimes, fill
 
     holders = (
-        [_node(word) for word in nodes] + [_node_of(path) for path in configs] + [_client(name) for name in clients]
+        [_node(word) for word in nodes] + [_node_of(word) for word in configs] + [_client(name) for name in clients]
     )
     names = [holder.name for holder in holders]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -62,13 +62,14 @@ def _node(word: str) -> "Holder":
     return _holder(name, [host.strip() for host in hosts.split(",")] if is_given else [name])
 
 
-def _node_of(path: Path) -> "Holder":
+def _node_of(config_word: str) -> "Holder":
     """Where the configuration says that the node is reached."""
     import os
 
     from kvs.config import load
+    from kvs.daemon.local import config_file
 
-    config = load(path, os.environ)
+    config = load(config_file(config_word), os.environ)
     return _holder(config.node_id, [host for host in _hosts(config) if host not in _EVERYWHERE])
 
 

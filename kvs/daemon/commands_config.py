@@ -11,7 +11,7 @@ from kvs.daemon.failure import OK
 if TYPE_CHECKING:
     from kvs.config import Config
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_config = click.argument("word", metavar="FILE", type=click.Path())
 
 
 @click.group()
@@ -20,7 +20,7 @@ def config() -> None:
 
 
 @config.command()
-@_file
+@click.argument("file", type=click.Path(path_type=Path))
 def init(file: Path) -> int:
     """Write a configuration with every setting, its default and meaning, to FILE, which must not exist."""
     from kvs.daemon.config_creation import create_config
@@ -30,23 +30,26 @@ def init(file: Path) -> int:
 
 
 @config.command()
-@_file
-def check(file: Path) -> int:
+@_config
+def check(word: str) -> int:
     """Check FILE together with the environment, and report every problem with its line."""
     from kvs.daemon.certificate_check import check_certificates
+    from kvs.daemon.local import config_file
 
+    file = config_file(word)
     check_certificates(_load(file))
     click.echo(f"{file}: ok", err=True)
     return OK
 
 
 @config.command()
-@_file
-def show(file: Path) -> int:
+@_config
+def show(word: str) -> int:
     """Show the value of every setting and where it comes from: default, file or environment. Secrets are masked."""
     from kvs.config_text import effective_text
+    from kvs.daemon.local import config_file
 
-    click.echo(effective_text(_load(file)), nl=False)
+    click.echo(effective_text(_load(config_file(word))), nl=False)
     return OK
 
 

@@ -8,7 +8,7 @@ from typing import TextIO
 import click
 
 from kvs.daemon.contexts import Context, client_file, load, save, unknown
-from kvs.daemon.failure import OK, Failed
+from kvs.daemon.failure import OK, USAGE, Failed
 
 
 @click.group()
@@ -39,7 +39,7 @@ def context_add(name: str, url: str, token: str, token_file: TextIO | None, ca_f
     try:
         checked = ",".join(checked_url(one.strip()) for one in url.split(","))
     except ValueError as error:
-        raise Failed(str(error)) from None
+        raise Failed(str(error), USAGE) from None
     if token_file is not None:
         token = token_file.read().strip()
     if (token_file is not None or token) and (not token or not token.isprintable() or " " in token):

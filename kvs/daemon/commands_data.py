@@ -1,10 +1,11 @@
 """kvs get, kvs set, kvs rm."""
 
 import mimetypes
+import re
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -12,6 +13,7 @@ from kvs.daemon.completing import complete_key
 from kvs.daemon.failure import CONDITION, FAILED, NOT_FOUND, OK, Failed
 from kvs.daemon.session import Session, in_remote_session
 from kvs.daemon.showing import is_json, print_json, printable, value_fields, write
+from kvs.limits import DECOMPRESSED_MAX_BYTES
 
 if TYPE_CHECKING:
     from kvs.client import Value
@@ -69,7 +71,27 @@ def _show(value: "Value") -> None:
     click.echo(text, nl=not text.endswith("\n"))
 
 
-@click.command("set")
+class _Set(click.Command):
+    """A negative number may stand as VALUE, where what begins with "-" would else be an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            if re.fullmatch(r"-\d", error.option_name) is None:
+                raise
+            ctx.ignore_unknown_options = True
+            rest = super().parse_args(ctx, args)  # whatever else is unknown is an argument too many now
+            if ctx.params["key"].startswith("-") or not _is_negative(ctx.params["value"]):
+                raise
+            return rest
+
+
+def _is_negative(value: str | None) -> bool:
+    return value is not None and value.startswith("-") and is_json(value.encode(errors="surrogateescape"))
+
+
+@click.command("set", cls=_Set)
 @click.argument("key", shell_complete=complete_key)
 @click.argument("value", required=False)
 @click.option("--ttl", metavar="DURATION", help="How long the value lives, like 90s or 1h30m.")
@@ -119,15 +141,26 @@ def set_command(
 def _given(value: str | None) -> tuple[bytes, str]:
     """The bytes, and what they are if they are no JSON."""
     if value in (None, "-"):
-        return sys.stdin.buffer.read(), "application/octet-stream"
+        return _bounded(sys.stdin.buffer), "application/octet-stream"
     assert value is not None
     if not value.startswith("@"):
         return value.encode(errors="surrogateescape"), _TEXT
+    if value == "@":
+        raise click.UsageError("the name of a file is missing behind @")
     path = Path(value[1:])
     try:
-        return path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        with path.open("rb") as file:
+            return _bounded(file), mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     except OSError as error:
         raise Failed(f"cannot read {path}: {error.strerror}") from None
+
+
+def _bounded(file: BinaryIO) -> bytes:
+    """All of it; what no node would take is not read to its end, which may be none. Raises Failed."""
+    raw = file.read(DECOMPRESSED_MAX_BYTES + 1)
+    if len(raw) > DECOMPRESSED_MAX_BYTES:
+        raise Failed(f"no node takes a value of more than {DECOMPRESSED_MAX_BYTES} bytes")
+    return raw
 
 
 @click.command("rm")
@@ -171,7 +204,7 @@ def _rm_below(session: Session, keys: tuple[str, ...], *, yes: bool, force: bool
     found = {entry.path: entry.uuid for key in keys for entry in at_and_below(session.client, key)}
     if not found and not force:
         raise Failed("there is nothing to delete", NOT_FOUND)
-    if found and not yes and not click.confirm(f"Delete {len(found):,} keys?", err=True):
+    if found and not yes and not _is_confirmed(len(found)):
         return FAILED
     items = iter([BulkDelete(path, if_match=uuid) for path, uuid in found.items()])
     deleted: list[str] = []
@@ -193,6 +226,17 @@ def _rm_below(session: Session, keys: tuple[str, ...], *, yes: bool, force: bool
     if changed:
         raise Failed(f"{len(changed):,} keys were changed meanwhile, and are as they were left", CONDITION)
     return OK
+
+
+def _is_confirmed(count: int) -> bool:
+    keys = "1 key" if count == 1 else f"{count:,} keys"
+    try:
+        return click.confirm(f"Delete {keys}?", err=True)
+    except click.Abort as end:
+        if not isinstance(end.__context__, EOFError):
+            raise
+        click.echo(err=True)  # ends the line of the question
+        raise click.UsageError(f"nobody answers whether to delete {keys}: --yes deletes them without asking") from None
 
 
 def _say_deleted(session: Session, deleted: list[str]) -> None:

@@ -70,7 +70,7 @@ def group_remove(session: Session, group_ref: str, users: Sequence[str]) -> int:
 def group_delete(session: Session, group_ref: str) -> int:
     """Remove a group."""
     uuid = session.group_uuid(group_ref)
-    session.client.call("DELETE", f"/api/groups/{uuid}")
+    session.client.delete_group(uuid)
     return session.done({"deleted": uuid})
 
 

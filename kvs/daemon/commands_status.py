@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -56,11 +57,13 @@ def _row(home: "Home", instance: "Instance") -> dict[str, Any]:
     running = instance.running
     health = ask_health(running.url, running.certificate, _HEALTH_TIMEOUT_S) if running else None
     uptime = uptime_s(running.pid) if running else None
+    url = running.url if running else ""
     return {
         "name": instance.name,
         "state": instance.state.value,
         "pid": instance.info.pid if instance.info else None,
-        "url": (running.url or None) if running else None,
+        "url": url or None,
+        "address": urlsplit(url).netloc or None,
         "mode": _mode(running.url, health) if running else None,
         "uptime_seconds": None if uptime is None else round(uptime, 1),
         "node_id": health.get("node_id") if health else None,

@@ -1,7 +1,6 @@
 """kvs token."""
 
 import json
-from urllib.parse import quote
 
 import click
 
@@ -58,5 +57,5 @@ def token_list(session: Session, user_ref: str | None) -> int:
 @in_session
 def token_revoke(session: Session, token_id: str) -> int:
     """Make the token with this id worthless at once."""
-    session.client.call("DELETE", f"/api/tokens/{quote(token_id, safe='')}")
+    session.client.revoke_token(token_id)
     return session.done({"revoked": token_id})

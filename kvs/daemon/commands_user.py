@@ -93,5 +93,5 @@ def user_update(
 def user_delete(session: Session, user_ref: str) -> int:
     """Remove a user. His tokens are worthless at once; his keys stay."""
     uuid = session.user_uuid(user_ref)
-    session.client.call("DELETE", f"/api/users/{uuid}")
+    session.client.delete_user(uuid)
     return session.done({"deleted": uuid})

@@ -7,6 +7,9 @@
         token: eyJ…
         ca_file: /home/ada/certs/ca.pem
 
+A file may also name one node without a name for it, by `url`, `token` and `ca_file` at the top; that one is used where
+no context is the current one.
+
 What is given on the command line goes before the variables of the environment, and these before the context. But the
 token and the CA of a context are for its own nodes: they are used with the URL of one of these, and not with another
 URL, which would get the token.
@@ -40,10 +43,11 @@ class Context:
 
 @dataclass
 class Contexts:
-    """The file, as it is in memory. `current` is the name of one, or empty."""
+    """The file, as it is in memory. `current` is the name of one, or empty; `nameless` is used where it is empty."""
 
     current: str = ""
     by_name: dict[str, Context] = field(default_factory=dict)
+    nameless: Context = Context("")
 
 
 def client_file() -> Path:
@@ -74,11 +78,10 @@ def save(path: Path, contexts: Contexts) -> None:
     """Replace the file by one rename. Raises Failed."""
     import yaml
 
-    shown = {
-        name: {field_name: value for field_name in _FIELDS if (value := getattr(one, field_name))}
-        for name, one in contexts.by_name.items()
-    }
-    document: dict[str, Any] = {"current": contexts.current} if contexts.current else {}
+    shown = {name: _shown(one) for name, one in contexts.by_name.items()}
+    document: dict[str, Any] = _shown(contexts.nameless)
+    if contexts.current:
+        document["current"] = contexts.current
     text = yaml.safe_dump({**document, "contexts": shown}, sort_keys=False, allow_unicode=True)
     make_own_folder(path.parent)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
@@ -95,7 +98,7 @@ def chosen(url: str | None, token: str, ca_file: Path | None, name: str | None) 
     contexts = Contexts() if url is not None and token and name is None else load(client_file())
     name = name or contexts.current
     if not name:
-        context = Context("")
+        context = contexts.nameless
     elif name in contexts.by_name:
         context = contexts.by_name[name]
     else:
@@ -120,14 +123,13 @@ def _contexts(document: object) -> Contexts:
     """Raises ValueError."""
     if not isinstance(document, Mapping):
         raise ValueError("it is no mapping")
-    if strange := sorted(map(str, document.keys() - {"current", "contexts"})):
+    if strange := sorted(map(str, document.keys() - {"current", "contexts", *_FIELDS})):
         raise ValueError(f"it has the unknown member {strange[0]!r}")
     shown = document.get("contexts") or {}
     if not isinstance(shown, Mapping):
         raise ValueError("contexts is no mapping")
-    return Contexts(
-        str(document.get("current") or ""), {str(name): _context(str(name), one) for name, one in shown.items()}
-    )
+    by_name = {str(name): _context(str(name), one) for name, one in shown.items()}
+    return Contexts(str(document.get("current") or ""), by_name, _read(document))
 
 
 def _context(name: str, shown: object) -> Context:
@@ -135,4 +137,12 @@ def _context(name: str, shown: object) -> Context:
         raise ValueError(f"the context {name!r} has no url")
     if strange := sorted(map(str, shown.keys() - set(_FIELDS))):
         raise ValueError(f"the context {name!r} has the unknown member {strange[0]!r}")
+    return _read(shown)
+
+
+def _read(shown: Mapping[Any, Any]) -> Context:
     return Context(*(str(shown.get(field_name) or "") for field_name in _FIELDS))
+
+
+def _shown(context: Context) -> dict[str, str]:
+    return {field_name: value for field_name in _FIELDS if (value := getattr(context, field_name))}

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
+import orjson
 
+from kvs.client.wire import stands_on_a_line
 from kvs.daemon.failure import Failed
 from kvs.daemon.showing import value_fields
 
@@ -71,10 +73,6 @@ def begin(client: "Client", prefix: str) -> State:
 
 def line_of(value: "Value") -> bytes:
     """An item of a bulk request, and with the version what makes it the same value once more, byte for byte."""
-    import orjson
-
-    from kvs.client.async_client import stands_on_a_line
-
     fields = value_fields(value)
     if value.is_json and not stands_on_a_line(value.raw):
         fields |= {"content_type": value.content_type, "encoding": "base64", "data": b64encode(value.raw).decode()}
@@ -98,8 +96,6 @@ def walk_lines(file: BinaryIO, walk: Walk) -> int:
 
 def _whole_lines(file: BinaryIO) -> tuple[int, str]:
     """How many there are, and the key of the last one; the file is cut behind it."""
-    import orjson
-
     file.seek(0)
     count = end = 0
     last = b""

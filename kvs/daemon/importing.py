@@ -7,25 +7,30 @@ item twice does no harm but a version more in its history.
 import csv
 import os
 from base64 import b64decode
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TextIO
 
 import msgspec
 
+from kvs.client.model import BulkDelete, BulkPut
 from kvs.daemon.exporting import STATE_FILE, VALUE_FILE, replaced
 from kvs.daemon.failure import Failed
 from kvs.daemon.showing import is_json
 
 if TYPE_CHECKING:
-    from kvs.client import BulkDelete, BulkPut, BulkResult, Client
+    from kvs.client import Client
 
 _AT_ONCE_ITEMS = 1_000
 _AT_ONCE_BYTES = 4 * 1024 * 1024
 _ALONE_BYTES = 1024 * 1024
 """Larger values travel by themselves, without base64."""
 _VERSIONS_AT_ONCE = 500
+_UNDER_WAY_MAX = 2
+"""Portions. One is planned by the node while the other one goes to its disk."""
 _JSON = "application/json"
 _OCTETS = "application/octet-stream"
 _TEXT = "text/plain; charset=utf-8"
@@ -204,6 +209,19 @@ class Progress:
 # --- where they go ---
 
 
+class _Sent(NamedTuple):
+    """A portion on its way: the keys in it, and at which item it ends."""
+
+    task: Future[None]
+    paths: set[str]
+    ends_at: int
+
+    def wait(self, progress: Progress) -> None:
+        """Until it is written."""
+        self.task.result()
+        progress.reached(self.ends_at)
+
+
 class Target:
     """A node that takes items."""
 
@@ -216,19 +234,22 @@ class Target:
         self._now_ms = now_ms
         self._tell = tell
         self._owner = owner
+        self._counting = Lock()
         self.written = self.failed = self.expired = self.older = 0
 
     def write(self, found: Iterable[Found], progress: Progress, prefix: str, on_items: Callable[[int], None]) -> None:
-        """All of them. The next portion is read while one is on its way."""
-        sent: Future[None] | None = None
-        with ThreadPoolExecutor(1) as sender:
-            for count, portion in self._portions(found, progress.done, prefix):
-                if sent is not None:
-                    sent.result()
-                sent = sender.submit(self._send, portion, count, progress)
+        """All of them. A portion is read while others are on their way, so that the node does not wait."""
+        under_way: deque[_Sent] = deque()
+        with ThreadPoolExecutor(_UNDER_WAY_MAX) as senders:
+            for count, items in self._portions(found, progress.done, prefix):
+                paths = {item.path for item in items}
+                # What is said of one key twice is written in its order.
+                while len(under_way) == _UNDER_WAY_MAX or any(not paths.isdisjoint(one.paths) for one in under_way):
+                    under_way.popleft().wait(progress)
+                under_way.append(_Sent(senders.submit(self._send, items), paths, count))
                 on_items(count)
-            if sent is not None:
-                sent.result()
+            while under_way:
+                under_way.popleft().wait(progress)
 
     def _portions(self, found: Iterable[Found], done: int, prefix: str) -> Iterator[tuple[int, list[Item]]]:
         """(How many there were up to its end, items)."""
@@ -249,9 +270,10 @@ class Target:
         if items or count > done:
             yield count, items
 
-    def _send(self, items: list[Item], count: int, progress: Progress) -> None:
+    def _send(self, items: list[Item]) -> None:
         live = [item for item in items if item.expires_at is None or item.expires_at > self._now_ms()]
-        self.expired += len(items) - len(live)
+        with self._counting:
+            self.expired += len(items) - len(live)
         if self._owner is not None:
             self._merge(live)
         else:
@@ -262,24 +284,21 @@ class Target:
                     self._alone(item)
                     start = number + 1
             self._bulk(live[start:])
-        progress.reached(count)
 
     def _bulk(self, items: Sequence[Item]) -> None:
         if not items:
             return
         results = self._client.bulk([self._command(item) for item in items], repeat=True)
-        for item, result in zip(items, results, strict=True):
-            self._note(item, result)
+        failed = [
+            (item.where, str((result.problem or {}).get("detail", result.status)))
+            for item, result in zip(items, results, strict=True)
+            if not (result.is_ok or (item.deleted and result.status == 404))
+        ]
+        self._written(len(items) - len(failed))
+        for where, reason in failed:
+            self._fail(where, reason)
 
-    def _note(self, item: Item, result: "BulkResult") -> None:
-        if result.is_ok or (item.deleted and result.status == 404):
-            self.written += 1
-        else:
-            self._fail(item.where, str((result.problem or {}).get("detail", result.status)))
-
-    def _command(self, item: Item) -> "BulkPut | BulkDelete":
-        from kvs.client import BulkDelete, BulkPut
-
+    def _command(self, item: Item) -> BulkPut | BulkDelete:
         if item.deleted:
             return BulkDelete(item.path)
         return BulkPut(item.path, item.raw, item.content_type, self._ttl(item))
@@ -297,11 +316,17 @@ class Target:
         except (BadRequestError, ForbiddenError, TooLargeError) as error:
             self._fail(item.where, error.detail)
         else:
-            self.written += 1
+            self._written(1)
+
+    def _written(self, count: int, older: int = 0) -> None:
+        with self._counting:
+            self.written += count
+            self.older += older
 
     def _fail(self, where: str, reason: str) -> None:
-        self.failed += 1
-        self._tell(where, reason)
+        with self._counting:
+            self.failed += 1
+            self._tell(where, reason)
 
     # --- with their versions ---
 
@@ -315,8 +340,7 @@ class Target:
                 rows.append(row)
         if rows:
             counts = self._client.send("/api/backup/restore?forgotten=true", encode_rows(rows), ROWS_TYPE)
-            self.written += counts["taken"]
-            self.older += counts["older"] + counts["known"]
+            self._written(counts["taken"], counts["older"] + counts["known"])
             if counts["refused"]:
                 self._fail(f"{items[0].where} to {items[-1].where}", f"{counts['refused']} were refused")
 

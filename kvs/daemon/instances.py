@@ -35,20 +35,25 @@ def config_of(word: str, home: Home) -> Path:
     """The configuration that a command's argument means.
 
     `node1` is the file of that name, else node1.yaml; if neither is here, the configuration that an instance of that
-    name was started with, so that `kvs stop node1` works from any folder.
+    name was started with, so that `kvs stop node1` works from any folder. Raises Failed.
     """
+    return canonical(named_config(word, home))
+
+
+def named_config(word: str, home: Home) -> Path:
+    """The same as it is written, for messages that name it. Raises Failed."""
     given = Path(word)
     with_extension = given.with_name(given.name + ".yaml") if given.name else given
     try:
         if given.is_file():
-            return canonical(given)
+            return given
         if given.suffix not in (".yaml", ".yml") and not with_extension.exists() and "/" not in word:
             known = read_pid_file(home.pid_file(word))
             if known is not None and known[0] is not None:
                 return known[0].config
     except (OSError, ValueError):
         raise Failed(f"{word!r} is no path of a file") from None
-    return canonical(given if given.suffix in (".yaml", ".yml") else with_extension)
+    return given if given.suffix in (".yaml", ".yml") else with_extension
 
 
 def inspect(home: Home, config: Path) -> Instance:

@@ -3,6 +3,7 @@ configuration."""
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ def local_credential(config_word: str, *, may_be_open: bool = False) -> tuple[st
     from kvs.auth import secrets
     from kvs.auth.tokens import LOCAL_SCHEME, derive_key, issue_local
 
-    config = _load(config_word)
+    config = load_config(config_word)
     if not (config.auth_enabled or may_be_open):
         raise Failed(f"{config.path}: with auth_enabled: false the node asks nobody for a token, and has no accounts")
     url, fingerprint = _running(config, config_word)
@@ -35,7 +36,7 @@ def local_credential(config_word: str, *, may_be_open: bool = False) -> tuple[st
 def local_peer(config_word: str) -> tuple[str, dict[str, str], Trust]:
     """The URL of the running node of a configuration, the header fields by which a member of its cluster is known, and
     how the node is known, with the certificate that it may want to see. Raises Failed, ConfigError, StartError."""
-    config = _load(config_word)
+    config = load_config(config_word)
     if not config.clustering_enabled or not config.cluster_secret:
         raise Failed(f"{config.path}: it has no cluster: that takes clustering_enabled and a cluster_secret", FAILED)
     url, fingerprint = _running(config, config_word)
@@ -65,17 +66,28 @@ def local_node(config_word: str) -> tuple["Config", bool]:
     from kvs.daemon.home import Home
     from kvs.daemon.instances import inspect
 
-    config = _load(config_word)
+    config = load_config(config_word)
     assert config.path is not None
     return config, inspect(Home.of(os.environ), config.path).running is not None
 
 
-def _load(config_word: str) -> "Config":
+def load_config(config_word: str) -> "Config":
+    """What this word of a command line names. Raises Failed, ConfigError."""
     from kvs.config import load
     from kvs.daemon.home import Home
     from kvs.daemon.instances import config_of
 
     return load(config_of(config_word, Home.of(os.environ)), os.environ)
+
+
+def config_file(config_word: str) -> Path:
+    """The file that this word of a command line names, as it is written. Raises Failed."""
+    from kvs.daemon.home import Home
+    from kvs.daemon.instances import named_config
+
+    given = Path(config_word)
+    # Where no home folder is known a file can be named nevertheless.
+    return given if given.is_file() else named_config(config_word, Home.of(os.environ))
 
 
 def _running(config: "Config", config_word: str) -> tuple[str, str]:

@@ -64,10 +64,12 @@ def set_level(level: str) -> None:
     """Drop what is less important than `level` from now on.
 
     It takes effect in every logger that a module got from `structlog.get_logger()`, not in one made by `bind` before.
-    Libraries are heard from `warning` on, and with everything at `debug`.
+    Libraries are heard from `warning` on, and with everything at `debug`; but not APScheduler, which would tell of
+    every timer that runs.
     """
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
     logging.root.setLevel(LEVELS[level] if level == "debug" else max(LEVELS[level], LEVELS["warning"]))
+    logging.getLogger("apscheduler").setLevel(max(LEVELS[level], LEVELS["warning"]))
 
 
 class _Lines:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from kvs.daemon.failure import NOT_FOUND, OK, Failed, failed
+from kvs.daemon.failure import NOT_FOUND, OK, USAGE, Failed, failed
 
 if TYPE_CHECKING:
     from kvs.client import Client
@@ -203,7 +203,7 @@ def asking(way: Way, *, timeout_s: float = _TIMEOUT_S, retry_s: float = _RETRY_S
     try:
         client = Client(*urls, headers=way.headers, timeout_s=timeout_s, retry_s=retry_s, ssl_context=context)
     except ValueError as error:
-        raise Failed(str(error)) from None
+        raise Failed(str(error), USAGE) from None
     try:
         with client:
             yield client

@@ -1,6 +1,7 @@
 """This node's own audit log, beside what the writer puts into it with the data: notes, heads, and telling peers.
 
     note, refused   from wherever something happens; written soon, by the one writer, and nobody waits for it
+    merge           records of a backup, with the entry that somebody restores it
     tick            every AUDIT_TICK_S: what waits is written, new entries are gathered, hours that are over get a head
     seal            before a clean end: a head of all there is, so that nothing of a stopped node is without
 
@@ -17,16 +18,18 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from kvs.actions import AUTH_FAILURE, CONFIG_CHANGE, PERMISSION_DENIED
+from kvs.actions import AUTH_FAILURE, CONFIG_CHANGE, PERMISSION_DENIED, RESTORE
 from kvs.auth.principal import LOCAL_ACTOR
 from kvs.cluster.audit_heads import Head, decode_head, encode
 from kvs.cluster.audit_run import Run
-from kvs.cluster.events import Act, Command, Note, Remember
+from kvs.cluster.events import Act, Command, Merge, Note, Outcome, Remember, Remembered
 from kvs.cluster.runner import Runner
 from kvs.cluster.trail import Trail
 from kvs.config import Config
 from kvs.errors import BadMessage, KvsError, StoreError, Unauthorized, Unavailable
 from kvs.limits import (
+    AUDIT_MERGES_TRACKED_MAX,
+    AUDIT_MERGES_WINDOW_S,
     AUDIT_NUMBER_MAX,
     AUDIT_REFUSALS_TRACKED_MAX,
     AUDIT_REFUSALS_WINDOW_S,
@@ -35,6 +38,7 @@ from kvs.limits import (
     AUDIT_TICK_S,
     AUDIT_UNWRITTEN_MAX,
 )
+from kvs.server.merges import Merges
 from kvs.server.ratelimit import network_of
 from kvs.server.refusals import Refusals
 from kvs.server.security import AuditKeys
@@ -69,6 +73,7 @@ class Auditor:
         self._node_id = node_id
         self._begin()
         self._refusals = Refusals(AUDIT_REFUSALS_WINDOW_S * 1000, AUDIT_REFUSALS_TRACKED_MAX)
+        self._merges = Merges(AUDIT_MERGES_WINDOW_S * 1000, AUDIT_MERGES_TRACKED_MAX)
         self._unwritten: list[Act] = []
         self._writing: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -82,8 +87,9 @@ class Auditor:
         """A head of all there is, known to the peers."""
         if self._ticking is None:
             return
+        now_ms = self._now_ms()
         with suppress(KvsError, StoreError):
-            await self._write_notes(self._refusals.rest(self._now_ms()))
+            await self._write_notes([*self._refusals.rest(now_ms), *self._merges.rest(now_ms)])
         with suppress(KvsError, StoreError, TimeoutError):
             async with asyncio.timeout(AUDIT_SEAL_TIMEOUT_S), self._turn:
                 await self._gather()
@@ -124,6 +130,34 @@ class Auditor:
             act = self._refusals.count(action, network_of(request.remote or "?"), actor, what, self._now_ms(), times)
             if act is not None:
                 self.note(act)
+
+    async def merge(self, commands: Sequence[Merge], actor: str, resource: str) -> list[Outcome]:
+        """Commit records that `actor` takes out of the backup `resource`; their outcomes. The first of them are on the
+        disk together with an entry, the rest is counted. Raises Unavailable as a whole."""
+        if RESTORE not in self._trail.actions:
+            return await self._runner.submit(commands)
+        act = self._merges.begin(actor, resource, self._now_ms())
+        if act is None:
+            return await self._merge_more(commands, actor, resource)
+        noted: Outcome | None = None
+        try:
+            noted, *outcomes = await self._runner.submit([Note(acts=(act,)), *commands])
+        finally:
+            if not isinstance(noted, Remembered):
+                self._merges.forget(actor, resource)
+        return outcomes
+
+    async def _merge_more(self, commands: Sequence[Merge], actor: str, resource: str) -> list[Outcome]:
+        taken = len(commands)  # also of a request that is given up: they may get to the disk all the same
+        try:
+            outcomes = await self._runner.submit(commands)
+            taken = sum(not isinstance(outcome, KvsError) for outcome in outcomes)
+        except KvsError:
+            taken = 0
+            raise
+        finally:
+            self._merges.count(actor, resource, taken, self._now_ms())
+        return outcomes
 
     def reconfigured(self, config: Config) -> None:
         """As `configured`, for whoever cannot wait."""
@@ -172,7 +206,8 @@ class Auditor:
         self._is_unsure = False
 
     async def tick(self) -> None:
-        self.note(*self._refusals.due(self._now_ms()))
+        now_ms = self._now_ms()
+        self.note(*self._refusals.due(now_ms), *self._merges.due(now_ms))
         async with self._turn:
             await self._gather()
             if self._run.is_due(self._now_ms()):

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 from aiohttp import hdrs, web
 
-from kvs.auth.accounts import USERS, find_user
+from kvs.auth.accounts import DELETED, GROUPS, USERS, find_user, groups_of, rests_on
 from kvs.auth.peers import is_peer
 from kvs.auth.principal import ANONYMOUS, EVERYBODY, PEER, Principal
 from kvs.auth.scopes import ACCOUNTS, ALL
@@ -26,6 +26,7 @@ from kvs.cluster.transport import SECRET_HEADER
 from kvs.errors import Forbidden, Unauthorized, Unavailable
 from kvs.limits import TOKEN_CACHE_MAX_ENTRIES, TOKEN_MAX_BYTES
 from kvs.server.access import Access
+from kvs.server.browsers import Browsers
 from kvs.server.system import live_document
 from kvs.storage.keyspace import system_key
 from kvs.storage.store import Store
@@ -33,7 +34,7 @@ from kvs.storage.store import Store
 log = structlog.get_logger()
 
 _TOKEN_ENTRIES = system_key(TOKENS.encode())
-_USER_ENTRIES = system_key(USERS.encode())
+_ACCOUNT_ENTRIES = tuple(system_key(kind.encode()) for kind in (USERS, GROUPS, DELETED))
 
 
 class Gate(Protocol):
@@ -54,7 +55,12 @@ class OpenGate:
 
     asks = False
 
+    def __init__(self, browsers: Browsers) -> None:
+        self._browsers = browsers
+
     def admit(self, request: web.BaseRequest, access: Access) -> Principal:
+        if not access.open:
+            self._browsers.check(request)
         return EVERYBODY
 
     def forget(self, entries: Sequence[bytes]) -> None:
@@ -102,6 +108,7 @@ class TokenGate:
         keys: Sequence[SigningKey],
         local_key: SigningKey,
         now_ms: Callable[[], int],
+        browsers: Browsers,
         *,
         anonymous: Iterable[str],
         is_unproven: Callable[[], bool] = lambda: False,
@@ -112,6 +119,7 @@ class TokenGate:
         self._keys = keys
         self._local_key = local_key
         self._now_ms = now_ms
+        self._browsers = browsers
         self._anonymous = frozenset(anonymous)
         self._is_unproven = is_unproven
         self._known: dict[bytes, Principal] = {}
@@ -127,6 +135,7 @@ class TokenGate:
         if not given:
             if access.anonymous not in self._anonymous:
                 raise Unauthorized
+            self._browsers.check(request)
             return ANONYMOUS
         principal = self._authenticate(given, access)
         if not principal.scopes & access.scopes:
@@ -134,12 +143,12 @@ class TokenGate:
         return principal
 
     def forget(self, entries: Sequence[bytes]) -> None:
-        users = {entry.removeprefix(_USER_ENTRIES).decode() for entry in entries if entry.startswith(_USER_ENTRIES)}
         for entry in entries:
             for mark in self._marks.pop(entry.removeprefix(_TOKEN_ENTRIES).decode(), ()):
                 self._known.pop(mark, None)
-        if users:
-            self._known = {mark: known for mark, known in self._known.items() if known.user not in users}
+        accounts = {entry for entry in entries if entry.startswith(_ACCOUNT_ENTRIES)}
+        if accounts:
+            self._known = {mark: known for mark, known in self._known.items() if accounts.isdisjoint(known.rests_on)}
             self._marks = {digest: marks for digest, marks in self._marks.items() if marks & self._known.keys()}
 
     def _authenticate(self, given: Sequence[str], access: Access) -> Principal:
@@ -176,16 +185,20 @@ class TokenGate:
         claims = verify(token, self._keys, now_ms)
         if stored.revoked_at is not None or stored.user_uuid != claims.user_uuid:
             raise Unauthorized
-        user = find_user(lambda name: live_document(self._store, name, now_ms), claims.user_uuid)
+
+        def look(name: str) -> bytes | None:
+            return live_document(self._store, name, now_ms)
+
+        user = find_user(look, claims.user_uuid)
         if user is None:
             raise Unauthorized
         return Principal(
             user=user.uuid,
-            groups=frozenset(user.groups),
+            groups=frozenset(groups_of(look, user)),
             scopes=frozenset(claims.scopes),
             expires_at=claims.exp * 1000,
             token_id=stored.token_id,
-            rests_on=(_TOKEN_ENTRIES + digest.encode(), _USER_ENTRIES + user.uuid.encode()),
+            rests_on=(_TOKEN_ENTRIES + digest.encode(), *(system_key(name.encode()) for name in rests_on(user))),
         )
 
     def _verify_local(self, token: str, access: Access, now_ms: int) -> Principal:

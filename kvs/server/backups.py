@@ -2,6 +2,8 @@
 
     idle ─ begin ─ running ─ done: the old ones go, or failed: they stay ─ noted in the store ─ idle
 
+One that was made is in the audit log, as of whoever asked for it, by the commit that notes it.
+
 The thread reads a snapshot of the store, so a backup is what was committed at one moment and no write waits for it.
 Python runs one thread at a time, so requests wait for a portion that is being read; the busier the node is, the longer
 the thread rests between two.
@@ -21,12 +23,14 @@ import msgspec
 import structlog
 
 from kvs import __version__
-from kvs.cluster.events import Remember
+from kvs.actions import BACKUP
+from kvs.auth.principal import NODE_ACTOR
+from kvs.cluster.events import Act, Command, Note, Remember
 from kvs.cluster.runner import Runner
 from kvs.errors import BackupFailed, Conflict, KvsError, StoreError
 from kvs.limits import BACKUP_REST_MAX_MS, BACKUP_REST_PARTS
 from kvs.storage.backup import Counts, Header, Standing
-from kvs.storage.backup_files import Found, Made, found, make, outdated, remove, remove_unfinished
+from kvs.storage.backup_files import Found, Made, found, make, outdated, remove, remove_unfinished, resource_of
 from kvs.storage.state import BACKUP_ROW, read_progress
 from kvs.storage.store import Store
 
@@ -78,9 +82,12 @@ class Backups:
         now_ms: Callable[[], int],
         standing: Callable[[], Standing],
         on_ended: Callable[[bool], None] = lambda _: None,
+        write_soon: Callable[[Act], None] = lambda _: None,
     ) -> None:
-        """`on_ended` hears of each backup whether it succeeded."""
+        """`on_ended` hears of each backup whether it succeeded. `write_soon` takes what belongs into the audit log and
+        could not be written: see Auditor."""
         self._on_ended = on_ended
+        self._write_soon = write_soon
         self._settings = settings
         self._store = store
         self._runner = runner
@@ -117,18 +124,19 @@ class Backups:
             await self._running
         self._thread.shutdown()
 
-    def begin(self) -> "asyncio.Task[Made | BackupFailed]":
-        """Start one; the task ends with what came of it. Raises Conflict while another one is running."""
+    def begin(self, actor: str) -> "asyncio.Task[Made | BackupFailed]":
+        """Start one for `actor`, see Act; the task ends with what came of it. Raises Conflict while another one is
+        running."""
         if self._is_running:
             raise Conflict("a backup is being made already", code="backup_running")
         self._rows = 0
-        self._running = asyncio.create_task(self._run(), name="backup")
+        self._running = asyncio.create_task(self._run(actor), name="backup")
         return self._running
 
     async def by_schedule(self) -> None:
         """Start one and wait for its end, unless one is running."""
         try:
-            await self.begin()
+            await self.begin(NODE_ACTOR)
         except Conflict:
             log.info("The backup of the schedule is left out: one is being made")
 
@@ -144,7 +152,7 @@ class Backups:
     def _is_running(self) -> bool:
         return self._running is not None and not self._running.done()
 
-    async def _run(self) -> Made | BackupFailed:
+    async def _run(self, actor: str) -> Made | BackupFailed:
         started_ms, started_s = self._now_ms(), time.monotonic()
         standing = self._standing()  # before the snapshot: what it says holds for that too
         try:
@@ -160,7 +168,8 @@ class Backups:
             return failure
         self._succeeded += 1
         self._on_ended(True)
-        await self._note(Noted(started_ms, success=True, path=str(made.path)))
+        act = Act(BACKUP, actor, resource_of(made.path.name))
+        await self._note(Noted(started_ms, success=True, path=str(made.path)), act)
         if made.counts.left_out:
             log.error("Corrupt records were left out of the backup", records=made.counts.left_out)
         log.info(
@@ -172,12 +181,15 @@ class Backups:
         )
         return made
 
-    async def _note(self, noted: Noted) -> None:
+    async def _note(self, noted: Noted, *acts: Act) -> None:
         self._noted = noted
+        commands: list[Command] = [Remember(rows={BACKUP_ROW: msgspec.json.encode(noted)}), Note(acts=acts)]
         try:
-            await self._runner.submit([Remember(rows={BACKUP_ROW: msgspec.json.encode(noted)})])
+            await self._runner.submit(commands)
         except (KvsError, StoreError) as error:
             log.warning("What came of the backup could not be noted", error=str(error))
+            for act in acts:
+                self._write_soon(act)
 
     # --- in the thread ---
 

@@ -32,7 +32,10 @@ async def read_body(call: Call, limit_bytes: int) -> bytes:
     headers = request.headers
     if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise UnsupportedMedia("compressed request bodies are not taken", field=hdrs.CONTENT_ENCODING)
-    declared = int(headers.get(hdrs.CONTENT_LENGTH, 0))
+    length = headers.get(hdrs.CONTENT_LENGTH)
+    if length is None and headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower() != "chunked":
+        raise UnsupportedMedia("compressed request bodies are not taken", field=hdrs.TRANSFER_ENCODING)
+    declared = int(length or 0)
     if declared > limit_bytes:
         raise _too_large(declared, limit_bytes)
     content = request.content

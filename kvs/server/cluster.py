@@ -20,9 +20,9 @@ from kvs.cluster.events import Committed, Scrub
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.messages import MemberView, Status
 from kvs.cluster.node import Node
-from kvs.cluster.replica import SyncTotals
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
+from kvs.cluster.sync_totals import SyncTotals
 from kvs.cluster.time_of import Now
 from kvs.cluster.transport import JSON, Transport
 from kvs.config import Config
@@ -124,6 +124,9 @@ class Cluster:
         """All other nodes that were not removed, those that are down among them."""
         return [member.id for member in self._members.membership.remembered()] if self._members.is_started else []
 
+    def is_other_member(self, node_id: str) -> bool:
+        return node_id in self.known()
+
     async def ask(self, peer: str, path: str, body: bytes, timeout_s: float) -> bytes:
         """The answer of a member that is up to a POST in JSON. Raises PeerUnreachable, PeerRefused."""
         address = self._records.addresses.get(peer, "")
@@ -151,6 +154,11 @@ class Cluster:
     def is_syncing(self) -> bool:
         """Whether this node is being filled or rejoins after a long absence, and takes no writes until that is over."""
         return self._records.replica.mode != "settled"
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether this node is being filled, and does not have all that its peers have."""
+        return self._records.replica.mode == "filling"
 
     @property
     def is_clock_right(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from kvs.cluster import exchange, quarantine, replica
-from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
+from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled, decode_part
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Pace
 from kvs.cluster.conduct import Conduct
@@ -44,11 +44,11 @@ from kvs.cluster.time_of import Now
 from kvs.cluster.transport import MSGPACK, PeerRefused, PeerUnreachable, Transport, pack, unpack
 from kvs.config import Config
 from kvs.errors import BadMessage, Unavailable
-from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S, RECOVERY_RETRY_MAX_MS
+from kvs.limits import RECOVERY_RETRY_MAX_MS
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.server.meters import Meters
 from kvs.storage.record import Record
-from kvs.storage.state import FILLED_ROW, FLOOR_ROW, QUARANTINE_FILE
+from kvs.storage.state import FILLED_ROW, FILLING_ROW, FLOOR_ROW, QUARANTINE_FILE
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -104,7 +104,12 @@ class RecordsShell:
         self.replica = Replica(
             Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms),
             self.push,
-            Bootstrap(_bootstrap_settings(config), now().mono_ms, needed=needs_filling),
+            Bootstrap(
+                _bootstrap_settings(config),
+                now().mono_ms,
+                needed=needs_filling,
+                part=decode_part(store.get(FILLING_ROW)),
+            ),
             self.floor,
             chance,
             now(),
@@ -154,11 +159,13 @@ class RecordsShell:
         """A member lives, and is reached there."""
         self.addresses[peer] = address
         self.handle(replica.PeerUp(peer))
+        self._tell_floor()
 
     def lost(self, peer: str) -> None:
         """A member is down, if it was up."""
         if self.addresses.pop(peer, None) is not None:
             self.handle(replica.PeerDown(peer))
+            self._tell_floor()
 
     def know(self, members: Sequence[MemberState]) -> None:
         """These are all other nodes that were not removed."""
@@ -228,7 +235,7 @@ class RecordsShell:
                 path,
                 sent,
                 content_type=MSGPACK,
-                timeout_s=PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S,
+                timeout_s=call.timeout_s,
             )
             if self._meters is not None and not call.push:
                 self._meters.sync_bytes[step] += len(sent) + len(body)
@@ -257,10 +264,11 @@ class RecordsShell:
     def _tell_floor(self) -> None:
         self._node.floor_ms = self.floor.collected_below_ms
         self._node.apart = self.floor.apart(self._now().unix_ms)
+        self._node.superseded.absences = self.floor.absences()
 
     async def _note_filled(self, filled: Filled) -> None:
         try:
-            await self._runner.submit([Remember(rows={FILLED_ROW: b""})])
+            await self._runner.submit([Remember(rows={FILLED_ROW: b"", FILLING_ROW: None})])
         except Unavailable:
             await asyncio.sleep(RECOVERY_RETRY_MAX_MS / 1000)
             self._tasks.spawn(self._note_filled(filled), "sync")

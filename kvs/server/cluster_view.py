@@ -13,8 +13,9 @@ from kvs.cluster.merkle import Sum
 from kvs.cluster.messages import MemberState, MemberView
 from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
-from kvs.cluster.replica import Compared, Replica
+from kvs.cluster.replica import Replica
 from kvs.cluster.scrubbing import ScrubView
+from kvs.cluster.sync_totals import Compared
 from kvs.cluster.time_of import Now
 
 _REMEMBERED = "remembered"

@@ -58,6 +58,7 @@ class Connection(EagerHandler):
 
     __slots__ = (
         "_answers",
+        "_body",
         "_header_deadline",
         "_input_ended",
         "_is_broken",
@@ -81,6 +82,8 @@ class Connection(EagerHandler):
         self._stream: asyncio.Transport | None = None
         """aiohttp drops its own reference when it begins to close; the client may take its time even then."""
         self._unsent_bytes = 0
+        self._body: StreamReader | None = None
+        """Of the request that was taken last. aiohttp names that one only a turn of the loop later."""
         self._input_ended = False
         self._is_broken = False
         self.client = ""
@@ -139,11 +142,11 @@ class Connection(EagerHandler):
         if self._is_tls:
             return False
         bodies = [payload for _, payload in self._messages]
-        if self._current_request is not None:
-            bodies.append(self._current_request.content)
+        if self._body is not None:
+            bodies.append(self._body)
         is_busy = bool(self._messages) or (self._request_count > 0 and self._waiter is None)
         self._input_ended = is_busy and all(body.is_eof() for body in bodies)
-        self.request_taken()
+        self._close_behind_the_last()
         return self._input_ended
 
     @property
@@ -151,8 +154,13 @@ class Connection(EagerHandler):
         """How many requests all connections of the server have brought; 0 when this one is lost."""
         return 0 if self._manager is None else int(self._manager.requests_count)
 
-    def request_taken(self) -> None:
-        """A request left the queue. Behind the last one of a client that sends no more comes the end."""
+    def request_taken(self, body: StreamReader) -> None:
+        """A request with this body left the queue."""
+        self._body = body
+        self._close_behind_the_last()
+
+    def _close_behind_the_last(self) -> None:
+        """Behind the last request of a client that sends no more comes the end."""
         if self._input_ended and not self._messages:
             self._close = True
 
@@ -283,9 +291,10 @@ class Connection(EagerHandler):
         assert not isinstance(error, RawRequestMessage)
         short = type(error)(status=error.status, exc=BadHttpMessage("malformed"), message="")
         self._messages[-1] = (short, payload)
-        request = self._current_request
-        if request is not None and not request.content.is_eof():
-            request.content.set_exception(web.RequestPayloadError("the body is not framed as the headers say"))
+        body = self._body
+        if body is not None and not body.is_eof():
+            body.set_exception(web.RequestPayloadError("the body is not framed as the headers say"))
+            self._loop.call_soon(_fail_reader, body)
             self._lingering_time = 0.0  # there is no rest of the body that could be read
 
     def _await_headers(self) -> None:
@@ -362,10 +371,19 @@ class HttpServer(web.Server):
         self, message: Any, payload: StreamReader, protocol: web.RequestHandler, *others: Any
     ) -> web.BaseRequest:
         assert isinstance(protocol, Connection)
-        protocol.request_taken()
+        protocol.request_taken(payload)
         if message.upgrade:  # no other protocol is spoken here, but the parser may have dropped what came behind
             message = message._replace(should_close=True)
         return super()._make_request(message, payload, protocol, *others)
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
+
+
+def _fail_reader(body: StreamReader) -> None:
+    """Tell whoever waits for more of a body that none comes. The end of a chunk wakes him too, and when that is in one
+    piece with an error, aiohttp forgets to tell him."""
+    waiter, error = body._waiter, body.exception()
+    if waiter is not None and not waiter.done() and error is not None:
+        body._waiter = None
+        waiter.set_exception(error)

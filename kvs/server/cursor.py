@@ -4,10 +4,12 @@ A cursor holds the key at which a page stopped. It is not a snapshot: keys that 
 or not, but no key is shown twice and none that stayed is left out. It gives no rights: it only moves the start.
 
 With authentication on, that key may be one whose name the reader must not learn. The word is then encrypted (AES-SIV,
-RFC 5297: needs no random nonce), which also means that nobody else can make one.
+RFC 5297: needs no random nonce), which also means that nobody else can make one. With authentication off it is readable
+and has a checksum: a word that was mangled on its way must not show a wrong page.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from zlib import crc32
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -16,6 +18,7 @@ from kvs.errors import BadRequest
 from kvs.limits import KEY_MAX_BYTES
 
 _SEAL_BYTES = 16
+_CHECKSUM_BYTES = 4
 
 
 class Cursors:
@@ -27,7 +30,7 @@ class Cursors:
 
     def encode(self, start: bytes) -> str:
         """A cursor for a page that begins at `start` (inclusive)."""
-        return _word(start if self._cipher is None else self._cipher.encrypt(start, None))
+        return _word(_checked(start) if self._cipher is None else self._cipher.encrypt(start, None))
 
     def decode(self, text: str) -> bytes:
         """Raises BadRequest for anything that `encode` did not make."""
@@ -35,7 +38,7 @@ class Cursors:
             sealed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
             if _word(sealed) != text or len(sealed) > KEY_MAX_BYTES + 1 + _SEAL_BYTES:
                 raise ValueError
-            start = sealed if self._cipher is None else self._cipher.decrypt(sealed, None)
+            start = _unchecked(sealed) if self._cipher is None else self._cipher.decrypt(sealed, None)
         except (ValueError, InvalidTag):
             start = b""
         if not 0 < len(start) <= KEY_MAX_BYTES + 1:
@@ -45,3 +48,15 @@ class Cursors:
 
 def _word(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _checked(start: bytes) -> bytes:
+    return crc32(start).to_bytes(_CHECKSUM_BYTES, "big") + start
+
+
+def _unchecked(checked: bytes) -> bytes:
+    """Raises ValueError."""
+    start = checked[_CHECKSUM_BYTES:]
+    if _checked(start) != checked:
+        raise ValueError
+    return start

@@ -48,6 +48,12 @@ class EagerHandler(web.RequestHandler):
         if not (len(self._messages) == 1 and self._begin(waiter)):
             self._wait_for_next(waiter)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it with every piece of a body that is taken, parses nothing then, and tells the transport,
+        for 2 µs of a PUT; it is meant for a stream that was too full."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # the signature is aiohttp's
         try:
             await super().shutdown(timeout)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kvs import __version__
 from kvs.cluster.node import Node
-from kvs.cluster.replica import SyncTotals
+from kvs.cluster.sync_totals import SyncTotals
 from kvs.errors import Unavailable
 from kvs.meter import Histogram
 from kvs.server.cluster import Cluster

@@ -117,11 +117,8 @@ def _tags(values: tuple[str, ...] | list[str], header: str, *, weak: bool) -> fr
     text = ",".join(values)
     if text.strip() == "*":
         return ANY
-    tags: list[str] = []
-    for item in text.split(",", ETAGS_MAX_COUNT):
-        found = _ETAG.fullmatch(item)
-        if found is None or len(tags) == ETAGS_MAX_COUNT:
-            raise BadRequest(f'{header} is "*" or up to {ETAGS_MAX_COUNT} quoted entity tags', field=header)
-        if weak or not found["weak"]:
-            tags.append(found["tag"])
-    return frozenset(tags)
+    items = [item for item in text.split(",") if item.strip()]  # empty elements mean nothing: RFC 9110, 5.6.1
+    found = [_ETAG.fullmatch(item) for item in items[: ETAGS_MAX_COUNT + 1]]
+    if not 0 < len(found) <= ETAGS_MAX_COUNT or None in found:
+        raise BadRequest(f'{header} is "*" or up to {ETAGS_MAX_COUNT} quoted entity tags', field=header)
+    return frozenset(each["tag"] for each in found if each is not None and (weak or not each["weak"]))

@@ -5,21 +5,27 @@
 
 What is restored is a new instance with the records of the old one. It goes on above all versions in the backup. It says
 nothing of itself to others that only the old one could say: whom it knows, whom it equals. See `Floor` for what it does
-know. The Merkle tree is made by the first start, as for a node that was alone.
+know. The Merkle tree is made by the first start, as for a node that was alone. Its audit log begins with the restore.
 """
 
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from kvs.actions import RESTORE
+from kvs.auth.principal import LOCAL_ACTOR
+from kvs.cluster.events import Act, Line, Note, Remembered
 from kvs.cluster.floor import Stored, encode
+from kvs.cluster.trail import Trail
+from kvs.disk import sync
 from kvs.errors import RestoreRefused
 from kvs.limits import RESTORED_SEQ_STEP
 from kvs.storage.backup import Header, portions, summary
+from kvs.storage.backup_files import name_of, resource_of
 from kvs.storage.current import index_rows
 from kvs.storage.keyspace import REVISIONS, change_row
 from kvs.storage.leveldb import LevelDBStore
@@ -44,17 +50,23 @@ def check_target(data_dir: Path) -> None:
 
 
 def restore(
-    file: BinaryIO, data_dir: Path, now_ms: int, drift_max_ms: int, on_read: Callable[[int], None] = lambda _: None
+    file: BinaryIO,
+    data_dir: Path,
+    now_ms: int,
+    drift_max_ms: int,
+    on_read: Callable[[int], None] = lambda _: None,
+    *,
+    logged: Collection[str] = (),
 ) -> None:
-    """Restore a backup that was verified. `drift_max_ms` is the node's max_clock_drift; `on_read` hears how many bytes
-    of the file have been read. Raises RestoreRefused, BackupDamaged, StoreError, OSError; then `data_dir` is as it
-    was."""
+    """Restore a backup, which is verified on the way. `drift_max_ms` is the node's max_clock_drift; `on_read` hears how
+    many bytes of the file have been read; `logged` are the actions that the node's audit log holds. Raises
+    RestoreRefused, BackupDamaged, StoreError, OSError; then `data_dir` is as it was."""
     data_dir = data_dir.resolve()
     check_target(data_dir)
     with _workshop(data_dir) as folder:
         store = LevelDBStore(folder, sync=False)
         try:
-            fill(store, file, now_ms, drift_max_ms, on_read)
+            fill(store, file, now_ms, drift_max_ms, on_read, logged=logged)
         finally:
             store.close()
         _sync_all(folder)
@@ -62,16 +74,22 @@ def restore(
             folder.rename(data_dir)
         except OSError as error:
             raise RestoreRefused(f"cannot put the restored data into {data_dir}: {error.strerror}") from None
-        _sync(data_dir.parent)
+        sync(data_dir.parent)
 
 
 def fill(
-    store: Store, file: BinaryIO, now_ms: int, drift_max_ms: int, on_read: Callable[[int], None] = lambda _: None
+    store: Store,
+    file: BinaryIO,
+    now_ms: int,
+    drift_max_ms: int,
+    on_read: Callable[[int], None] = lambda _: None,
+    *,
+    logged: Collection[str] = (),
 ) -> None:
-    """Put what is in a backup into an empty store, with all rows that follow from it. When this raises BackupDamaged,
-    OSError or StoreError, what is in the store is good for nothing."""
+    """Put what is in a backup into an empty store, with all rows that follow from it; the rest is as of `restore`. When
+    this raises BackupDamaged, OSError or StoreError, what is in the store is good for nothing."""
     header = summary(file).header
-    open_state(store, now_ms)
+    trail = Trail(open_state(store, now_ms).instance_id, logged, store)
     timestamp, counter, seq = header.progress
     highest, records, tombstones = (timestamp, counter), 0, 0
     # A clock that was far ahead is not to be followed, as when a peer sends such a record.
@@ -88,12 +106,22 @@ def fill(
                 if record.timestamp <= believed_ms:
                     highest = max(highest, (record.timestamp, record.counter))
         store.commit(batch)
-    store.commit(_state(header, Progress(*highest, seq + RESTORED_SEQ_STEP, records, tombstones), now_ms))
+    state = _state(header, Progress(*highest, seq + RESTORED_SEQ_STEP, records, tombstones), now_ms)
+    _log(trail, header, now_ms, state)
+    store.commit(state)
 
 
 def _state(header: Header, progress: Progress, now_ms: int) -> dict[bytes, bytes | None]:
     floor = Stored(min(header.floor, now_ms), as_of=min(header.as_of, now_ms), had_peers=header.had_peers)
     return {PROGRESS_ROW: encode_progress(progress), FLOOR_ROW: encode(floor), FILLED_ROW: b""}
+
+
+def _log(trail: Trail, header: Header, now_ms: int, batch: dict[bytes, bytes | None]) -> None:
+    """Whoever can write the data directory is the operator. The file may have any name; the backup says what it was."""
+    act = Act(RESTORE, LOCAL_ACTOR, resource_of(name_of(header.created_at)))
+    lines: list[Line] = []
+    trail.note(Note(acts=(act,)), Remembered(), lines)
+    trail.extend(lines, now_ms, batch)
 
 
 @contextmanager
@@ -127,13 +155,5 @@ def _clear(folder: Path) -> None:
 
 def _sync_all(folder: Path) -> None:
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
+    sync(folder)

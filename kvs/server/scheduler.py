@@ -7,6 +7,8 @@ everything expired that ever expires, and the tombstones that it would put in th
 nodes.
 """
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -33,6 +35,7 @@ from kvs.storage.keyspace import (
     DATA,
     EXPIRIES,
     REVISIONS,
+    SUPERSEDED,
     TOMBSTONES,
     after,
     expiry_row,
@@ -75,12 +78,14 @@ class Scheduler:
         self._timers = AsyncIOScheduler()
         self._noted_ms = 0
         """Up to here (Unix ms) the ends of all records are noted."""
-        self._timers.add_job(self.note_expired, "interval", seconds=EXPIRY_NOTE_INTERVAL_S)
-        self._timers.add_job(self.sweep_expired, "cron", second=f"*/{EXPIRY_STEP_MS // 1000}")
-        self._timers.add_job(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
-        self._timers.add_job(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
+        self._superseded_from = SUPERSEDED
+        self._add(self.note_expired, "interval", seconds=EXPIRY_NOTE_INTERVAL_S)
+        self._add(self.sweep_expired, "cron", second=f"*/{EXPIRY_STEP_MS // 1000}")
+        self._add(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
+        self._add(self.sweep_superseded, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
+        self._add(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
         if scrubber is not None:
-            self._timers.add_job(self.scrub_tree, "interval", seconds=SCRUB_INTERVAL_S)
+            self._add(self.scrub_tree, "interval", seconds=SCRUB_INTERVAL_S)
 
     def every(self, interval_s: int, job: Callable[[], None]) -> None:
         self._timers.add_job(job, "interval", seconds=interval_s)
@@ -91,12 +96,23 @@ class Scheduler:
         trigger = cron_trigger(schedule)
         # However late the loop is: a backup that is left out is not made up for before the next one.
         options = {"misfire_grace_time": None, "coalesce": True}
-        self._timers.add_job(make, trigger, id=_BY_SCHEDULE, **options)
+        self._add(make, trigger, id=_BY_SCHEDULE, **options)
         now = _moment(self._now_ms())
         due = trigger.get_next_fire_time(None, _moment(since_ms + 1))
         if due is not None and due <= now:
             soon = datetime.now(UTC) + timedelta(seconds=BACKUP_MISSED_DELAY_S)
-            self._timers.add_job(make, "date", run_date=soon, id=_MISSED, **options)
+            self._add(make, "date", run_date=soon, id=_MISSED, **options)
+
+    def _add(self, job: Callable[[], Awaitable[object]], trigger: object, **options: object) -> None:
+        @functools.wraps(job)
+        async def run() -> None:
+            try:
+                await job()
+            except asyncio.CancelledError:
+                # By a stop. APScheduler would take it for a failure and log a traceback.
+                log.debug("Background work ends with the node", job=job.__name__)
+
+        self._timers.add_job(run, trigger, **options)
 
     def next_backup_ms(self) -> int | None:
         """When the next backup is made, Unix ms; None for never."""
@@ -140,6 +156,15 @@ class Scheduler:
         limit = self._tombstone_limit(self._now_ms())
         return await self._sweep(*moment_range(TOMBSTONES, limit - 1)) if limit else 0
 
+    async def sweep_superseded(self) -> int:
+        """Look at the next notes of superseded versions and remove those that no peer may bring any more; how many."""
+        if not self._is_clock_right():
+            return 0
+        found = self._store.scan(self._superseded_from, after(SUPERSEDED))
+        rows = tuple(row for row, _ in islice(found, SWEEP_MAX_KEYS))
+        self._superseded_from = rows[-1] + b"\0" if len(rows) == SWEEP_MAX_KEYS else SUPERSEDED
+        return await self._submit([Sweep(rows=rows)]) if rows else 0
+
     async def trim_revisions(self) -> int:
         """Drop revisions beyond what the settings keep (they were changed, or their record was lost); how many."""
         start, stop = REVISIONS, after(REVISIONS)
@@ -152,6 +177,7 @@ class Scheduler:
             if len(rows) < SWEEP_MAX_KEYS:
                 return dropped
             start = revision_range(entries[-1])[1]
+            await asyncio.sleep(0)  # where nothing is dropped no write is waited for: others get their turn
 
     async def scrub_tree(self) -> None:
         """One step of comparing the Merkle tree with the records, if it is time for one."""

@@ -373,7 +373,7 @@ class Health(msgspec.Struct, frozen=True):
     """`member_count` counts the members that are up, this one included."""
 
     status: Literal["healthy", "degraded"]
-    mode: Literal["normal", "read-only", "degraded", "syncing"]
+    mode: Literal["normal", "read_only", "degraded", "syncing"]
     node_id: str
     member_count: int
     version: str
@@ -384,7 +384,7 @@ class Ready(msgspec.Struct, frozen=True):
     """Whether the node takes writes of clients."""
 
     ready: bool
-    mode: Literal["normal", "read-only", "degraded", "syncing"]
+    mode: Literal["normal", "read_only", "degraded", "syncing"]
 
 
 class ClusterSecret(msgspec.Struct, frozen=True):
@@ -395,10 +395,11 @@ class ClusterSecret(msgspec.Struct, frozen=True):
 
 
 class Root(msgspec.Struct, frozen=True):
-    """The range of everything, and how many records are in it."""
+    """The range of everything, how many records are in it, and about how many ranges may be asked at once."""
 
     root: RangeNode
     count: int
+    ranges_max: int
 
 
 class RecordVersion(Version, frozen=True, kw_only=True):

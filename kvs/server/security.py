@@ -9,6 +9,7 @@ from kvs.cluster.audit_heads import HeadKey
 from kvs.config import Config
 from kvs.errors import StartError
 from kvs.server.authentication import Gate, OpenGate, PeerGate, TokenGate
+from kvs.server.browsers import browsers_of
 from kvs.server.cursor import Cursors
 from kvs.storage.store import Store
 
@@ -34,8 +35,9 @@ def build_security(
     config: Config, store: Store, now_ms: Callable[[], int], is_unproven: Callable[[], bool] = lambda: False
 ) -> Security:
     """`is_unproven` is that of TokenGate. Raises StartError when the data directory's key cannot be made or read."""
+    browsers = browsers_of(config)
     if not config.auth_enabled:
-        return Security(_for_peers(OpenGate(), config), None, Cursors())
+        return Security(_for_peers(OpenGate(browsers), config), None, Cursors())
     own = _own_secret(config)
     shared = cluster_secrets(config) or [own]
     keys = [derive_key(secret, "tokens") for secret in shared]
@@ -44,6 +46,7 @@ def build_security(
         keys,
         derive_key(own, "local"),
         now_ms,
+        browsers,
         anonymous=[name for name in ("allow_anonymous_read", "allow_anonymous_write") if getattr(config, name)],
         is_unproven=is_unproven,
     )
@@ -65,7 +68,8 @@ def _own_secret(config: Config) -> bytes:
     try:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StartError(f"cannot use the data directory {config.data_dir}: {error.strerror}") from None
+        wrong = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise StartError(f"cannot use the data directory {config.data_dir}: {wrong}") from None
     return secrets.load_or_make(config.data_dir)
 
 

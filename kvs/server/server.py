@@ -140,12 +140,12 @@ class Server:
             self._loop_lag.stop()
         if self._tls_listener is not None:
             await self._tls_listener.stop()
-        if self._auditor is not None:
-            await self._auditor.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
         if self._backups is not None:
             await self._backups.stop()
+        if self._auditor is not None:
+            await self._auditor.stop()
         if self._runner is not None:
             await self._runner.stop()
         if self._store is not None:
@@ -279,7 +279,8 @@ class Server:
                 meters.backup_ended(success=success, now_ms=unix_ms())
 
         settings = BackupSettings(config.backup_path, config.backup_retention, config.node_id, identity.instance_id)
-        self._backups = Backups(settings, store, runner, unix_ms, standing, ended)
+        write_soon = (lambda _: None) if self._auditor is None else self._auditor.note
+        self._backups = Backups(settings, store, runner, unix_ms, standing, ended, write_soon)
         self._backups.start()
         if config.backup_enabled:
             since_ms = max(self._backups.last_ms, identity.joined_timestamp)

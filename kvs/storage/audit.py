@@ -19,13 +19,11 @@ from functools import lru_cache
 from hashlib import sha3_512
 from typing import NamedTuple
 
-from kvs.limits import AUDIT_NUMBER_MAX
+from kvs.limits import AUDIT_NUMBER_MAX, MOMENT_MAX_MS
 from kvs.storage.keyspace import AUDIT_ENTRIES, audit_row, split_audit
 from kvs.storage.store import Reader
 
 SIGNATURE_BYTES = 64
-_LATEST_MS = 253_402_300_799_999
-"""The end of the year 9999, behind which RFC 3339 has no words."""
 _FIELDS = 5
 _TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -84,7 +82,7 @@ def encode(entry: Entry) -> bytes:
 
 def moment(unix_ms: int) -> bytes:
     """RFC 3339 in UTC, with milliseconds: 24 bytes, whose order is that of time."""
-    unix_ms = min(max(unix_ms, 0), _LATEST_MS)
+    unix_ms = min(max(unix_ms, 0), MOMENT_MAX_MS)
     return b"%b.%03dZ" % (_second(unix_ms // 1000), unix_ms % 1000)
 
 

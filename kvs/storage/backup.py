@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from struct import Struct
-from typing import BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 import msgspec
 import zstandard
@@ -40,6 +40,7 @@ from kvs.limits import (
     BACKUP_ROWS_MAX_BYTES,
     BACKUP_WINDOW_MAX_BYTES,
     BACKUP_ZSTD_LEVEL,
+    MOMENT_MAX_MS,
 )
 from kvs.storage.codec import Stored, decode, is_tombstone, is_whole
 from kvs.storage.keyspace import DATA, REVISIONS, SYSTEM, after, split_revision
@@ -74,7 +75,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     kvs_backup: int = FORMAT
     version: str
-    created_at: int
+    created_at: Annotated[int, msgspec.Meta(ge=0, le=MOMENT_MAX_MS)]
     node_id: str
     instance_id: str
     progress: tuple[int, int, int]

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from kvs.disk import sync
 from kvs.errors import BackupDamaged
 from kvs.limits import BACKUP_FREE_MIN_BYTES, BACKUP_FREE_MIN_PARTS, BACKUP_SYNC_BYTES
 from kvs.storage.backup import Counts, Header, Summary, summary, write
@@ -47,6 +48,11 @@ def name_of(created_at: int) -> str:
     """`kvs-backup-20260101T000000.000Z.zst` for Unix ms: names sort by time."""
     moment = datetime.fromtimestamp(created_at / 1000, UTC)
     return f"kvs-backup-{moment:%Y%m%dT%H%M%S}.{created_at % 1000:03d}Z.zst"
+
+
+def resource_of(name: str = "") -> str:
+    """What a backup is called in the audit log; without a name, one of which nothing is known."""
+    return f"/backup/{name}" if name else "/backup"
 
 
 def found(folder: Path) -> list[Found]:
@@ -100,7 +106,7 @@ def make(folder: Path, header: Header, snapshot: Reader, on_rows: Callable[[Coun
             os.fsync(descriptor)
             size_bytes = file.tell()
         path = _give_name(path, header.created_at)
-        _sync_folder(folder)
+        sync(folder)
     except BaseException:
         with suppress(OSError):
             path.unlink(missing_ok=True)
@@ -162,14 +168,6 @@ def _give_name(path: Path, created_at: int) -> Path:
             path.unlink()
         return named
     raise AssertionError("unreachable")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _look_at(path: Path) -> Found | None:

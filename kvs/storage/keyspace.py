@@ -13,6 +13,8 @@
                      empty                tombstone index: current records that are tombstones
     c <seq:u64>      <space><key>         change log: the latest local commit of every key
     n <name>         see state.py         node state
+    o <space><key>   timestamp:u64 counter:u32
+                     a version that was here and was replaced (see kvs/cluster/superseded.py)
     i <space><key>   32 bytes             Merkle item of a current record (see kvs/cluster/merkle.py)
     m <space><key>   count:u32 sum:32     Merkle run: the items from this entry key up to the next run's
     a e <number:u64> signature, text      audit log: an entry (see audit.py)
@@ -41,6 +43,7 @@ EXPIRIES = b"e"
 TOMBSTONES = b"x"
 CHANGES = b"c"
 STATE = b"n"
+SUPERSEDED = b"o"
 ITEMS = b"i"
 RUNS = b"m"
 AUDIT = b"a"
@@ -99,6 +102,11 @@ def tombstone_row(timestamp: int, entry: bytes) -> bytes:
 
 def change_row(seq: int) -> bytes:
     return _MOMENT.pack(CHANGES, seq)
+
+
+def superseded_row(entry: bytes) -> bytes:
+    """The row of a version of the entry that was replaced while a peer was away."""
+    return SUPERSEDED + entry
 
 
 def encode_seq(seq: int) -> bytes:

@@ -57,6 +57,8 @@ class LevelDBStore:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             wrong = _not_ours(directory)
+        except FileExistsError:
+            wrong = "it is no folder"
         except OSError as error:
             wrong = error.strerror or str(error)
         if wrong:

@@ -7,6 +7,7 @@
     n members    JSON, see Persisted in kvs/cluster/messages.py
     n floor      JSON, see kvs/cluster/floor.py
     n filled     empty: the node was filled by its peers once, or never needed that
+    n filling    how far it is filled, see kvs/cluster/bootstrap.py
     n log_start  seq:u64, the last of the change log that is gone without a newer one of the same key
     n backup     JSON, what came of the last backup, see kvs/server/backups.py
 
@@ -34,6 +35,7 @@ TREE_ROW = STATE + b"tree"
 MEMBERS_ROW = STATE + b"members"
 FLOOR_ROW = STATE + b"floor"
 FILLED_ROW = STATE + b"filled"
+FILLING_ROW = STATE + b"filling"
 LOG_START_ROW = STATE + b"log_start"
 BACKUP_ROW = STATE + b"backup"
 QUARANTINE_FILE = "quarantine.ndjson"

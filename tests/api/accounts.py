@@ -13,6 +13,9 @@ from kvs.auth.scopes import ALL, DATA, KV
 from tests.api.client import Client, Reply
 from tests.api.running import Clock, RunningNode
 
+NOBODY = "3f2b0a7e-9c1d-4e5f-8a6b-7c8d9e0f1a2b"
+"""Of no user, group or token. The same in every run, so that all processes of one know the same tests."""
+
 _NO_HEADERS: Mapping[str, str] = {}
 _numbers = count(1)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -15,11 +16,14 @@ from kvs.auth.tokens import derive_key, issue_local
 from kvs.client import Client as NodeClient
 from kvs.cluster.audit_check import Row
 from kvs.daemon.audit_sources import of_node
+from kvs.storage.backup import encode_rows
+from kvs.storage.backup_files import name_of
 from kvs.storage.keyspace import audit_row
 from kvs.storage.leveldb import LevelDBStore
 from tests.api.accounts import Caller, Place
 from tests.api.client import Client
 from tests.api.running import RunningNode
+from tests.api.test_backup_routes import merge, rows_of
 from tests.auditing import HOUR_MS, START_MS, check_rows, entries_in, heads_of, make_log
 
 SECRET = b"not-to-be-seen"
@@ -170,6 +174,96 @@ def test_a_flood_of_bad_tokens_is_a_few_entries(audited: Place) -> None:
     for number in range(500):
         assert nobody.get(f"/kv/{number}").status == 401
     assert len(new(audited, before)) == 1
+
+
+def backed_up(at: Place) -> tuple[str, list[tuple[bytes, bytes]]]:
+    """A new backup that root asked for: its name, and the rows that are merged."""
+    made = at.root.ask.call("POST", "/api/backup?timeout=1m")
+    assert made.status == 201, made
+    name = str(made.json["name"])
+    return name, rows_of((at.folder.with_name(f"{at.folder.name}-backups") / name).read_bytes())
+
+
+def test_backups_and_restores_are_in_it(audited: Place) -> None:
+    root, keeper = audited.root, audited.user("admin:backup")
+    for number in range(250):
+        root.ask.put(f"/kv/site/{number}", b"1")
+    before = len(acts(audited))
+    name, rows = backed_up(audited)
+    told = f"?as_of={audited.clock.now_ms}&created_at={audited.clock.now_ms}"
+    assert name == name_of(audited.clock.now_ms)
+    for start in range(0, len(rows), 50):
+        assert merge(root.ask, rows[start : start + 50], told).status == 200
+    values = [row for row in rows if row[0].startswith(b"d")]
+    for query in ("", "?forgotten=true", "?created_at=1"):  # whoever leaves it out, or lies
+        assert merge(keeper.ask, values[:120], query).json["known"] == 120
+    assert merge(keeper.ask, rows, "").code == "scope_exceeded"
+    assert merge(keeper.ask, [], "").status == 200
+    assert local(audited).send("POST", "/api/backup/restore", encode_rows(values[:1])).status == 200
+    audited.clock.now_ms += 1
+    assert (other := local(audited).post("/api/backup?timeout=1m")).status == 201
+    shown = new(audited, before)
+    refused = ("permission_denied", keeper.uuid, "127.0.0.1 POST /api/backup/restore")
+    assert refused in shown  # by its own time
+    assert [act for act in shown if act != refused] == [
+        ("backup", root.uuid, f"/backup/{name}"),
+        ("restore", root.uuid, f"/backup/{name}"),
+        ("restore", keeper.uuid, "/backup"),
+        ("restore", keeper.uuid, f"/backup/{name_of(1)}"),
+        ("restore", "local", "/backup"),
+        ("backup", "local", f"/backup/{other.json['name']}"),
+    ]
+    before = len(acts(audited))
+    audited.restart()
+    assert set(new(audited, before)) == {
+        ("restore", root.uuid, f"/backup/{name} {len(rows) - 50} more"),
+        ("restore", keeper.uuid, "/backup 140 more"),
+        ("restore", keeper.uuid, f"/backup/{name_of(1)} 20 more"),
+    }
+
+
+def test_a_backup_of_the_schedule_is_in_it_as_of_the_node(audited: Place) -> None:
+    before = len(acts(audited))
+    audited.clock.now_ms = START_MS + 3 * 24 * HOUR_MS  # some were due since
+    with patch("kvs.server.scheduler.BACKUP_MISSED_DELAY_S", 0):
+        audited.restart()
+    audited.root = audited.root._replace(ask=local(audited))  # her token is over
+    while not (status := audited.root.ask.get("/api/backup/status").json)["succeeded"]:
+        assert not status["failed"]
+    shown = [act for act in acts(audited)[before:] if act[0] == "backup"]
+    assert shown == [("backup", "node", f"/backup/{Path(status['last_backup_path']).name}")]
+
+
+def test_a_backup_that_fails_is_not_in_it(audited: Place) -> None:
+    audited.folder.with_name(f"{audited.folder.name}-backups").touch()
+    before = len(acts(audited))
+    assert audited.root.ask.post("/api/backup").code == "backup_failed"
+    assert new(audited, before) == []
+
+
+def test_every_action_that_can_be_asked_for_is_written(audited: Place) -> None:
+    root, ada = audited.root, audited.user()
+    ada.ask.put("/kv/hers", b"1")
+    _, rows = backed_up(audited)
+    user = root.ask.call("POST", "/api/users", {"nickname": "bob", "password": "correct horse"}).json["uuid"]
+    group = root.ask.call("POST", "/api/groups", {"groupname": "lab"}).json["uuid"]
+    token = root.ask.call("POST", "/api/tokens", {"user_uuid": user, "scopes": ["read"]}).json["token_id"]
+    for reply in (
+        root.ask.call("PUT", f"/api/users/{user}", {"groups": [group]}),
+        root.ask.call("PUT", f"/api/groups/{group}", {"members": []}),
+        root.ask.delete(f"/api/tokens/{token}"),
+        root.ask.delete(f"/api/groups/{group}"),
+        root.ask.delete(f"/api/users/{user}"),
+        ada.ask.put("/kv/hers/metadata", b'{"permissions": 4095}'),
+        ada.ask.delete("/kv/hers"),
+        merge(root.ask, rows),
+    ):
+        assert reply.status in (200, 204), reply
+    assert audited.caller("rubbish").get("/kv/hers").status == 401
+    assert ada.ask.get("/api/users").status == 403
+    audited.restart(max_revisions=7)
+    audited.root.ask.put("/kv/behind-them", b"1")
+    assert {action for action, _, _ in acts(audited)} == set(ACTIONS)
 
 
 def test_by_default_few_actions_are_in_it(at: Place) -> None:

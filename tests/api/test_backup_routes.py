@@ -266,7 +266,18 @@ def test_bodies_that_cannot_be_are_refused_as_a_whole(site: Site, what: str) -> 
     assert site.ask.get("/kv/_range").json["pairs"] == []
 
 
-@pytest.mark.parametrize("query", ["as_of=x", "as_of=-1", "as_of=99999999999999999", "forgotten=perhaps"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "as_of=x",
+        "as_of=-1",
+        "as_of=99999999999999999",
+        "created_at=x",
+        "created_at=-1",
+        "created_at=253402300800000",
+        "forgotten=perhaps",
+    ],
+)
 def test_parameters_that_cannot_be_are_refused(site: Site, query: str) -> None:
     reply = merge(site.ask, [row(b"da")], f"?{query}")
     assert (reply.status, reply.json["field"]) == (400, query.partition("=")[0])

@@ -34,6 +34,18 @@ def test_a_broken_chunk_is_answered_at_once(client: Client, key: str, rest: byte
     assert client.send("GET", f"/kv/{key}").status == 404
 
 
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"deflate, chunked", b"chunked, chunked"])
+def test_no_other_coding_of_the_transfer_is_taken(client: Client, key: str, coding: bytes) -> None:
+    with socket.create_connection(client.address, timeout=5) as connection:
+        connection.sendall(
+            b"PUT /kv/%b HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nTransfer-Encoding: %b\r\n"
+            b"Connection: close\r\n\r\n1\r\na\r\n0\r\n\r\n" % (key.encode(), coding)
+        )
+        head, _ = answer(connection)
+    assert head.startswith((b"HTTP/1.1 415 ", b"HTTP/1.1 400 "))
+    assert client.send("GET", f"/kv/{key}").status == 404
+
+
 def test_a_refusal_before_the_body_was_read_announces_the_close(client: Client, key: str) -> None:
     with socket.create_connection(client.address, timeout=5) as connection:
         connection.sendall(b"PUT /kv/%b HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n" % key.encode())

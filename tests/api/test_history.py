@@ -2,11 +2,13 @@
 
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.api.client import Client
-from tests.api.running import Clock
+from tests.api.running import Clock, RunningNode
 
 NOT_NUMBERS = ["0", "-1", "x", "", "1.0", "%2B1", "%D9%A3", "1e1", "0x1", "%20", "%201", "00", "1_0"]
 
@@ -117,6 +119,33 @@ def test_max_revisions(make_client: Callable[..., Client]) -> None:
     for number in range(8):
         client.put("/kv/a", b"%d" % number)
     assert [revision["data"] for revision in client.get("/api/data/a/history").json] == [7, 6, 5, 4, 3]
+
+
+def test_a_lowered_limit_counts_at_once(tmp_path: Path) -> None:
+    """What it leaves out is on the disk until the next write or the next sweep."""
+    with ExitStack() as ends:
+
+        def start(most: int) -> Client:
+            node = RunningNode(tmp_path / "data", max_revisions=most)
+            ends.callback(node.stop)
+            client = Client(node.address)
+            ends.callback(client.close)
+            return client
+
+        client = start(3)
+        for number in (1, 2, 3):
+            client.put("/kv/a", b"%d" % number)
+        ends.close()
+        client = start(2)
+        assert [revision["data"] for revision in client.get("/api/data/a/history").json] == [3, 2]
+        for reply in (client.get("/api/data/a/history/3"), client.post("/api/data/a/history/3/restore")):
+            assert (reply.status, reply.code) == (404, "not_found")
+        assert client.get("/kv/a").json["data"] == 3
+        ends.close()
+        client = start(1)
+        assert [revision["data"] for revision in client.get("/api/data/a/history").json] == [3]
+        assert client.post("/api/data/a/history/2/restore").status == 404
+        assert client.post("/api/data/a/history/1/restore").status == 200
 
 
 def test_without_history(make_client: Callable[..., Client]) -> None:

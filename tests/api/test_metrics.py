@@ -222,8 +222,8 @@ def test_a_disk_that_fails(make_client: Callable[..., Client]) -> None:
     store.fail_writes("no space")
     assert client.put("/kv/a", b"1").status == 503
     seen = scrape(client)
-    modes = {mode: seen.value("kvs_mode", mode=mode) for mode in ("normal", "read-only", "degraded", "syncing")}
-    assert modes == {"normal": 0, "read-only": 0, "degraded": 1, "syncing": 0}
+    modes = {mode: seen.value("kvs_mode", mode=mode) for mode in ("normal", "read_only", "degraded", "syncing")}
+    assert modes == {"normal": 0, "read_only": 0, "degraded": 1, "syncing": 0}
     assert seen.value("kvs_commit_failures_total") == 1
     assert seen.value("kvs_http_problems_total", code="degraded") == 1
     store.fail_writes(None)

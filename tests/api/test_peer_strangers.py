@@ -101,6 +101,24 @@ def test_records_that_cannot_be_are_counted_and_cut_off_too(peer: Peer) -> None:
     assert peer.post_binary("/replicate", exchange.encode(request)).code == "cut_off"
 
 
+def test_nonsense_of_a_member_counts_in_either_form(peer: Peer) -> None:
+    peer.ask("/members/join", PEER1)
+    bad = {"records": [{**sent("k", NOW_MS), "uuid": "none"}]}
+    for number in range(NONSENSE_MAX):
+        if number % 3 == 0:
+            assert nonsense(peer) == 400
+        else:
+            assert peer.refused(*(("/kv_range", []) if number % 3 == 1 else ("/replicate", bad))).code == "bad_message"
+    for path in ("/merkle_tree/diff", "/kv_range", "/replicate", "/members/pairs_by_time"):
+        reply = peer.send("POST", path, b"{}")
+        assert (reply.status, reply.code) == (403, "cut_off")
+    shown = next(each for each in peer.get("/api/cluster/status").json["members"] if each["id"] == "peer1")
+    assert (shown["refused"], shown["cut_off"]) == (NONSENSE_MAX, True)
+    for tool in ("operator", "node1", ""):
+        peer.credentials["X-Node-ID"] = tool
+        assert peer.ask("/kv_range", {})["pairs"] == []
+
+
 def test_tools_may_be_wrong_as_often_as_they_like(peer: Peer) -> None:
     """A person who tries things out is no daemon that is broken."""
     for _ in range(2 * NONSENSE_MAX):

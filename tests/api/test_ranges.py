@@ -107,6 +107,13 @@ def test_a_query_that_two_readers_could_read_differently_is_refused(client: Clie
         assert client.get(f"/kv/{route}?{query}").status == 400
 
 
+@pytest.mark.parametrize("cursor", ["abc", "not-a-cursor", "", "YQ", "%00", "a" * 3_000])
+def test_a_cursor_that_nobody_gave_is_refused(client: Client, cursor: str) -> None:
+    for route in ("_range", "_list"):
+        reply = client.get(f"/kv/{route}?cursor={cursor}")
+        assert (reply.status, reply.code, reply.json["field"]) == (400, "invalid_cursor", "cursor")
+
+
 def test_deleted_keys_are_passed_over_with_cursors(client: Client, key: str) -> None:
     names = [f"{key}/{number:05}" for number in range(PAGE_MAX_SCANNED + 500)]
     fill(client, names)

@@ -118,6 +118,19 @@ def test_trailers_change_nothing(client: Client, key: str) -> None:
     assert all(reply.headers["x-request-id"] != "trailer" for reply in replies)
 
 
+def test_a_body_that_turns_out_wrong_is_refused_at_once_wherever_it_is_cut(client: Client, key: str) -> None:
+    """Also when the end of a chunk wakes its reader together with the error, and when the reader has not begun."""
+    head = b"PUT /kv/%b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % key.encode()
+    sent = head + b"1\r\n1\r\n0\r\nContent-Length: 99\r\n\r\n"
+    for cut in [*range(len(head), len(sent)), *[len(head)] * 50]:
+        with Wire(client.address) as wire:
+            wire.write(sent[:cut])
+            if cut > len(head):
+                client.get("/health")
+            wire.write(sent[cut:])
+            assert [reply.status for reply in wire.replies()] == [400], cut
+
+
 def test_what_follows_a_close_is_not_answered(client: Client, key: str, smuggled: bytes) -> None:
     with Wire(client.address) as wire:
         wire.write(b"GET /kv/%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % key.encode() + smuggled)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from kvs.auth.scopes import ALL
-from tests.api.accounts import Place, claims, place
+from tests.api.accounts import NOBODY, Place, claims, place
 
 DAY_S = 24 * 3600
 NO_LIVES: list[object] = [0, -1, 1.5, True, [], {}, "", "soon", "0", "-1h", "999ms", "60", "1d1s", DAY_S + 1, 10**30]
@@ -16,7 +16,7 @@ BAD_FIELDS: list[tuple[str, object]] = [
     ("user_uuid", 5),
     ("user_uuid", None),
     ("user_uuid", "root"),
-    ("user_uuid", str(uuid4())),
+    ("user_uuid", NOBODY),
     ("scopes", "read"),
     ("scopes", None),
     ("scopes", [None]),

@@ -155,6 +155,15 @@ def test_a_value_may_change_between_json_and_blob(client: Client, key: str) -> N
     assert "content-security-policy" not in client.get(f"/kv/{key}").headers
 
 
+@pytest.mark.parametrize(
+    ("query", "field"), [("w=0", "w"), ("w=x", "w"), ("timeout=x", "timeout"), ("timeout=2d", "timeout")]
+)
+def test_what_a_write_waits_for_is_checked(client: Client, key: str, query: str, field: str) -> None:
+    reply = client.put(f"/kv/{key}?{query}", b"1")
+    assert (reply.status, reply.json["field"]) == (400, field)
+    assert client.get(f"/kv/{key}").status == 404
+
+
 def test_a_refused_write_changes_nothing(client: Client, key: str) -> None:
     before = client.put(f"/kv/{key}", b'"kept"').json
     assert client.put(f"/kv/{key}", b"{").status == 400

@@ -1,6 +1,7 @@
 """Carries out what a plan asks for. What breaks something answers with what mends it again, or None if it is not
 possible now: the node is down already, or this machine cannot do it."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +221,7 @@ class Faults:
         """The end of what an opening began. Nobody may have ended by itself, but a node with a clone."""
         if self._clone is not None:
             self._site.cluster.forget(self._clone)
+            shutil.rmtree(self._clone.daemon.data_dir)  # the next clone gets the same folder
             self._clone = None
         for machine in self._site.machines:
             if not machine.node.daemon.is_running:

@@ -1,5 +1,6 @@
 """Answers that are lost, nodes that refuse, and several nodes: nothing is written twice, nothing is told wrong."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -99,6 +100,21 @@ def test_what_answers_may_be_something_else(faulty: Client, proxy: FaultyProxy, 
     proxy.faults.append(Fault("answer", 200, {"pairs": "none"}))
     with pytest.raises(ProtocolError):
         list(faulty.range(key))
+
+
+def test_a_node_that_is_not_well_says_so_at_once(
+    proxy: FaultyProxy, make_client: Callable[..., Client], url: str
+) -> None:
+    """It is not waited for until it is well: how it is now is what was asked."""
+    alone = make_client(proxy.url, retry_s=60)
+    proxy.faults.extend([answered(503, "degraded", Retry_After="60")] * 3)
+    started_s = time.monotonic()
+    assert [alone.health()["code"], alone.health()["code"], alone.ready()] == ["degraded", "degraded", False]
+    assert time.monotonic() - started_s < 30
+    assert len(proxy.seen) == 3
+    both = make_client(proxy.url, url)
+    proxy.faults.append(answered(503, "degraded", Retry_After="60"))
+    assert both.ready()
 
 
 # --- limits ---

@@ -295,7 +295,7 @@ def test_the_node(client: Client, make_node: Callable[..., RunningNode]) -> None
     read_only = make_node(read_only=True)
     with Client(url_of(read_only.address), retry_s=0) as other:
         assert not other.ready()
-        assert other.health()["mode"] == "read-only"
+        assert other.health()["mode"] == "read_only"
         with pytest.raises(ForbiddenError) as caught:
             other.put("a", 1)
         assert caught.value.code == "read_only"

@@ -216,14 +216,17 @@ class Network:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_TIMEOUT_S)
 
     async def _end(self) -> None:
-        """Of connections that were taken in the last moment: each is served before it can be closed."""
-        for _ in range(_TURNS_TO_SERVE):
-            await asyncio.sleep(0)
-        under_way = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-        await asyncio.sleep(0)
+        """Of connections that were taken in the last moment: each is served before it can be closed, and the end of one
+        that is being taken may bring another task."""
+        while True:
+            for _ in range(_TURNS_TO_SERVE):
+                await asyncio.sleep(0)
+            under_way = asyncio.all_tasks() - {asyncio.current_task()}
+            if not under_way:
+                return
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     def close(self) -> None:
         for proxy in self._proxies:

@@ -2,6 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.process.cli import Cli, Result
@@ -77,3 +80,16 @@ class Site:
     def statuses(self, *tokens: str) -> list[int]:
         """For each token, what a GET of a key that is not there answers: 404 if the token is good for reading."""
         return [self.ask("GET", "/kv/absent", token).status for token in tokens]
+
+
+@contextmanager
+def everyday(folder: Path, text: str = "") -> Iterator[Cli]:
+    """Commands that ask a daemon of their own, which asks nobody for a token."""
+    cli = Cli(folder)
+    try:
+        site = Site(cli, f"auth_enabled: false\n{text}")
+        site.start()
+        assert cli.run("context", "add", "here", "--url", site.url).code == 0
+        yield cli
+    finally:
+        cli.kill_all()

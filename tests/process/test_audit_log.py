@@ -200,6 +200,45 @@ def test_what_cannot_be_verified_says_so(kvs: Cli) -> None:
     assert verify(kvs, "--url", "http://127.0.0.1:1").code == 6
 
 
+NO_LOG = "keeps no audit log: tamper_logging_enabled is false, and there are no entries"
+
+
+@pytest.mark.parametrize("auth", ["true", "false"])
+def test_a_node_that_keeps_no_log_says_so(kvs: Cli, auth: str) -> None:
+    path = kvs.config(text="tamper_logging_enabled: false\n")
+    path.write_text(path.read_text().replace("auth_enabled: false", f"auth_enabled: {auth}"))
+    assert kvs.run("start", path).code == 0
+    assert (kvs.folder / "data-node1" / "signing.key").exists() == (auth == "true")
+    running = verify(kvs, "node1", "--head", "node1.head")
+    assert kvs.run("stop", path).code == 0
+    stopped = verify(kvs, "node1")
+    for result in (running, stopped):
+        assert (result.code, result.out) == (3, "")
+        assert f"kvs: the node of {path} {NO_LOG}" in result.err
+    assert not (kvs.folder / "node1.head").exists()
+
+
+def test_a_log_without_the_key_is_not_taken_for_none(stopped: Cli, files: Files) -> None:
+    off = {"KVS_TAMPER_LOGGING_ENABLED": "false"}
+    assert stopped.run("audit", "verify", "node1.yaml", environ=off).code == 0
+    (stopped.folder / "data-node1" / "signing.key").unlink()
+    files.change(dict.fromkeys(row for row in files.rows() if row.startswith(AUDIT_HEADS)))
+    for environ in ({}, off):
+        result = stopped.run("audit", "verify", "node1.yaml", environ=environ)
+        assert (result.code, result.out) == (1, "")
+        assert "cannot read the signing key" in result.err
+
+
+def test_a_log_that_was_taken_away_as_a_whole_is_not_taken_for_none(stopped: Cli, files: Files, tmp_path: Path) -> None:
+    head = tmp_path / "head"
+    assert verify(stopped, "node1.yaml", "--head", head).code == 0
+    files.change(dict.fromkeys(files.rows()))
+    (stopped.folder / "data-node1" / "signing.key").unlink()
+    words = ("audit", "verify", "node1.yaml", "--head", head)
+    result = stopped.run(*words, environ={"KVS_TAMPER_LOGGING_ENABLED": "false"})
+    assert findings(result)[-1] == f"entries 1 to {WRITES}: cut off: {head} knows them"
+
+
 def test_a_running_node_is_verified_through_it(kvs: Cli) -> None:
     site = Site(kvs)
     site.start()

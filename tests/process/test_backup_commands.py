@@ -21,9 +21,9 @@ VALUES = {f"sites/{number}/limits": {"max_power_kw": number} for number in range
 class Node:
     """A daemon that asks for tokens, with some values and a history."""
 
-    def __init__(self, kvs: Cli) -> None:
+    def __init__(self, kvs: Cli, settings: str = "") -> None:
         self.kvs = kvs
-        self.site = Site(kvs, "cluster_secret: only-the-nodes-know-this-secret\n")
+        self.site = Site(kvs, f"cluster_secret: only-the-nodes-know-this-secret\n{settings}")
         self.site.start()
         self.token = self.new_token()
         for key, value in VALUES.items():
@@ -45,6 +45,11 @@ class Node:
         """All values, and all histories."""
         pairs = self.ask("GET", "/kv/_range?limit=1000")
         return pairs, [self.ask("GET", f"/api/data/{key}/history") for key in VALUES]
+
+    def acts(self) -> list[tuple[str, str, str]]:
+        """(Action, user, resource) of the audit log."""
+        shown = self.site.local_json("audit", "show", "-n", "9")
+        return [(one["action"], one["user_uuid"], one["resource"]) for one in shown]
 
     def backup(self) -> Path:
         made = self.site.local("backup", "create")
@@ -85,6 +90,26 @@ def test_from_a_backup_to_a_node_that_is_the_same(node: Node) -> None:
     node.token = node.new_token()  # the key that tokens were signed with was in the folder, and is in no backup
     assert node.contents() == before
     assert node.site.log.count("Token:") == 1, "a restored node makes no root account"
+
+
+def test_the_audit_log_tells_of_backups_and_restores(kvs: Cli) -> None:
+    """The one that made it, the one that merged it, and the new log of the one that was made of it."""
+    node = Node(kvs, "tamper_log_actions: [backup, restore]\n")
+    path = node.backup()
+    merged = node.site.local("backup", "restore", str(path))
+    assert merged.code == 0, merged
+    name = f"/backup/{path.name}"
+    assert node.acts() == [("backup", "local", name), ("restore", "local", name)]
+    node.site.stop()
+    shutil.rmtree(kvs.folder / "data")
+    moved = path.rename(path.with_name("any-name"))
+    assert kvs.run("backup", "restore", moved, "site.yaml").code == 0
+    node.site.start()
+    assert node.acts() == [("restore", "local", name)]
+    assert kvs.run("audit", "verify", "site.yaml").code == 0
+    node.site.stop()
+    verified = kvs.run("audit", "verify", "site.yaml")
+    assert (verified.code, verified.out) == (0, "sound: 1 entry, 1 head up to entry 1\n")
 
 
 def test_the_status_outlives_a_restart(node: Node) -> None:

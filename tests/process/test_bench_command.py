@@ -7,18 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.process.cli import Cli
-from tests.process.site import Site
+from tests.process.site import Site, everyday
 
 
 @pytest.fixture(scope="module")
 def kvs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    """Commands ask a daemon of this module, which asks nobody for a token."""
-    cli = Cli(tmp_path_factory.mktemp("measuring"))
-    site = Site(cli, "auth_enabled: false\nrate_limiting_enabled: false\n")
-    site.start()
-    assert cli.run("context", "add", "here", "--url", site.url).code == 0
-    yield cli
-    cli.kill_all()
+    with everyday(tmp_path_factory.mktemp("measuring"), "rate_limiting_enabled: false\n") as cli:
+        yield cli
 
 
 def test_a_mixed_load_is_measured_and_leaves_nothing(kvs: Cli) -> None:

@@ -76,6 +76,28 @@ def test_a_token_of_one_node_is_good_on_all_until_it_is_revoked_on_any(cluster: 
     assert not good_on(other)(n2)
 
 
+def test_a_deleted_user_stays_deleted_where_the_other_side_of_a_cut_changed_his_group_later(cluster: Cluster) -> None:
+    n1, n2, n3 = cluster.nodes
+    root = first_account(n1)["Token"]
+    everywhere(cluster, root, good=True, timeout_s=LONG_S)
+    user = made(n1, "/api/users", root, {"nickname": "mallory"})["uuid"]
+    group = made(n1, "/api/groups", root, {"groupname": "team", "members": [user]})["uuid"]
+    token = made(n1, "/api/tokens", root, {"user_uuid": user, "scopes": ["read", "write", "delete"]})["token"]
+    everywhere(cluster, token, good=True, timeout_s=LONG_S)
+    cluster.part([n1], [n2, n3])
+    assert n1.ask("DELETE", f"/api/users/{user}", token=root).status == 204
+    assert not good_on(token)(n1)
+    assert n2.ask("DELETE", f"/api/groups/{group}", token=root).status == 204  # that writes the user once more
+    assert good_on(token)(n2), "it has not heard of it"
+    cluster.heal()
+    everywhere(cluster, token, good=False, timeout_s=LONG_S)
+    seconds_until(lambda: len(set(cluster.roots())) == 1, LONG_S)
+    for node in cluster.nodes:
+        assert not good_on(token)(node)
+        assert node.ask("GET", f"/api/users/{user}", token=root).status == 404
+        assert user not in {one["uuid"] for one in node.ask("GET", "/api/users", token=root).json()["users"]}
+
+
 def test_tokens_outlive_the_secret_that_signed_them_while_it_is_named(cluster: Cluster) -> None:
     old = first_account(cluster.nodes[0])["Token"]
     user = first_account(cluster.nodes[0])["User UUID"]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kvs import __version__
-from tests.process.cli import ALONE, Cli, mode
+from tests.process.cli import ALONE, Cli, Result, mode
 
 
 def test_config_init(kvs: Cli) -> None:
@@ -78,6 +78,21 @@ def test_a_name_without_its_extension(kvs: Cli) -> None:
     result = kvs.run("node1")
     assert result.code == 2
     assert "to run that configuration: kvs node1.yaml" in result.err
+
+
+def test_configurations_may_be_named_without_their_extension(kvs: Cli) -> None:
+    path = kvs.config()
+    (kvs.folder / "node1").mkdir()
+    assert kvs.run("config", "check", "node1") == Result(0, "", "node1.yaml: ok\n")
+    assert kvs.run("config", "show", "node1").out == kvs.run("config", "show", path).out
+    assert kvs.run("cert", "init", "--config", "node1").code == 0
+    missing = kvs.run("config", "check", "node2")
+    assert (missing.code, missing.err) == (2, "kvs: node2.yaml: cannot be read: No such file or directory\n")
+    elsewhere = kvs.folder / "elsewhere"
+    elsewhere.mkdir()
+    assert kvs.run("start", path).code == 0
+    assert kvs.run("config", "check", "node1", cwd=elsewhere) == Result(0, "", f"{path}: ok\n")
+    assert kvs.run("stop", path).code == 0
 
 
 def test_version(kvs: Cli) -> None:

@@ -101,6 +101,41 @@ def test_json_is_stored_as_json_and_anything_else_as_a_blob(at: Place, key: str)
     assert (answer.headers["Content-Type"], answer.body) == ("text/x-number", b"1")
 
 
+@pytest.mark.parametrize("number", ["-5", "-0.5", "-1.25e-3", "-12E5", "-0"])
+def test_a_negative_number_is_a_value(at: Place, key: str, number: str) -> None:
+    assert at.run("set", key, number, "--ttl", "1h").code == 0
+    assert at.run("set", "--ttl", "1h", key, number).code == 0
+    assert at.run("set", key, "--", number).code == 0
+    assert at.json("get", key)["data"] == json.loads(number)
+    assert at.kvs.pipe("get", key) == (0, number.encode(), "")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--tll", "5s"], "No such option '--tll'"),
+        (["--tll", "-5"], "No such option '--tll'"),
+        (["-5", "--tll"], "unexpected extra argument (--tll)"),
+        (["-5", "-z"], "unexpected extra argument (-z)"),
+        (["-5x"], "No such option '-5'"),
+        (["-05"], "No such option '-0'"),
+        (["-x"], "No such option '-x'"),
+        (["1", "-5"], "unexpected extra argument (-5)"),
+        (["1", "--wait", "-5"], "Invalid value for '-w' / '--wait'"),
+    ],
+)
+def test_a_mistyped_option_is_no_value(at: Place, key: str, words: list[str], told: str) -> None:
+    refused = at.run("set", key, *words)
+    assert (refused.code, refused.out) == (2, "")
+    assert told in refused.err
+    assert at.run("get", key).code == 3
+
+
+def test_a_mistyped_option_is_no_key(at: Place) -> None:
+    for words in (["-5", "--tll"], ["-5"], ["--tll", "-5"]):
+        assert at.run("set", *words).code == 2
+
+
 def test_a_file_goes_in_with_its_type_and_out_into_one(at: Place, key: str) -> None:
     (at.kvs.folder / "photo.jpg").write_bytes(BLOB)
     assert at.run("set", key, "@photo.jpg").code == 0
@@ -109,6 +144,11 @@ def test_a_file_goes_in_with_its_type_and_out_into_one(at: Place, key: str) -> N
     assert (at.kvs.folder / "copy.jpg").read_bytes() == BLOB
     missing = at.run("set", key, "@nowhere")
     assert (missing.code, missing.err) == (1, "kvs: cannot read nowhere: No such file or directory\n")
+    endless = at.run("set", key, "@/dev/zero")
+    assert (endless.code, endless.err) == (1, "kvs: no node takes a value of more than 67108864 bytes\n")
+    nameless = at.run("set", key, "@")
+    assert nameless.code == 2
+    assert "the name of a file is missing behind @" in nameless.err
 
 
 def test_a_value_in_json_is_what_the_api_shows(at: Place, key: str) -> None:
@@ -158,6 +198,9 @@ def test_deleting_a_level_asks_and_leaves_its_neighbours(at: Place, key: str) ->
     asked = at.run("rm", "-r", key, given="n\n")
     assert asked.code == 1
     assert "Delete 3 keys?" in asked.err
+    nobody = at.run("rm", "-r", key)
+    assert (nobody.code, nobody.out) == (2, "")
+    assert "nobody answers whether to delete 3 keys: --yes deletes them without asking" in nobody.err
     assert len(at.lines("ls", "-R", key)) == 3
     assert at.json("rm", "-r", key, "--yes") == {"deleted": [key, f"{key}/a", f"{key}/b/c"]}
     assert at.run("rm", "-r", key, "--yes").code == 3
@@ -242,6 +285,10 @@ def test_exit_codes(at: Place, key: str) -> None:
     assert at.kvs.run("set", key, "1", environ={"KVS_TOKEN": reader}).code == 4
     assert at.run("get", "/").code == 1
     assert at.run("get").code == 2
+    for url in ("zzz", "localhost:8080", "http://", "http://localhost:99999", "http://[::1"):
+        wrong = at.run("get", key, "--url", url)
+        assert (wrong.code, wrong.out) == (2, ""), url
+        assert f"not a URL of a node: {url!r}" in wrong.err
     assert at.run("get", key).code == 3
 
 
@@ -251,7 +298,7 @@ def test_exit_codes(at: Place, key: str) -> None:
 def test_contexts(at: Place, tmp_path: Path) -> None:
     kvs = Cli(tmp_path)
     assert kvs.run("context", "use", "a").code == 3
-    assert kvs.run("context", "add", "a", "--url", "not a url").code == 1
+    assert kvs.run("context", "add", "a", "--url", "not a url").code == 2
     made = kvs.run("context", "add", "a", "--url", "http://127.0.0.1:1/", "--token", "t", "--json")
     assert json.loads(made.out) == {"added": "a", "current": True}
     assert kvs.run("context", "add", "a", "--url", "http://127.0.0.1:1", "--token", "no token").code == 1
@@ -277,6 +324,21 @@ def test_contexts(at: Place, tmp_path: Path) -> None:
 def test_a_token_of_a_context_goes_to_its_own_nodes_only(at: Place) -> None:
     other = at.kvs.run("whoami", "--url", at.site.url.replace("127.0.0.1", "localhost"))
     assert other.err == "nobody: there is no token\n"
+
+
+def test_a_node_may_stand_in_the_file_without_a_name(at: Place, key: str, tmp_path: Path) -> None:
+    kvs = Cli(tmp_path)
+    kvs.home.mkdir(mode=0o700)
+    file = kvs.home / "client.yaml"
+    file.write_text(f"url: {at.site.url}\ntoken: {at.token}\n")
+    file.chmod(0o600)
+    assert kvs.run("set", key, "1").code == 0
+    other = kvs.run("whoami", "--url", at.site.url.replace("127.0.0.1", "localhost"))
+    assert other.err == "nobody: there is no token\n"
+    assert kvs.run("context", "add", "b", "--url", "http://127.0.0.1:1").code == 0
+    assert kvs.run("get", key).code == 6
+    assert kvs.run("context", "remove", "b").code == 0
+    assert kvs.run("get", key).out.strip() == "1"
 
 
 def test_a_spoilt_file_of_contexts_is_told(tmp_path: Path) -> None:

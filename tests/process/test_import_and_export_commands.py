@@ -20,7 +20,7 @@ from kvs.daemon.session import Session, Way
 from kvs.daemon.trust import Trust
 from tests.api.running import RunningNode
 from tests.process.cli import Cli, free_port
-from tests.process.site import Site
+from tests.process.site import everyday
 
 BLOB = bytes(range(256))
 _numbers = count(1)
@@ -28,13 +28,8 @@ _numbers = count(1)
 
 @pytest.fixture(scope="module")
 def kvs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    """Commands ask a daemon of this module, which asks nobody for a token."""
-    cli = Cli(tmp_path_factory.mktemp("moving"))
-    site = Site(cli, "auth_enabled: false\n")
-    site.start()
-    assert cli.run("context", "add", "here", "--url", site.url).code == 0
-    yield cli
-    cli.kill_all()
+    with everyday(tmp_path_factory.mktemp("moving")) as cli:
+        yield cli
 
 
 @pytest.fixture

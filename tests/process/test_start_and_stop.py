@@ -25,6 +25,7 @@ def test_a_daemons_life(kvs: Cli) -> None:
     assert health(row["url"])["node_id"] == row["node_id"]
     assert (row["state"], row["mode"], row["version"]) == ("RUNNING", "normal", __version__)
     assert (row["name"], row["config"], row["log"]) == ("node1", str(config), str(kvs.log_file()))
+    assert row["url"] == f"http://{row['address']}"
     assert row["uptime_seconds"] >= 0
     assert os.getsid(row["pid"]) == row["pid"]
 

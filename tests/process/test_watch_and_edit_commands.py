@@ -13,20 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.process.cli import Cli, free_port
-from tests.process.site import Site
+from tests.process.site import everyday
 
 _numbers = count(1)
 
 
 @pytest.fixture(scope="module")
 def kvs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    """Commands ask a daemon of this module, which asks nobody for a token."""
-    cli = Cli(tmp_path_factory.mktemp("watching"))
-    site = Site(cli, "auth_enabled: false\n")
-    site.start()
-    assert cli.run("context", "add", "here", "--url", site.url).code == 0
-    yield cli
-    cli.kill_all()
+    with everyday(tmp_path_factory.mktemp("watching")) as cli:
+        yield cli
 
 
 @pytest.fixture
@@ -38,10 +33,8 @@ def key() -> str:
 def watching_with(kvs: Cli, *words: str) -> Iterator["subprocess.Popen[str]"]:
     """`kvs watch words…`, which does not outlive the block."""
     with kvs.popen("watch", *words) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+        yield process
+        process.kill()
 
 
 def line(process: "subprocess.Popen[str]") -> str:

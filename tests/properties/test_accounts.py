@@ -38,6 +38,7 @@ class Model:
 
     users: dict[str, Party] = field(default_factory=dict)
     groups: dict[str, Party] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
     documents: dict[str, bytes] = field(default_factory=dict)
     now_ms: int = 0
     made: dict[str, int] = field(default_factory=lambda: {"user": 0, "group": 0})
@@ -75,6 +76,7 @@ class Model:
         if not wrong:
             self.rejoin(kind, uuid, set())
             del own[uuid]
+            self.deleted.add(uuid)
 
     def pick(self, kind: str, numbers: list[int]) -> list[str]:
         """Of those that are there, each once; the highest number stands for one that is gone or never was."""
@@ -141,6 +143,7 @@ class Model:
         expected = {f"user/{uuid}" for uuid in self.users} | {f"group/{uuid}" for uuid in self.groups}
         expected |= {f"nickname/{name_hash(user.name)}" for user in self.users.values()}
         expected |= {f"groupname/{name_hash(group.name)}" for group in self.groups.values()}
+        expected |= {f"deleted/{uuid}" for uuid in self.deleted}
         assert set(self.documents) == expected
         for uuid, party in self.users.items():
             user = accounts.find_user(self.documents.get, uuid)

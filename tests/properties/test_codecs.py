@@ -84,6 +84,16 @@ def test_a_forged_cursor_is_refused_or_canonical(text: str) -> None:
     assert code == "invalid_cursor"
 
 
+@given(st.binary(min_size=1, max_size=1025), st.data(), st.sampled_from((PLAIN, SEALED)))
+def test_a_mangled_cursor_is_refused(start: bytes, data: st.DataObject, cursors: Cursors) -> None:
+    word = cursors.encode(start)
+    at = data.draw(st.integers(0, len(word) - 1))
+    other = data.draw(st.sampled_from("ABCabc012-_").filter(lambda letter: letter != word[at]))
+    for mangled in (word[:at] + other + word[at + 1 :], word[:at], word[at + 1 :], start.hex()):
+        with pytest.raises(BadRequest):
+            cursors.decode(mangled)
+
+
 @given(st.binary(min_size=4, max_size=1025), st.data())
 def test_a_sealed_cursor_hides_the_key_and_cannot_be_made_by_others(start: bytes, data: st.DataObject) -> None:
     word = SEALED.encode(start)

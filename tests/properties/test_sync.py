@@ -3,11 +3,13 @@
 from contextlib import ExitStack
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvs.cluster import merkle, sync
+from kvs.cluster import ingest, merkle, sync
 from kvs.cluster.events import Merge, Put, Sweep, Transact
+from kvs.cluster.exchange import DiffRequest
 from kvs.storage.codec import decode, encode_record
 from kvs.storage.keyspace import DATA, EXPIRIES, SYSTEM, after, data_key, moment_range, system_key
 from kvs.storage.record import Record, value_digest
@@ -44,6 +46,10 @@ def merges(found: list[tuple[bytes, Record, bytes]]) -> list[Merge]:
 def _with(version: Record, value: bytes) -> Record:
     fields = {name: getattr(version, name) for name in version.__struct_fields__}
     return Record(**{**fields, "payload": value})
+
+
+def written_at(timestamp: int) -> Record:
+    return Record(uuid=b"\x01" * 16, timestamp=timestamp, counter=0, origin="b", origin_joined=1)
 
 
 def node(name: str) -> LoneNode:
@@ -168,3 +174,87 @@ def test_what_cannot_be_taken_keeps_nothing_else_out() -> None:
         assert (found.refused, found.behind) == (3, False)
         assert set(held(asker)) == set(held(b)) - {entry for entry, _, _ in bad}
     assert data_key(b"mine") in held(b)
+
+
+def test_what_is_not_taken_keeps_nobody_from_what_is_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer sends tombstones of which this node needs none, more than one comparison moves: the next one begins
+    behind them."""
+    monkeypatch.setattr(sync, "SESSION_KEYS_MAX", 50)
+    monkeypatch.setattr(sync, "DIFF_EARLY_ROUNDS", 0)
+    a = LoneNode(node_id="a", in_cluster=True, tombstone_retention_ms=1)
+    b = LoneNode(node_id="b", in_cluster=True, tombstone_retention_ms=10**9)
+    uuid = b"\x07" * 16
+    for at in (a, b):
+        at.do(NOW_MS, *merges([(data_key(b"k%05d" % n), written_at(1), b"1") for n in range(0, 2_000, 2)]))
+    over = Record(uuid=uuid, timestamp=NOW_MS - 5000, counter=9, origin="b", origin_joined=1, deleted=True)
+    b.do(NOW_MS, *merges([(data_key(b"k%05d" % n), over, b"") for n in range(1, 1_000, 2)]))
+    b.do(NOW_MS, *merges([(data_key(b"k%05d" % n), written_at(1), b"1") for n in range(1_001, 2_000, 2)]))
+    found = compare(a, b, NOW_MS)
+    count = 1
+    while found.behind:
+        found = compare(a, b, NOW_MS + count, found.session)
+        count += 1
+        assert count < 1_000, "it begins anew each time"
+    assert found.session is not None
+    assert found.session.began_ms == NOW_MS, "it proves nothing of what was written after the first one had begun"
+    assert set(held(a)) == {entry for entry, record in held(b).items() if not record.deleted}
+
+
+own_keys = st.sampled_from([system_key(b"metadata/%02d" % n) for n in range(60)])
+user_keys = st.sampled_from([data_key(b"%02d" % n) for n in range(60)])
+
+
+@settings(deadline=None)
+@given(*[st.sets(own_keys | user_keys, max_size=80) for _ in range(3)], st.sampled_from([3, 40, 100_000]))
+def test_documents_of_kvs_are_moved_before_records_of_users(
+    both: set[bytes], mine: set[bytes], theirs: set[bytes], most: int
+) -> None:
+    """On either side: a value must not be there before the permissions that keep it from others."""
+    a, b = (node(name) for name in "ab")
+    for at, entries in ((a, both | mine), (b, both | theirs)):
+        at.do(NOW_MS - 9000, *merges([(entry, written_at(1), b"{}") for entry in sorted(entries)]))
+    with patch.object(sync, "SESSION_KEYS_MAX", most):
+        found = compare(a, b, NOW_MS)
+        moved = [*found.moved]
+        while found.behind:
+            found = compare(a, b, NOW_MS, found.session)
+            moved += found.moved
+    assert sorted(moved, key=lambda entry: not entry.startswith(SYSTEM)) == moved
+    assert held(a).keys() == held(b).keys() == both | mine | theirs
+
+
+@pytest.mark.parametrize("most", [100, 1_000])
+def test_whole_ranges_count_for_what_one_comparison_moves(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Of which only one side holds anything, and however many there are side by side."""
+    monkeypatch.setattr(sync, "SESSION_KEYS_MAX", most)
+    monkeypatch.setattr(sync, "FETCH_KEYS_MAX", 50)
+    monkeypatch.setattr(ingest, "FETCH_KEYS_MAX", 50)
+    a, b = (node(name) for name in "ab")
+    for at in (a, b):
+        at.do(NOW_MS, *merges([(data_key(b"k%05d" % n), written_at(1), b"1") for n in (0, 9_000)]))
+    a.do(NOW_MS, *merges([(data_key(b"a%05d" % n), written_at(1), b"1") for n in range(2_000)]))
+    b.do(NOW_MS, *merges([(data_key(b"z%05d" % n), written_at(1), b"1") for n in range(2_000)]))
+    found = compare(a, b, NOW_MS)
+    sessions = [found]
+    while found.behind:
+        assert len(found.moved) <= most + 100
+        found = compare(a, b, NOW_MS, found.session)
+        sessions.append(found)
+    assert held(a) == held(b)
+    assert len(held(a)) == 4_002
+    assert len(sessions) <= 2 * 4_000 // most + 2
+    assert sum(len(each.questions) for each in sessions) <= 4_000 // 50 + 8 * len(sessions)
+
+
+def test_a_difference_among_values_costs_no_question_about_documents_of_kvs() -> None:
+    a, b = (node(name) for name in "ab")
+    for at in (a, b):
+        at.do(NOW_MS - 9000, *merges([(data_key(b"k%05d" % n), written_at(1), b"1") for n in range(3_000)]))
+        at.do(NOW_MS - 9000, *merges([(system_key(b"metadata/%d" % n), written_at(1), b"{}") for n in range(50)]))
+    a.do(NOW_MS - 9000, *merges([(data_key(b"k02999"), written_at(2), b"2")]))
+    found = compare(a, b, NOW_MS)
+    assert held(a) == held(b)
+    first, *others = [question for question in found.questions if isinstance(question, DiffRequest)]
+    assert [(span.start, span.stop) for span in first.spans()] == [(b"", SYSTEM), (SYSTEM, b"")]
+    assert others
+    assert all(span.start < SYSTEM for question in others for span in question.spans())

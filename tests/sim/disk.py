@@ -14,12 +14,12 @@ class Disk:
     """`fsync`: whatever was committed survives a power cut. The store keeps the difference only until a crash: a commit
     that is synced at once and one that is synced just before the crash are the same to whoever comes after."""
 
-    def __init__(self, history: History, identity: Identity, *, fsync: bool) -> None:
+    def __init__(self, history: History, host: str, identity: Identity, *, fsync: bool) -> None:
         self.fsync = fsync
         self.store = MemoryStore(sync=False)
         self.store.commit({FORMAT_ROW: b"%d" % FORMAT, IDENTITY_ROW: json.dumps(identity._asdict()).encode()})
         self.store.sync()
-        self.witness = Witness(history)
+        self.witness = Witness(history, host)
 
     def copy(self) -> "Disk":
         """An image of it, as of a virtual machine."""

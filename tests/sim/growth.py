@@ -187,6 +187,11 @@ class _Measuring:
             raise Violation("this takes too long")
 
 
+def measure(nodes: int) -> Row:
+    """A cluster of so many nodes, from its start to its last write. Raises Violation when it takes too long."""
+    return _Measuring(nodes).row()
+
+
 def comparison() -> tuple[int, int]:
     """The questions and the bytes after one of two nodes was off for MISSED of KEYS writes."""
     cluster = SimCluster(0, lean(2))
@@ -249,7 +254,7 @@ def main(arguments: Sequence[str]) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     print(f"| {' | '.join(HEADS)} |", "|" + "---|" * len(HEADS), sep="\n", flush=True)
     for nodes in options.nodes:
-        print(line(_Measuring(nodes).row()), flush=True)
+        print(line(measure(nodes)), flush=True)
     questions, sent = comparison()
     print(f"\nA node comes back that missed {MISSED} of {KEYS:,} records: {questions} questions, {sent:,} bytes.")
 

@@ -24,6 +24,7 @@ from kvs.storage.record import Record, derived_uuid
 from kvs.storage.store import Batch
 from kvs.storage.version import Precedence, precedence
 from tests.sim.clocks import EPOCH_MS
+from tests.sim.hearsay import Heard, Hearsay
 from tests.sim.world import Violation, World
 
 Version = tuple[int, int]
@@ -40,16 +41,29 @@ class Sent(NamedTuple):
 class History:
     """All clients of all nodes."""
 
-    def __init__(self, world: World, early_ms: int, ahead_max_ms: int, *, may_set_aside: bool) -> None:
+    def __init__(
+        self,
+        world: World,
+        early_ms: int,
+        ahead_max_ms: int,
+        *,
+        may_set_aside: bool,
+        retention_ms: int,
+        hearsay: Hearsay | None,
+    ) -> None:
         """A node's clock may be `early_ms` ahead when it finds that a record has expired. `ahead_max_ms`: a version
         that is further ahead of a clock does not move it. `may_set_aside`: whether anybody may find itself back
-        from an absence that was too long."""
+        from an absence that was too long. `retention_ms` is that of tombstones; `hearsay` is there where they go."""
         self._world = world
         self.may_set_aside = may_set_aside
         self.ahead_max_ms = ahead_max_ms
         self._early_ms = early_ms
+        self._retention_ms = retention_ms
+        self._hearsay = hearsay
         self.sent: dict[bytes, Sent] = {}
         self.landed: dict[bytes, dict[bytes, Record]] = {}
+        self._written: dict[bytes, tuple[str, int]] = {}
+        """By uuid, on which host's disk it landed first, and when."""
         self.acked: dict[bytes, list[Record]] = {}
         self.set_aside: dict[bytes, Precedence] = {}
         """The latest version of each key that was put into a file after a long absence."""
@@ -66,8 +80,9 @@ class History:
         if precedence(record) > self._traceless.get(entry, LOWEST):
             self.acked.setdefault(entry, []).append(record)
 
-    def land(self, entry: bytes, record: Record) -> None:
-        """The record is on some disk."""
+    def land(self, entry: bytes, record: Record, host: str) -> None:
+        """The record is on the disk of this host."""
+        self._written.setdefault(record.uuid, (host, self._world.now_ms))
         known = self.landed.setdefault(entry, {})
         sent = self.sent.get(record.uuid)
         if sent is None and self._is_deletion_again(entry, record):
@@ -111,10 +126,24 @@ class History:
         that was acknowledged before it, is promised no more."""
         if record.deleted or record.base != (0, 0) or not 0 < record.expires_at <= self._latest_clock_ms():
             return False
-        rank = precedence(record)
+        self.promise_no_more(entry, precedence(record))
+        return True
+
+    def forgetting(self, host: str) -> "Forgetting":
+        """A tombstone leaves the disk of this host now."""
+        return Forgetting(self._world.now_ms, {} if self._hearsay is None else self._hearsay.of(host))
+
+    def is_unheard(self, record: Record, host: str, forgetting: "Forgetting") -> bool:
+        """Whether the record was written where nothing had come from for the retention of tombstones when this host
+        forgot one, and was not heard of before. Who has forgotten that its key was deleted cannot keep it out then."""
+        writer, written_ms = self._written[record.uuid]
+        heard_ms = forgetting.heard.get(writer, 0)
+        return writer != host and heard_ms < written_ms and forgetting.at_ms - heard_ms >= self._retention_ms
+
+    def promise_no_more(self, entry: bytes, rank: Precedence) -> None:
+        """Neither this version of a key nor any before it."""
         self._traceless[entry] = max(self._traceless.get(entry, LOWEST), rank)
         self.acked[entry] = [acked for acked in self.acked.get(entry, ()) if precedence(acked) > rank]
-        return True
 
     def may_be_gone(self, entry: bytes, acked: Record) -> bool:
         """Whether nothing may be left of a key: this version or a later one was a delete, is over or was set aside."""
@@ -143,11 +172,21 @@ class History:
 LOWEST = Precedence(-1, 0, 0, b"", False, b"")
 
 
+class Forgetting(NamedTuple):
+    """When a tombstone left a disk (ms), and what its host had heard by then."""
+
+    at_ms: int
+    heard: Heard
+
+
 class Witness:
     """Watches one disk, over all restarts."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, host: str) -> None:
         self._history = history
+        self._host = host
+        self._forgotten: dict[bytes, Forgetting] = {}
+        """Of keys whose tombstone has left."""
         self._current: dict[bytes, Record] = {}
         self.high: dict[bytes, Precedence] = {}
         """The latest version that was ever current here, by entry key."""
@@ -161,7 +200,8 @@ class Witness:
 
     def copy(self) -> "Witness":
         """For a copy of the disk, which has its own life from here on."""
-        twin = Witness(self._history)
+        twin = Witness(self._history, self._host)
+        twin._forgotten = dict(self._forgotten)
         twin._current, twin.high, twin._shown = dict(self._current), dict(self.high), dict(self._shown)
         twin._stamped, twin._near, twin._near_before = self._stamped, self._near, self._near_before
         twin._latest_ms, twin._forgotten_ms = self._latest_ms, self._forgotten_ms
@@ -190,11 +230,15 @@ class Witness:
                 self._removed(entry)
                 continue
             record = decode(entry, raw).record
-            self._history.land(entry, record)
+            self._history.land(entry, record, self._host)
             rank = precedence(record)
             if rank < self.high.get(entry, LOWEST):
                 self._removed(entry)  # a sweep and a merge in one batch
+                self._take_from_afar(entry, record)
             if rank < self.high.get(entry, LOWEST):
+                if record.deleted and entry in self._forgotten and entry not in self._current:
+                    self._current[entry] = record  # one deletion is forgotten, an older one comes: it deletes nothing
+                    continue
                 raise Violation(f"{entry!r} went back from {self._history.known(entry, self.high[entry])} to {record}")
             is_known = rank[:4] == self.high.get(entry, LOWEST)[:4]  # an expired value turns into a tombstone
             self.high[entry], self._current[entry] = rank, record
@@ -219,13 +263,23 @@ class Witness:
         if self._history.leaves_no_trace(entry, gone) or is_aside:
             for known in (self.high, self._shown):
                 known.pop(entry, None)
-        elif gone.deleted and self._history.is_expiry(gone):
-            # It went by a clock that was ahead, or all nodes have the value. The same version may come back then.
-            rank = precedence(self._history.landed[entry][gone.uuid])
-            for known in (self.high, self._shown):
-                known[entry] = min(known.get(entry, rank), rank)
-        elif not gone.deleted:
+        elif gone.deleted:
+            self._forgotten[entry] = self._history.forgetting(self._host)
+            if self._history.is_expiry(gone):
+                # It went by a clock that was ahead, or all nodes have the value. The same version may come back then.
+                rank = precedence(self._history.landed[entry][gone.uuid])
+                for known in (self.high, self._shown):
+                    known[entry] = min(known.get(entry, rank), rank)
+        else:
             raise Violation(f"{entry!r}: {gone} left, and nobody deleted it")
+
+    def _take_from_afar(self, entry: bytes, record: Record) -> None:
+        """What was written meanwhile by who was away for too long is taken, and the deletion is forgotten."""
+        forgetting = self._forgotten.get(entry)
+        if forgetting is not None and self._history.is_unheard(record, self._host, forgetting):
+            self._history.promise_no_more(entry, self.high[entry])
+            for known in (self.high, self._shown):
+                known.pop(entry, None)
 
     # --- clients ---
 
@@ -252,9 +306,10 @@ class Witness:
         self._history.read_count += 1
         if stored is not None:
             rank = precedence(stored)
-            if rank < self._shown.get(entry, LOWEST):
-                raise Violation(f"{entry!r}: {stored} was read after {self._history.known(entry, self._shown[entry])}")
-            self._shown[entry] = rank
+            shown = self._shown.get(entry, LOWEST)
+            if rank < shown and not (stored.deleted and entry in self._forgotten):
+                raise Violation(f"{entry!r}: {stored} was read after {self._history.known(entry, shown)}")
+            self._shown[entry] = max(shown, rank)
         elif entry in self._current:
             raise Violation(f"{entry!r}: nothing was read in place of {self._current[entry]}")
         elif entry in self._shown and entry not in self.high:

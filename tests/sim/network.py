@@ -5,6 +5,8 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
+from kvs.cluster.exchange import ReplicateRequest
+from tests.sim.hearsay import Hearsay
 from tests.sim.world import Action, EventLoop, World
 
 
@@ -63,8 +65,10 @@ class Port:
 class Network:
     """Carries questions and answers between ports."""
 
-    def __init__(self, world: World, link: Link) -> None:
+    def __init__(self, world: World, link: Link, hearsay: Hearsay | None = None) -> None:
+        """`hearsay` hears of what messages tell."""
         self._world = world
+        self._hearsay = hearsay
         self._chance: Random = world.chance("network")
         self.link = link
         self.links: dict[tuple[str, str], Link] = {}
@@ -107,13 +111,16 @@ class Network:
             return
 
         def back(result: Result) -> None:
-            self._send(target, source, question.kind, _bytes_of(result), loop.wrap(lambda: end(result)))
+            action = loop.wrap(lambda: end(result))
+            self._send(target, source, question.kind, _bytes_of(result), self._telling(target, source, action))
 
         def arrive() -> None:
             if target.door is not None and not target.door(question, back):
                 back(Lost(True))
 
-        self._send(source, target, question.kind, question.body, arrive)
+        # A question that gets no answer, because the way back is cut, makes nobody a member. Only records count then.
+        action = self._telling(source, target, arrive) if question.kind is ReplicateRequest else arrive
+        self._send(source, target, question.kind, question.body, action)
 
     def _send(self, a: Port, b: Port, kind: type, raw: bytes, action: Action) -> None:
         self.messages += 1
@@ -130,6 +137,20 @@ class Network:
                 self.faults["message lost"] += 1
             else:
                 self._world.after(self._chance.randint(link.delay_min_ms, link.delay_max_ms), action)
+
+    def _telling(self, a: Port, b: Port, action: Action) -> Action:
+        """The arrival of a message that is sent now, and tells what its sender has heard."""
+        hearsay = self._hearsay
+        if hearsay is None:
+            return action
+        told = hearsay.sent(a.name, self._world.now_ms)
+
+        def arrive() -> None:
+            if b.door is not None:
+                hearsay.arrived(b.name, told)
+            action()
+
+        return arrive
 
 
 def _bytes_of(result: Result) -> bytes:

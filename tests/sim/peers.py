@@ -39,11 +39,14 @@ DATA_QUESTIONS = (DiffRequest, FetchRequest, RangeRequest, RecentRequest, Replic
 class Peers:
     """Keeps nothing between two questions."""
 
-    def __init__(self, loop: EventLoop, writer: Writer, here: Callable[[], Here]) -> None:
+    def __init__(
+        self, loop: EventLoop, writer: Writer, here: Callable[[], Here], is_filling: Callable[[], bool]
+    ) -> None:
         """`here` raises Unavailable while this node must not share what it has."""
         self._loop = loop
         self._writer = writer
         self._here = here
+        self._is_filling = is_filling
 
     def answer(self, question: Question, back: Back) -> None:
         try:
@@ -61,7 +64,8 @@ class Peers:
             self._compare(differences(here.tree, here.reader, asked.spans(), asked.list_below), [], back)
         elif question.kind is RecentRequest:
             newest = exchange.decode(question.body, RecentRequest)
-            back(_encoded(RecentAnswer(*recent(here.reader, newest.before, newest.since_ms, here.limits))))
+            found = recent(here.reader, newest.before, newest.since_ms, here.limits)
+            back(_encoded(RecentAnswer(*found, filling=self._is_filling())))
         else:
             wanted = exchange.decode_wanted(question.body)
             if isinstance(wanted, RangeRequest):

@@ -11,6 +11,7 @@ kept_back   a value that expired while its node was cut off does not give way to
 returned    who was away for so long that deletions were forgotten brings nothing back
 replaced    nor does it where all others were replaced meanwhile, one by one, and never heard of it
 parted      nor do the halves of a cluster that were cut off from each other for so long
+hasty       nor what was written so shortly before the cut that nobody had proven yet that both have it
 doubted     a node that set records aside takes its own lack of them for no deletion
 """
 
@@ -134,10 +135,7 @@ def leapt(seed: int) -> None:
         cluster.world.run(6_000)
         clock.mend(0)
         _wait_until_equal(cluster)
-        for process in cluster.processes():
-            gone = [entry for entry in clients.keys if not process.read(entry)[1]]
-            if gone:
-                raise Violation(f"{process.host.name} lost {len(gone)} values to a clock that was ahead")
+        _check_nothing_gone(cluster, clients.keys, "to a clock that was ahead")
 
 
 def waited(seed: int) -> None:
@@ -205,7 +203,7 @@ def stranger(seed: int) -> None:
 
 def kept_back(seed: int) -> None:
     """Its node compares itself with the others between the expiry and the grace."""
-    impatient = {"COMPARE_TIMEOUT_S": 0.5, "PUSH_TIMEOUT_S": 0.5}
+    impatient = {"COMPARE_TIMEOUT_S": 0.5, "DIFF_TIMEOUT_S": 0.5, "PUSH_TIMEOUT_S": 0.5}
     limits = {**_SHORT_MEMORY, **impatient, "EXPIRY_GRACE_MS": 4_000, "EXPIRY_STEP_MS": 100}
     setup = _peaceful(seed, limits)._replace(retention_ms=_RETENTION_MS, sync_interval_ms=1_000)
     with _cluster(seed, setup) as (cluster, clients):
@@ -287,6 +285,47 @@ def parted(seed: int) -> None:
         check_acknowledged(cluster)
 
 
+def hasty(seed: int) -> None:
+    """One half deletes some of that at once, writes over others before it deletes them, and has deleted some before the
+    cut, of which the other half did not hear. One of its nodes starts again meanwhile."""
+    setup = _peaceful(seed, _SHORT_MEMORY)._replace(nodes=3 + seed % 2, retention_ms=_RETENTION_MS)
+    with _cluster(seed, setup) as (cluster, clients):
+        _share_all_keys(cluster, clients)
+        cluster.history.may_set_aside = True
+        hosts = cluster.hosts
+        there, alone = cluster.processes()[0], hosts[-1].process
+        assert alone is not None
+        fourth = _KEYS // 4
+        gone, changed, deleted, kept = (clients.keys[at : at + fourth] for at in range(0, _KEYS, fourth))
+        for entry in gone + changed + deleted:
+            clients.put(there, entry)
+        cluster.world.run(300)
+        cluster.network.groups = {host.name: 1 for host in hosts[len(hosts) // 2 :]}
+        for entry in deleted:
+            clients.delete(there, entry)
+        cluster.world.run(200 if seed % 3 else 10_000)
+        hosts[0].kill()
+        hosts[0].start()
+        cluster.world.run(3_000)
+        there = cluster.processes()[0]
+        for entry in changed:
+            clients.put(there, entry)
+        for entry in kept:
+            clients.put(alone, entry)
+        cluster.world.run(1_000)
+        for entry in gone + changed:
+            clients.delete(there, entry)
+        cluster.world.run(1_000)
+        if cluster.world.run_until(lambda: not _tombstones(cluster), 120_000) is None:
+            raise Violation("the tombstones stay, though who lacks them was silent for the retention")
+        cluster.network.heal()
+        cluster.world.run(10_000)
+        _wait_until_equal(cluster)
+        _check_gone(cluster, gone + changed + deleted)
+        _check_nothing_gone(cluster, clients.keys[-fourth:], "that the other half wrote")
+        check_acknowledged(cluster)
+
+
 def doubted(seed: int) -> None:
     """Values that one half wrote alone, before one of its nodes went off and came back to the other half. The retention
     is longer than the parts take to become equal when they meet."""
@@ -313,10 +352,14 @@ def doubted(seed: int) -> None:
         cluster.network.heal()
         cluster.world.run(10_000)
         _wait_until_equal(cluster)
-        for process in cluster.processes():
-            gone = [entry for entry in clients.keys if not process.read(entry)[1]]
-            if gone:
-                raise Violation(f"{process.host.name} lost {len(gone)} values that nobody deleted")
+        _check_nothing_gone(cluster, clients.keys, "that nobody deleted")
+
+
+def _check_nothing_gone(cluster: SimCluster, entries: Sequence[bytes], why: str) -> None:
+    for process in cluster.processes():
+        gone = [entry for entry in entries if not process.read(entry)[1]]
+        if gone:
+            raise Violation(f"{process.host.name} lost {len(gone)} values {why}")
 
 
 def _tombstones(cluster: SimCluster) -> int:
@@ -341,4 +384,4 @@ def _check_gone(cluster: SimCluster, entries: Sequence[bytes]) -> None:
             raise Violation(f"{len(back)} deleted keys are back at {process.host.name}")
 
 
-ALL = (steady, spread, filled, leapt, bereft, waited, stranger, kept_back, returned, replaced, parted, doubted)
+ALL = (steady, spread, filled, leapt, bereft, waited, stranger, kept_back, returned, replaced, parted, hasty, doubted)

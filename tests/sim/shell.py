@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from kvs.cluster import exchange, membership_events, messages, replica, sync
-from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled
+from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled, decode_part
 from kvs.cluster.comparisons import Pace
 from kvs.cluster.events import Change, Discard, Merge, Remember
 from kvs.cluster.exchange import (
@@ -35,8 +35,7 @@ from kvs.cluster.push import Push
 from kvs.cluster.replica import Replica
 from kvs.cluster.sync import Here
 from kvs.errors import BadMessage, BadRequest, KvsError, TooLarge, Unavailable
-from kvs.limits import COMPARE_TIMEOUT_S, PUSH_TIMEOUT_S
-from kvs.storage.state import FILLED_ROW, FLOOR_ROW, MEMBERS_ROW, Identity
+from kvs.storage.state import FILLED_ROW, FILLING_ROW, FLOOR_ROW, MEMBERS_ROW, Identity
 from tests.sim.network import Answer, Back, Lost, Question, Refusal, Result
 from tests.sim.parts import Parts
 from tests.sim.world import Action
@@ -71,6 +70,7 @@ class Shell:
             BootstrapSettings(setup.fill_age_ms, setup.fill_patience_ms, setup.throttle_ms),
             now.mono_ms,
             needed=bool(settings.seeds) and parts.disk.store.get(FILLED_ROW) is None,
+            part=decode_part(parts.disk.store.get(FILLING_ROW)),
         )
         self.replica = Replica(
             pace,
@@ -194,6 +194,7 @@ class Shell:
                 self.addresses[member.id] = member.address
                 self._tell_known()
                 self._replicate(replica.PeerUp(member.id))
+                self._tell_floor()
             case membership_events.MemberDown(member):
                 self._lose(member.id)
             case membership_events.MemberGone(node_id):
@@ -216,12 +217,14 @@ class Shell:
     def _tell_floor(self) -> None:
         self._parts.node.floor_ms = self.floor.collected_below_ms
         self._parts.node.apart = self.floor.apart(self._parts.clock.wall_ms())
+        self._parts.node.superseded.absences = self.floor.absences()
 
     def _lose(self, node_id: str) -> None:
         self._tell_known()
         self._clocks.lost(node_id)
         if self.addresses.pop(node_id, None) is not None:
             self._replicate(replica.PeerDown(node_id))
+            self._tell_floor()
 
     def _call_member(self, call: membership_events.Call) -> None:
         route = messages.ROUTES[type(call.message)]
@@ -257,7 +260,7 @@ class Shell:
                 case replica.SaveFloor():
                     self._save_floor()
                 case Filled():
-                    self._parts.writer.submit([Remember(rows={FILLED_ROW: b""})], lambda _: None)
+                    self._parts.writer.submit([Remember(rows={FILLED_ROW: b"", FILLING_ROW: None})], lambda _: None)
         self._tell_digest()
 
     def _later(self, call: replica.PeerCall) -> None:
@@ -285,10 +288,10 @@ class Shell:
             self._set_timer()
 
         address = self.addresses.get(call.peer, "")
-        timeout_ms = round(1000 * (PUSH_TIMEOUT_S if call.push else COMPARE_TIMEOUT_S))
-        self._parts.ask(address, type(call.request), exchange.encode(call.request), timeout_ms, ended)
+        body = exchange.encode(call.request)
+        self._parts.ask(address, type(call.request), body, round(1000 * call.timeout_s), ended)
 
-    def _submit(self, ticket: int, commands: Sequence[Merge]) -> None:
+    def _submit(self, ticket: int, commands: Sequence[Merge | Remember]) -> None:
         def submitted(outcomes: Outcomes) -> None:
             if isinstance(outcomes, KvsError):
                 self._replicate(replica.Failed(ticket, outcomes.detail))

@@ -8,6 +8,7 @@ from kvs.server.restoring import fill
 from kvs.storage.state import read_progress
 from tests.backups import backup_of, header
 from tests.sim.disk import Disk
+from tests.sim.hearsay import Hearsay
 from tests.sim.history import History
 from tests.sim.network import Network
 from tests.sim.parts import clock_drift_max_ms
@@ -22,14 +23,17 @@ class SimCluster:
     def __init__(self, seed: int, setup: Setup) -> None:
         self.world = World(seed)
         self.setup = setup
-        self.network = Network(self.world, setup.link)
+        hearsay = Hearsay() if setup.collects else None
+        self.network = Network(self.world, setup.link, hearsay)
         early_ms = 2 * setup.skew_ms
-        early_ms += LEAP_MAX_MS if "leap" in setup.faults else RACE_MAX_MS if "race" in setup.faults else 0
+        early_ms += LEAP_MAX_MS * ("leap" in setup.faults) + RACE_MAX_MS * ("race" in setup.faults)
         self.history = History(
             self.world,
             early_ms,
             ahead_max_ms=clock_drift_max_ms(setup),
             may_set_aside=setup.collects or "leap" in setup.faults,
+            retention_ms=setup.retention_ms,
+            hearsay=hearsay,
         )
         self.counts: Counter[str] = Counter()
         """`moved` records by comparisons, `pushed` records by pushes."""

@@ -14,7 +14,7 @@ from kvs.cluster.tree_building import open_tree
 from kvs.errors import KvsError
 from kvs.limits import SWEEP_MAX_KEYS
 from kvs.storage.current import read_current
-from kvs.storage.keyspace import EXPIRIES, TOMBSTONES, moment_range
+from kvs.storage.keyspace import EXPIRIES, SUPERSEDED, TOMBSTONES, after, moment_range
 from kvs.storage.record import Record
 from kvs.storage.retention import expiry_limit, tombstone_limit
 from kvs.storage.state import Identity, open_state, read_progress
@@ -42,7 +42,7 @@ class SimNode:
         self.cluster = cluster
         self.name = f"h{number}"
         self.node_id = node_id or f"n{number}"
-        self.port = Port(self.name, f"10.0.0.{number + 1}:8080")
+        self.port = Port(self.name, f"10.0.{number // 250}.{number % 250 + 1}:8080")
         skew_ms = cluster.setup.skew_ms
         self.chance = cluster.world.chance(f"host {number}")
         self.clock = HostClock(cluster.world, self.chance.randint(-skew_ms, skew_ms), 7_919 * number + 1)
@@ -53,7 +53,9 @@ class SimNode:
 
     def new_disk(self) -> Disk:
         instance = f"i{self.chance.getrandbits(64):016x}"
-        return Disk(self.cluster.history, Identity(instance, self.clock.wall_ms()), fsync=self.cluster.setup.fsync)
+        return Disk(
+            self.cluster.history, self.name, Identity(instance, self.clock.wall_ms()), fsync=self.cluster.setup.fsync
+        )
 
     # --- life ---
 
@@ -135,7 +137,7 @@ class Process:
             on_loss=lambda: cluster.lost(True),
         )
         self.shell = Shell(parts, identity, cluster.membership_settings(host.port.address))
-        self._peers = Peers(self.loop, self.writer, self._shareable)
+        self._peers = Peers(self.loop, self.writer, self._shareable, self._is_filling)
         self._asked: dict[int, Back] = {}
         self._questions = 0
         self.loop.after(chance.randint(0, setup.sweep_ms), self._sweep)
@@ -166,6 +168,9 @@ class Process:
     def _shareable(self) -> Here:
         self.shell.check_shareable()
         return self.shell.here()
+
+    def _is_filling(self) -> bool:
+        return self.shell.replica.mode == "filling"
 
     # --- clients ---
 
@@ -198,6 +203,7 @@ class Process:
             limit = tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms=now_ms)
             if limit:
                 self._sweep_rows(*moment_range(TOMBSTONES, limit - 1))
+            self._sweep_rows(SUPERSEDED, after(SUPERSEDED))
         self.loop.after(self.host.cluster.setup.sweep_ms, self._sweep)
 
     def _settle(self) -> None:

@@ -2,6 +2,7 @@
 deletion that only such a peer knows of is not forgotten at once."""
 
 import msgspec
+import pytest
 
 from kvs.cluster.events import Delete, Merge, Put, Sweep
 from kvs.storage.codec import encode_record
@@ -65,6 +66,17 @@ def test_what_the_peer_wrote_since_is_taken() -> None:
     node.node.apart = {"peer": value.timestamp}
     node.do(NOW_MS, merge(value))
     assert stored(node) == value
+
+
+@pytest.mark.parametrize(("proven_ms", "is_taken"), [(0, True), (-1, True), (1, False), (None, False)])
+def test_what_another_node_wrote_since_and_the_peer_got_later_is_taken(proven_ms: int | None, is_taken: bool) -> None:
+    """The writer was cut off from this node when it wrote; the peer was not."""
+    node, value = forgetful()
+    assert value.origin != "peer"
+    proofs = {} if proven_ms is None else {value.origin: value.timestamp + proven_ms}
+    node.node.apart = {"peer": NOW_MS, **proofs}
+    node.do(NOW_MS, merge(value))
+    assert (stored(node) == value) == is_taken
 
 
 def test_from_all_others_it_is_taken() -> None:

@@ -1,11 +1,14 @@
 """What changes make of documents that contradict each other, as two nodes may leave them behind."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from kvs.auth.accounts import (
     Changes,
     Group,
+    Look,
     User,
     create_user,
     decode_group,
@@ -16,11 +19,12 @@ from kvs.auth.accounts import (
     find_by_nickname,
     find_group,
     find_user,
+    groups_of,
     name_hash,
     update_group,
     update_user,
 )
-from kvs.errors import Conflict, NotFound
+from kvs.errors import BadRequest, Conflict, NotFound
 
 NOW = 1_700_000_000_000
 ANN = name_hash("ann")
@@ -91,7 +95,7 @@ def test_who_lost_his_name_takes_it_from_nobody(twins: Documents) -> None:
         update_user(twins.get, "a", NOW, nickname_hash=ANN)
     twins.write(delete_user(twins.get, "a", NOW))
     assert holder(twins) == "b"
-    assert set(twins) == {"user/b", f"nickname/{ANN}"}
+    assert set(twins) == {"user/b", f"nickname/{ANN}", "deleted/a"}
 
 
 def test_who_lost_his_name_may_have_another_change(twins: Documents) -> None:
@@ -155,7 +159,72 @@ def test_what_is_gone_on_the_other_side_stands_in_nobodys_way(documents: Documen
     documents.group("h", "gone too")
     documents.write(delete_user(documents.get, "v", NOW))
     documents.write(delete_group(documents.get, "h", NOW))
-    assert set(documents) == {"user/u", f"nickname/{ANN}", "group/g", f"groupname/{name_hash('g')}"}
+    deleted = {"deleted/v", "deleted/h"}
+    assert set(documents) == {"user/u", f"nickname/{ANN}", "group/g", f"groupname/{name_hash('g')}", *deleted}
+
+
+def apart(documents: Documents, first: Callable[[Look], Changes], second: Callable[[Look], Changes]) -> None:
+    """Two nodes decide without knowing of each other, and meet: of each document the later version stays."""
+    changes = first(documents.get), second(documents.get)
+    for made in changes:
+        documents.write(made)
+
+
+def test_who_is_deleted_stays_so_where_another_node_changed_a_group_later(documents: Documents) -> None:
+    documents.user("u", "g", "h")
+    documents.group("g", "u")
+    documents.group("h", "u")
+    apart(documents, lambda look: delete_user(look, "u", NOW), lambda look: delete_group(look, "g", NOW + 1))
+    assert "user/u" in documents, "the group's deletion has written it once more"
+    assert find_user(documents.get, "u") is None
+    documents.write(create_user(documents.get, User(uuid="v", nickname_hash=ANN, created_at=1, updated_at=1)))
+    with pytest.raises(NotFound):
+        delete_user(documents.get, "u", NOW)
+    with pytest.raises(BadRequest):
+        update_group(documents.get, "h", NOW, members=("u", "v"))
+
+
+def test_a_group_that_is_deleted_stays_so_where_another_node_changed_a_member_later(documents: Documents) -> None:
+    documents.user("u", "g")
+    documents.group("g", "u")
+    apart(
+        documents,
+        lambda look: delete_group(look, "g", NOW),
+        lambda look: update_user(look, "u", NOW + 1, groups=()),
+    )
+    assert "group/g" in documents
+    assert find_group(documents.get, "g") is None
+    documents.user("u", "g")
+    user = find_user(documents.get, "u")
+    assert user is not None
+    assert groups_of(documents.get, user) == ()
+
+
+def test_who_joined_on_one_node_and_not_on_the_other_is_in_no_group_until_somebody_says_so(
+    documents: Documents,
+) -> None:
+    documents.user("u")
+    documents.group("g")
+    apart(
+        documents,
+        lambda look: update_group(look, "g", NOW, members=("u",)),
+        lambda look: update_group(look, "g", NOW + 1, groupname_hash=name_hash("new")),
+    )
+    assert (documents.groups_of("u"), documents.members_of("g")) == (("g",), ())
+    user = find_user(documents.get, "u")
+    assert user is not None
+    assert groups_of(documents.get, user) == ()
+    documents.write(update_user(documents.get, "u", NOW, password_hash="h"))
+    assert documents.members_of("g") == (), "nobody spoke of groups"
+    for made in (
+        update_user(documents.get, "u", NOW, groups=("g",)),
+        update_group(documents.get, "g", NOW, members=("u",)),
+    ):
+        again = Documents(documents)
+        again.write(made)
+        assert (again.groups_of("u"), again.members_of("g")) == (("g",), ("u",))
+    documents.write(delete_group(documents.get, "g", NOW, listed_by=("u",)))
+    assert documents.groups_of("u") == ()
 
 
 # --- the documents themselves ---

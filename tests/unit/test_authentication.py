@@ -16,6 +16,7 @@ from kvs.limits import LOCAL_TOKEN_LIFE_MS, TOKEN_MAX_BYTES
 from kvs.server import access, authentication
 from kvs.server.access import OPEN, READ, WRITE, Access
 from kvs.server.authentication import OpenGate, TokenGate
+from kvs.server.browsers import Browsers
 from kvs.server.token_maker import store_token
 from tests.gates import BEFORE, GROUPS, HOUR_MS, KEY, LOCAL, NOW, STRANGE, House, request
 
@@ -38,7 +39,12 @@ def test_a_token_says_who_and_the_stored_user_in_which_groups(house: House) -> N
         scopes=frozenset(("read", "delete")),
         expires_at=made.stored.expires_at,
         token_id=made.stored.token_id,
-        rests_on=(b"stoken/" + token_hash(made.token).encode(), b"suser/u"),
+        rests_on=(
+            b"stoken/" + token_hash(made.token).encode(),
+            *(b"suser/u", b"sdeleted/u"),
+            *(b"sgroup/g1", b"sdeleted/g1"),
+            *(b"sgroup/g2", b"sdeleted/g2"),
+        ),
     )
 
 
@@ -289,7 +295,7 @@ def test_the_local_credential_is_checked_each_time(house: House) -> None:
 
 @pytest.mark.parametrize("given", [[], ["Bearer x"], ["", ""]])
 def test_without_authentication_everybody_may_do_everything(given: list[str]) -> None:
-    gate = OpenGate()
+    gate = OpenGate(Browsers(None))
     for needed in (OPEN, READ, WRITE, access.DELETE, access.token("admin:kv")):
         assert gate.admit(request(*given), needed) is EVERYBODY
     gate.forget([b"suser/u"])
@@ -302,7 +308,13 @@ def test_no_token_is_judged_before_it_is_known_what_was_revoked_since_the_backup
     unproven = True
     house = House("allow_anonymous_read")
     house.gate = TokenGate(
-        house.store, [KEY], LOCAL, lambda: NOW, anonymous=["allow_anonymous_read"], is_unproven=lambda: unproven
+        house.store,
+        [KEY],
+        LOCAL,
+        lambda: NOW,
+        Browsers(None),
+        anonymous=["allow_anonymous_read"],
+        is_unproven=lambda: unproven,
     )
     house.user()
     token = house.token().token

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kvs.auth.accounts import delete_user, update_user
+from kvs.auth.accounts import Deleted, delete_user, update_user
 from kvs.auth.tokens import token_hash
 from kvs.server import access, authentication
 from kvs.server.system import change_documents
@@ -110,18 +110,48 @@ def test_a_renamed_user_keeps_his_tokens(house: House) -> None:
     assert house.bearer(token).user == "u"
 
 
-def test_a_user_made_anew_under_the_same_uuid_is_read_anew(house: House) -> None:
+def test_a_deleted_user_stays_deleted_whatever_is_written_later(house: House) -> None:
+    """As when the other half of a cluster, which did not know, changed a group of his."""
     token = house.token().token
     house.bearer(token)
     _delete_user(house, house.token())
-    house.user("u", groups=("g3",))
-    assert house.bearer(token).groups == {"g3"}
+    house.join("u", GROUPS)
+    assert house.refuses(f"Bearer {token}")
+
+
+def test_a_deletion_that_is_older_than_the_user_ends_his_tokens_at_once(house: House) -> None:
+    token = house.token().token
+    house.bearer(token)
+    house.write("deleted/u", Deleted(deleted_at=1))
+    assert remembered_tokens(house) == []
+    assert house.refuses(f"Bearer {token}")
+
+
+def test_a_group_counts_only_while_both_sides_say_so(house: House) -> None:
+    token = house.token().token
+    assert house.bearer(token).groups == {"g1", "g2"}
+    house.group("g1")
+    assert house.bearer(token).groups == {"g2"}
+    house.group("g1", "other", "u")
+    assert house.bearer(token).groups == {"g1", "g2"}
+    house.write("deleted/g1", Deleted(deleted_at=1))
+    assert house.bearer(token).groups == {"g2"}
+    house.write("group/g2", None)
+    assert house.bearer(token).groups == set()
 
 
 def test_other_records_are_none_of_its_business(house: House) -> None:
     token = house.token().token
     first = house.bearer(token)
     house.gate.forget(
-        [b"smetadata/user/u", b"sgroup/g1", b"snickname/u", b"suser/", b"stoken/", "smetadata/ä".encode()]
+        [
+            b"smetadata/user/u",
+            b"sgroup/g9",
+            b"sdeleted/g9",
+            b"snickname/u",
+            b"suser/",
+            b"stoken/",
+            "smetadata/ä".encode(),
+        ]
     )
     assert house.bearer(token) is first

@@ -122,6 +122,8 @@ FORGERIES = {
     "another JSON": (message(b'{"a":1}'), "no header"),
     "a header with a wrong type": (message(b'{"kvs_backup":1,"version":7}'), "no header"),
     "a newer format": (NEWER, "format 2, this version of KVS reads format 1 only"),
+    "a header of no year": (message(msgspec.json.encode(header(created_at=1 << 60))), "no header"),
+    "a header from before time": (message(msgspec.json.encode(header(created_at=-1))), "no header"),
     "an endless header": ((1 << 31).to_bytes(4, "big"), "claims 2147483648 bytes"),
     "no length": (HEADER + b"\0\0", "ends too early"),
     "a length without anything": (HEADER + b"\0\0\0\x05", "ends too early"),

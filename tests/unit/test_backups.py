@@ -10,21 +10,27 @@ from unittest.mock import patch
 
 import pytest
 
-from kvs.cluster.events import Put
+from kvs.actions import ACTIONS
+from kvs.cluster.events import Act, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
+from kvs.cluster.trail import Trail
 from kvs.errors import BackupFailed, Conflict
 from kvs.server.backups import Backups, BackupSettings, Noted
+from kvs.storage.audit import decode
 from kvs.storage.backup import Standing, Summary, verify, write
 from kvs.storage.backup_files import Made
 from kvs.storage.compression import RAW
+from kvs.storage.keyspace import AUDIT_ENTRIES, after
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import new_uuid
 from kvs.storage.state import read_progress
 from tests.backups import NOW_MS
+from tests.nodes import LOG
 
 DAY_MS = 24 * 3600 * 1000
 WRITE = "kvs.storage.backup_files.write"
+ADA = "d34cdb10-90f0-4c06-ab8b-72a38fff0fff"
 
 
 class Site:
@@ -38,7 +44,10 @@ class Site:
 
     def begin(self) -> None:
         settings = NodeSettings("node1", 1, 3, 1_000, 60_000)
-        self.runner = Runner(self.store, Node(settings, read_progress(self.store)), lambda: self.now_ms)
+        trail = Trail(LOG, ACTIONS, self.store)
+        node = Node(settings, read_progress(self.store), None, trail)
+        self.runner = Runner(self.store, node, lambda: self.now_ms)
+        self.late: list[Act] = []
         self.runner.start()
         self.backups = Backups(
             BackupSettings(self.folder, 7, "node1", "i1"),
@@ -46,6 +55,7 @@ class Site:
             self.runner,
             lambda: self.now_ms,
             lambda: Standing(self.now_ms - 20, self.now_ms - 10, had_peers=True),
+            write_soon=self.late.append,
         )
         self.backups.start()
 
@@ -62,14 +72,20 @@ class Site:
         await self.runner.write(Put(entry=b"d" + key.encode(), uuid=new_uuid(), codec=RAW, payload=b"1"))
 
     async def make(self) -> Made:
-        outcome = await self.backups.begin()
+        outcome = await self.backups.begin(ADA)
         assert isinstance(outcome, Made), outcome
         return outcome
 
     async def fail(self) -> BackupFailed:
-        outcome = await self.backups.begin()
+        outcome = await self.backups.begin(ADA)
         assert isinstance(outcome, BackupFailed)
         return outcome
+
+    @property
+    def logged(self) -> list[tuple[str, str, str]]:
+        """(Action, user, resource) of the audit log, but for written values."""
+        entries = [decode(raw) for _, raw in self.store.scan(AUDIT_ENTRIES, after(AUDIT_ENTRIES))]
+        return [(one.action, one.user_uuid, one.resource) for one in entries if one.action != "data_write"]
 
     def is_running(self) -> bool:
         return self.backups.status.rows is not None
@@ -120,11 +136,11 @@ async def test_one_at_a_time_while_writes_go_on(site: Site) -> None:
     await site.put("before")
     gate = Gate()
     with patch(WRITE, gate):
-        task = site.backups.begin()
+        task = site.backups.begin(ADA)
         await gate.reached.wait()
         assert site.is_running()
         with pytest.raises(Conflict) as refused:
-            site.backups.begin()
+            site.backups.begin(ADA)
         assert refused.value.code == "backup_running"
         await site.backups.by_schedule()  # leaves it at that
         await site.put("meanwhile")
@@ -181,7 +197,7 @@ async def test_a_stop_gives_up_the_one_that_is_running(site: Site) -> None:
         await site.put(str(number))
     gate = Gate()
     with patch(WRITE, gate):
-        task = site.backups.begin()
+        task = site.backups.begin(ADA)
         await gate.reached.wait()
         stopping = asyncio.create_task(site.backups.stop())
         await asyncio.sleep(0)
@@ -196,7 +212,7 @@ async def test_a_store_that_is_reopened_meanwhile_ends_it(site: Site) -> None:
     await site.put("a")
     gate = Gate()
     with patch(WRITE, gate):
-        task = site.backups.begin()
+        task = site.backups.begin(ADA)
         await gate.reached.wait()
         site.store.reopen()
         gate.open.set()
@@ -205,11 +221,31 @@ async def test_a_store_that_is_reopened_meanwhile_ends_it(site: Site) -> None:
     await site.make()
 
 
+async def test_one_that_was_made_is_in_the_audit_log_as_of_who_asked(site: Site) -> None:
+    made = await site.make()
+    site.now_ms += 1
+    await site.backups.by_schedule()
+    scheduled = site.backups.status.noted.path
+    assert scheduled is not None
+    site.now_ms += 1
+    with patch(WRITE, side_effect=OSError(28, "No space left on device")):
+        await site.fail()
+    assert site.logged == [
+        ("backup", ADA, f"/backup/{made.path.name}"),
+        ("backup", "node", f"/backup/{Path(scheduled).name}"),
+    ]
+    await site.restart()
+    assert len(site.logged) == 2
+    assert site.late == []
+
+
 async def test_what_cannot_be_noted_is_remembered_at_least(site: Site) -> None:
     await site.put("a")
     site.store.fail_writes("no space")
     made = await site.make()
     assert site.backups.status.noted.path == str(made.path)
+    assert site.logged == []
+    assert site.late == [Act("backup", ADA, f"/backup/{made.path.name}")]
 
 
 async def test_old_ones_go_when_a_new_one_is_made(site: Site) -> None:

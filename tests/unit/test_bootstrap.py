@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
-from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, BootstrapSettings, Filled, TakeRecent
+from kvs.cluster.bootstrap import (
+    AskRecent,
+    Bootstrap,
+    BootstrapEffect,
+    BootstrapSettings,
+    Filled,
+    FilledPart,
+    TakeRecent,
+    decode_part,
+    encode_part,
+)
+from kvs.cluster.events import Merge, Remember
 from kvs.cluster.exchange import RecentAnswer, RecentRequest
 from kvs.errors import BadMessage
-from kvs.limits import BOOTSTRAP_RETRY_MS
+from kvs.limits import BOOTSTRAP_RETRY_MS, BOOTSTRAP_TOGETHER_MS
 from kvs.storage.codec import encode_record
 from kvs.storage.keyspace import data_key
+from kvs.storage.state import FILLING_ROW
 from tests.records import record
 
 HOUR_MS = 3_600_000
@@ -31,7 +44,20 @@ def asks(effects: Sequence[BootstrapEffect]) -> list[tuple[str, bytes, int]]:
 
 
 def takes(effects: Sequence[BootstrapEffect]) -> list[list[bytes]]:
-    return [[command.entry[1:] for command in take.commands] for take in effects if isinstance(take, TakeRecent)]
+    taken = [take.commands for take in effects if isinstance(take, TakeRecent)]
+    return [[command.entry[1:] for command in commands if isinstance(command, Merge)] for commands in taken]
+
+
+def noted(effects: Sequence[BootstrapEffect]) -> list[FilledPart | None]:
+    """What a start finds on the disk once the records of these effects are there."""
+    rows = [
+        command.rows[FILLING_ROW]
+        for take in effects
+        if isinstance(take, TakeRecent)
+        for command in take.commands
+        if isinstance(command, Remember)
+    ]
+    return [decode_part(row) for row in rows]
 
 
 def test_the_next_answer_is_fetched_while_the_last_is_on_its_way_to_the_disk() -> None:
@@ -86,18 +112,27 @@ def test_what_lands_after_the_node_has_gone_on_alone_changes_nothing() -> None:
     assert bootstrap.taken() == []
 
 
-def test_a_peer_that_fails_is_asked_again_after_the_others() -> None:
+def test_a_peer_that_fails_is_asked_again_when_all_others_failed_too() -> None:
+    """One that hangs would cost a minute in each turn."""
     bootstrap, _ = filling("a", "b")
     assert asks(bootstrap.failed(0)) == [("b", b"", 5)]
-    assert asks(bootstrap.answered(answer(b"9", b"x"))) == [("a", b"9", 5)]
-    assert asks(bootstrap.failed(500)) == [("b", b"9", 5)]
-    assert asks(bootstrap.failed(1_000)) == [("a", b"9", BOOTSTRAP_RETRY_MS)], "all have failed: not at once"
+    assert asks(bootstrap.answered(answer(b"9", b"x"))) == [("b", b"9", 5)]
+    assert asks(bootstrap.failed(500)) == [("a", b"9", 5)], "nobody is left"
+    assert asks(bootstrap.failed(1_000)) == [("b", b"9", BOOTSTRAP_RETRY_MS)], "all have failed: not at once"
     assert bootstrap.tick(30_999) == [], "somebody has answered since the start"
     assert bootstrap.wake_at_ms == 31_000
-    assert asks(bootstrap.failed(2_000)) == [("b", b"9", BOOTSTRAP_RETRY_MS)]
+    assert asks(bootstrap.failed(2_000)) == [("a", b"9", BOOTSTRAP_RETRY_MS)]
     assert bootstrap.wake_at_ms == 31_000, "nobody has answered meanwhile"
     assert takes(bootstrap.answered(answer(b"8", b"y"))) == [[b"y"]]
     assert bootstrap.tick(31_000) == []
+
+
+def test_a_peer_that_failed_and_comes_up_again_is_asked_again() -> None:
+    bootstrap, _ = filling("a", "b")
+    bootstrap.failed(0)
+    bootstrap.down("a", 100)
+    bootstrap.up("a", 2 * HOUR_MS)
+    assert asks(bootstrap.answered(answer(b"9", b"x"))) == [("a", b"9", 5)]
 
 
 def test_a_node_gives_up_on_peers_that_only_fail() -> None:
@@ -146,7 +181,126 @@ def test_an_answer_that_does_not_go_on_is_refused() -> None:
         bootstrap.answered(answer(b"9", b"y"))
 
 
+# --- peers that are being filled themselves ---
+
+
+def unsettled(before: bytes, *keys: bytes) -> RecentAnswer:
+    return replace(answer(before, *keys), filling=True)
+
+
+def test_what_a_peer_has_that_is_being_filled_is_not_all() -> None:
+    bootstrap, _ = filling("a", "b")
+    assert asks(bootstrap.answered(answer(b"9", b"x"))) == [("b", b"9", 5)]
+    assert asks(bootstrap.met_another(unsettled(b"", b"z"), 0)) == [("a", b"9", 5)], "the same of somebody else"
+    bootstrap.taken()
+    assert takes(bootstrap.answered(answer(b"", b"y"))) == [[b"y"]]
+    assert bootstrap.taken() == [Filled(alone=False, records=2)]
+
+
+def test_one_that_has_something_is_waited_for() -> None:
+    bootstrap, _ = filling("a")
+    assert asks(bootstrap.met_another(unsettled(b"", b"x"), 0)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
+    assert asks(bootstrap.met_another(unsettled(b"9", b"x"), 1_000)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
+    assert takes(bootstrap.answered(answer(b"", b"x"))) == [[b"x"]]
+    assert bootstrap.taken() == [Filled(alone=False, records=1)]
+
+
+def test_but_not_for_ever() -> None:
+    """Two that were cut off from those who were filling them."""
+    bootstrap, _ = filling("a")
+    bootstrap.met_another(unsettled(b"", b"x"), 0)
+    bootstrap.met_another(unsettled(b"", b"x"), 1_000)
+    assert bootstrap.tick(29_999) == []
+    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+    assert bootstrap.met_another(unsettled(b""), 31_000) == []
+
+
+def test_nodes_that_start_together_with_nothing_do_not_wait_for_each_other() -> None:
+    bootstrap, _ = filling("a", "b")
+    assert asks(bootstrap.met_another(unsettled(b""), 0)) == [("b", b"", 5)]
+    assert asks(bootstrap.met_another(unsettled(b""), 1)) == [("a", b"", BOOTSTRAP_TOGETHER_MS)], "once more"
+    assert asks(bootstrap.met_another(unsettled(b""), 200)) == [("b", b"", 5)]
+    assert bootstrap.met_another(unsettled(b""), 205) == [Filled(alone=False, records=0)]
+
+
+def test_one_of_them_that_got_something_meanwhile_is_waited_for() -> None:
+    bootstrap, _ = filling("a")
+    assert asks(bootstrap.met_another(unsettled(b""), 0)) == [("a", b"", BOOTSTRAP_TOGETHER_MS)]
+    assert asks(bootstrap.met_another(unsettled(b"9", b"x"), 200)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
+    assert takes(bootstrap.answered(answer(b"", b"x"))) == [[b"x"]]
+
+
 def test_a_node_that_nobody_answers_goes_on_alone() -> None:
     bootstrap, _ = filling()
     assert bootstrap.tick(29_999) == []
     assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+
+
+# --- after a restart ---
+
+
+def going_on(part: FilledPart | None, unix_ms: int) -> tuple[Bootstrap, list[BootstrapEffect]]:
+    bootstrap = Bootstrap(SETTINGS, 0, needed=True, part=part)
+    return bootstrap, bootstrap.up("a", unix_ms)
+
+
+def test_what_is_on_the_disk_is_noted_with_what_comes_next() -> None:
+    bootstrap, _ = filling("a")
+    assert noted(bootstrap.answered(answer(b"9", b"x"))) == []
+    assert noted(bootstrap.answered(answer(b"8", b"y"))) == [], "the first is still on its way"
+    bootstrap.taken()
+    assert noted(bootstrap.answered(answer(b"7", b"z"))) == [FilledPart(2 * HOUR_MS, b"9")]
+    bootstrap.taken()
+    bootstrap.taken()
+    assert noted(bootstrap.answered(answer(b"", b"w"))) == [FilledPart(2 * HOUR_MS, b"7")]
+
+
+def test_a_filling_goes_on_where_it_was_with_what_is_newer_first() -> None:
+    bootstrap, effects = going_on(FilledPart(2 * HOUR_MS, b"5"), 2 * HOUR_MS + 1_000)
+    assert effects == [AskRecent("a", RecentRequest(b"", 2 * HOUR_MS), 0)]
+    effects = bootstrap.answered(answer(b"9", b"n1"))
+    assert effects[1:] == [AskRecent("a", RecentRequest(b"9", 2 * HOUR_MS), 5)]
+    bootstrap.taken()
+    effects = bootstrap.answered(answer(b"", b"n2"))
+    assert effects[1:] == [AskRecent("a", RecentRequest(b"5", HOUR_MS + 1_000), 5)]
+    bootstrap.taken()
+    effects = bootstrap.answered(answer(b"4", b"o1"))
+    assert noted(effects) == [FilledPart(2 * HOUR_MS + 1_000, b"5")]
+    bootstrap.taken()
+    bootstrap.answered(answer(b"", b"o2"))
+    assert bootstrap.taken() == [Filled(alone=False, records=4)]
+
+
+def test_one_that_is_interrupted_again_before_it_is_there_goes_on_from_the_same_place() -> None:
+    bootstrap, _ = going_on(FilledPart(2 * HOUR_MS, b"5"), 3 * HOUR_MS)
+    bootstrap.answered(answer(b"9", b"n1"))
+    bootstrap.taken()
+    assert noted(bootstrap.answered(answer(b"8", b"n2"))) == [], "between 8 and the earlier beginning something lacks"
+
+
+def test_with_nothing_newer_it_goes_on_at_once() -> None:
+    bootstrap, _ = going_on(FilledPart(2 * HOUR_MS, b"5"), 2 * HOUR_MS)
+    assert asks(bootstrap.answered(answer(b""))) == [("a", b"5", 5)]
+    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=0)]
+
+
+def test_the_disk_that_does_not_take_the_last_of_what_is_newer_costs_only_time() -> None:
+    bootstrap, _ = going_on(FilledPart(2 * HOUR_MS, b"5"), 2 * HOUR_MS + 1_000)
+    bootstrap.answered(answer(b"9", b"n1"))
+    bootstrap.answered(answer(b"", b"n2"))
+    bootstrap.taken()
+    assert bootstrap.not_taken() == [AskRecent("a", RecentRequest(b"9", HOUR_MS + 1_000), BOOTSTRAP_RETRY_MS)]
+
+
+@pytest.mark.parametrize("part", [None, FilledPart(5 * HOUR_MS, b"5")])
+def test_it_begins_anew_without_a_part_or_with_one_from_the_future(part: FilledPart | None) -> None:
+    bootstrap, effects = going_on(part, 2 * HOUR_MS)
+    assert effects == [AskRecent("a", RecentRequest(b"", HOUR_MS), 0)]
+    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=0)]
+
+
+def test_a_part_is_read_as_it_was_written_and_nothing_else_is_one() -> None:
+    part = FilledPart(1_700_000_000_000, b"\0\0place")
+    assert decode_part(encode_part(part)) == part
+    for raw in (None, b"", b"1234567", b"12345678"):
+        assert decode_part(raw) is None

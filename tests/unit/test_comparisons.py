@@ -99,3 +99,14 @@ def test_those_that_rest_have_no_turn_and_wake_nobody() -> None:
     at.failed(0)
     assert at.next(150) is None
     assert at.wake_at_ms() == 250
+
+
+def test_what_is_heard_during_a_comparison_that_fails_shortens_no_pause() -> None:
+    at = comparisons()
+    at.up("b", 0)
+    assert at.next(0) == "b"
+    for now_ms in (1_000, 2_000):
+        at.roots("b", "x", "y", now_ms)
+    at.failed(60_000)
+    assert at.next(60_000) is None
+    assert (at.wake_at_ms() or 0) > 60_000

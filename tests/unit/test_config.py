@@ -125,6 +125,15 @@ def test_a_bad_environment_value_is_named(file: Path) -> None:
     assert "environment variable KVS_READ_ONLY: expected true or false" in only_problem(file, "", KVS_READ_ONLY="{[")
 
 
+def test_every_bad_item_of_a_list_is_named(file: Path) -> None:
+    where = ": environment variable KVS_SEED_NODES: item"
+    assert problems(file, ALONE, KVS_SEED_NODES="a, b:1,,b:1") == [
+        f"{where} 1: expected host:port, such as 10.0.0.2:8080, not 'a'",
+        f"{where} 3: expected host:port, such as 10.0.0.2:8080, not ''",
+        f"{where} 4: expected another one than item 2, not 'b:1'",
+    ]
+
+
 def test_unknown_environment_variables_are_warnings(file: Path) -> None:
     config = loaded(file, "", KVS_PROT="1", KVS_HOME="/x", KVS_URL="x", KVS_TOKEN="x", KVS_INTERNAL_X="x", HOME="/")
     assert config.warnings == ("environment variable KVS_PROT is unknown; did you mean KVS_PORT?",)
@@ -172,9 +181,13 @@ def test_every_problem_is_reported_with_its_line(file: Path) -> None:
         ("log_level: off", "expected one of debug, info, warning, error, not false"),
         ("log_level: INFO", "expected one of debug, info, warning, error, not 'INFO'"),
         ("seed_nodes: 10.0.0.1:80", "a list of host:port"),
-        ("seed_nodes: [10.0.0.1]", "a list of host:port"),
-        ('seed_nodes: ["a:1", "a:1"]', "each only once"),
-        ('seed_nodes: ["http://a:1"]', "a list of host:port"),
+        ("seed_nodes: [10.0.0.1]", "seed_nodes: item 1: expected host:port, such as 10.0.0.2:8080, not '10.0.0.1'"),
+        ('seed_nodes: ["a:1", 7]', "seed_nodes: item 2: expected host:port, such as 10.0.0.2:8080, not 7"),
+        ("seed_nodes: [[]]", "seed_nodes: item 1: expected host:port, such as 10.0.0.2:8080, not a list"),
+        ('seed_nodes: ["a:1", "b:1", "a:1"]', "seed_nodes: item 3: expected another one than item 1, not 'a:1'"),
+        ('seed_nodes: ["http://a:1"]', "not 'http://a:1'"),
+        ("tamper_log_actions: [data_write, nope]", "tamper_log_actions: item 2: expected one of "),
+        ("tamper_log_actions: [data_write, nope]", ", not 'nope'"),
         ("backup_schedule: daily", "five cron fields"),
         ('backup_schedule: "61 0 * * *"', "five cron fields"),
         ('data_dir: ""', "the path of a folder"),

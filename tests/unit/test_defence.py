@@ -8,6 +8,7 @@ from kvs.cluster.membership_events import (
     CloneFound,
     Deferred,
     Effect,
+    Heard,
     Introduced,
     Leaving,
     MemberDown,
@@ -15,9 +16,9 @@ from kvs.cluster.membership_events import (
     MemberUp,
     Save,
 )
-from kvs.cluster.messages import Join, MemberList, MemberState, Persisted, Ping, PingAck, Refused, Status
+from kvs.cluster.messages import Join, Leave, MemberList, MemberState, Persisted, Ping, PingAck, Refused, Status
 from kvs.errors import Conflict
-from kvs.limits import MEMBER_NUMBER_MAX
+from kvs.limits import INCARNATION_CLAIMED_MAX, MEMBER_NUMBER_MAX
 from tests.members import JOINED_MS, UNIX_MS, Driven, calls, join, member, of, ping_messages, reports, rumour
 
 ALIVE, SUSPECT, DEAD, LEFT, REMOVED = Status
@@ -80,13 +81,36 @@ def ping_until(driven: Driven, target: str) -> Call:
             return found[0]
 
 
-def test_what_cannot_be_outbid_is_reported_and_not_answered() -> None:
+@pytest.mark.parametrize("above", [INCARNATION_CLAIMED_MAX + 1, MEMBER_NUMBER_MAX])
+def test_what_nobody_may_claim_of_this_node_is_reported_and_not_answered(above: int) -> None:
+    """An answer that cannot go above the claim would be told of it again, and answer again, as fast as messages go."""
     driven = Driven()
     driven.meet(member("b"))
     before = driven.incarnation
-    _, effects = driven.ask(MemberList((member("b"), member("a", MEMBER_NUMBER_MAX, DEAD))), "b")
+    _, effects = driven.ask(MemberList((member("b"), member("a", above, DEAD))), "b")
     assert driven.incarnation == before
-    assert "A claim about this node cannot be refuted" in reports(effects)
+    assert reports(effects) == ["A claim about this node cannot be"]
+    assert ping_messages(effects) == []
+
+
+def test_the_highest_claim_is_outbid() -> None:
+    driven = Driven()
+    driven.meet(member("b"))
+    for claimed in (INCARNATION_CLAIMED_MAX, INCARNATION_CLAIMED_MAX + 1):
+        driven.ask(MemberList((member("b"), member("a", claimed, DEAD))), "b")
+        assert driven.incarnation == claimed + 1
+
+
+@pytest.mark.parametrize("status", [DEAD, LEFT, REMOVED, SUSPECT])
+def test_a_node_is_not_lost_for_what_nobody_may_claim(status: Status) -> None:
+    driven = Driven()
+    driven.meet(member("b"))
+    driven.meet(member("c"))
+    driven.ask(MemberList((member("b"), member("c", MEMBER_NUMBER_MAX, status))), "b")
+    driven.ask(Leave(id="c", incarnation=MEMBER_NUMBER_MAX), "b")
+    again = member("c").incarnation + 1
+    driven.ask(Ping(sender=member("c", again), to="a"), "c")
+    assert [(c.status, c.incarnation) for c in driven.core.peers() if c.id == "c"] == [(ALIVE, again)]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +134,19 @@ def test_an_earlier_joined_timestamp_of_this_node_is_taken_over() -> None:
     other_disk = member("a", 5, joined=JOINED_MS - 99, instance="another")
     driven.ask(MemberList((member("b"), other_disk)), "b")
     assert driven.core.me(driven.now).joined_timestamp == JOINED_MS - 9
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_who_has_left_tells_no_time(known: bool) -> None:
+    """It would count for this node's clock for ever: nobody hears of it again, nor that it is gone."""
+    driven = Driven()
+    driven.meet(member("b"))
+    if known:
+        driven.meet(member("c"))
+    _, effects = driven.ask(Ping(sender=member("c", status=LEFT, seen=UNIX_MS + 10**9), to="a"), "c")
+    assert [heard.node_id for heard in of(Heard, effects)] == []
+    _, effects = driven.ask(Ping(sender=member("b"), to="a"), "b")
+    assert [heard.node_id for heard in of(Heard, effects)] == ["b"]
 
 
 # --- one id, two nodes ---

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvs.cluster.floor import Floor, Stored, decode, encode
+from kvs.cluster.superseded import Absences
 
 NOW_MS = 1_000_000
 
@@ -113,7 +114,7 @@ def test_another_data_directory_has_another_past() -> None:
     again = Floor(decode(encode(at.stored())), 0, retention_ms=1_000)
     for one in (at, again):
         one.members(["b", "c"], {"b": "second", "c": "only"})
-        assert (one.apart(NOW_MS), one.last_equal_ms("b"), one.told_by("b")) == ({}, None, None)
+        assert (one.apart(NOW_MS), one.last_equal_ms("b"), one.told_by("b")) == ({"b": 0}, None, None)
         assert (one.last_equal_ms("c"), one.proven_ms(NOW_MS)) == (900, 0)
         one.members(["c"], {"c": "another"})
         assert one.is_outdated(901, NOW_MS)
@@ -129,7 +130,7 @@ def test_a_node_that_sets_records_aside_takes_no_absence_for_a_deletion() -> Non
     again = Floor(decode(encode(at.stored())), 0, retention_ms=1_000)
     again.members(["b", "c"])
     for one in (at, again):
-        assert one.apart(NOW_MS) == {}
+        assert one.apart(NOW_MS) == {"b": 0, "c": 0}
         assert (one.proven_ms(NOW_MS), one.collected_below_ms, one.has_past) == (0, 0, True)
         assert one.is_outdated(901, NOW_MS), "its absence ends with a comparison"
         one.equal("c", NOW_MS)
@@ -299,3 +300,52 @@ def test_it_outlives_a_restart() -> None:
     at.members(["b"])
     at.equal("b", 900)
     assert decode(encode(at.stored())) == Stored(300, {"b": 900}, 500, had_peers=True, last=900)
+
+
+def test_who_is_away_may_have_what_came_after_the_last_proof() -> None:
+    """Until it is back; after that, what it has not been proven to have replaced."""
+    at = Floor(Stored(0, {"b": 500, "c": 900}), 10)
+    at.begin(1_000)
+    assert at.absences() == Absences(((500, 1_010), (900, 1_010)), None), "both were there, as far as is known"
+    assert not at.is_back("b")
+    assert at.absences() == Absences(((900, 1_010),), 500)
+    at.is_lost("b", 2_000)
+    at.is_lost("b", 3_000)
+    at.is_lost("new", 2_000)
+    assert at.absences() == Absences(((900, 1_010), (500, 2_010)))
+
+
+def test_since_when_who_is_away_outlives_restarts_until_it_is_back() -> None:
+    at = Floor(Stored(0, {"b": 500, "c": 900}), 0)
+    at.begin(1_000)
+    at.is_back("c")
+    stored = at.stored()
+    assert stored.away == {"b": 1_000}
+    again = Floor(decode(encode(stored)), 0)
+    again.begin(5_000)
+    assert again.absences().spans == ((500, 1_000), (900, 5_000))
+    assert not again.is_back("c"), "that it was away is not on the disk"
+    assert again.is_back("b")
+    again.saved(again.stored(), NOW_MS)
+    assert not again.is_back("b")
+    once_more = Floor(decode(encode(again.stored())), 0)
+    once_more.begin(6_000)
+    assert once_more.absences().spans == ((500, 6_000), (900, 6_000))
+
+
+def test_an_absence_that_began_in_the_future_began_now() -> None:
+    at = Floor(Stored(0, {"b": 500}), 0)
+    at.members(["b"])
+    at.begin(2 * NOW_MS)
+    at.raise_(NOW_MS)
+    assert at.absences().spans == ((500, NOW_MS),)
+
+
+def test_of_who_was_never_equal_nothing_is_known() -> None:
+    at = Floor(Stored(), 0)
+    at.begin(1_000)
+    at.is_lost("b", 2_000)
+    assert (at.absences(), at.stored().away) == (Absences(), {})
+    at = Floor(Stored(0, {"b": 5_000}), 0)
+    at.is_lost("b", 2_000)
+    assert at.absences() == Absences(), "the proof is later: this clock was set back since"

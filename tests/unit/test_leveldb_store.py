@@ -100,6 +100,8 @@ def test_a_path_that_cannot_be_a_directory_is_refused_in_one_line(tmp_path: Path
     with pytest.raises(StoreError, match="cannot use the data directory") as refused:
         LevelDBStore(tmp_path / "file" / "db", sync=True)
     assert "\n" not in str(refused.value)
+    with pytest.raises(StoreError, match=r"cannot use the data directory .*/file: it is no folder$"):
+        LevelDBStore(tmp_path / "file", sync=True)
 
 
 def test_the_directory_is_private(tmp_path: Path) -> None:

@@ -158,8 +158,16 @@ def test_libraries_speak_through_the_same_log(capfd: pytest.CaptureFixture[str])
     assert (first["event"], first["logger"], first["level"]) == ("Error one\ntwo", "aiohttp.server", "error")
     assert second["event"] == "wrong format %d"
     logs.set_level("debug")
-    logging.getLogger("apscheduler").info("chatter")
+    logging.getLogger("asyncio").debug("chatter")
     assert one(capfd)["event"] == "chatter"
+
+
+def test_timers_that_run_are_no_events(capfd: pytest.CaptureFixture[str]) -> None:
+    set_up()
+    logs.set_level("debug")
+    logging.getLogger("apscheduler.executors.default").info("Running job")
+    logging.getLogger("apscheduler.executors.default").error("Job raised an exception")
+    assert one(capfd)["event"] == "Job raised an exception"
 
 
 def test_a_crash_is_an_event(capfd: pytest.CaptureFixture[str]) -> None:

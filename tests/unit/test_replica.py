@@ -5,10 +5,10 @@ from random import Random
 from kvs.cluster import replica
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
 from kvs.cluster.comparisons import Pace
-from kvs.cluster.events import Delete, Merge, Put, Sweep
-from kvs.cluster.exchange import RecentRequest
+from kvs.cluster.events import Change, Delete, Merge, Put, Sweep
+from kvs.cluster.exchange import RecentRequest, ReplicateAnswer
 from kvs.cluster.floor import Floor, Stored
-from kvs.cluster.push import Push
+from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
 from kvs.cluster.time_of import Now
 from kvs.limits import LEFT_TO_PUSH_MS
@@ -22,6 +22,78 @@ from tests.records import record
 
 BEGAN_MS = 1_700_000_000_000
 KEY = data_key(b"k")
+
+
+def test_that_a_peer_is_back_is_stored_before_it_brings_anything() -> None:
+    """Only if its absence is on the disk: that of a peer which this node met again right after a restart is not."""
+    a = LoneNode(in_cluster=True)
+    floor, now = Floor(Stored(0, {"b": 1, "c": 2}, away={"b": 3}), 0), Now(0, BEGAN_MS)
+    push, bootstrap = Push(0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
+    at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), now, push_enabled=True)
+    assert floor.absences().spans == ((1, 3), (2, BEGAN_MS))
+    assert at.handle(replica.PeerUp("c"), here(a, BEGAN_MS), now) == []
+    assert at.handle(replica.PeerUp("b"), here(a, BEGAN_MS), now) == [replica.SaveFloor()]
+    assert floor.absences().spans == ()
+    at.handle(replica.PeerDown("b"), here(a, BEGAN_MS), Now(1, BEGAN_MS + 1))
+    assert floor.absences().spans == ((1, BEGAN_MS + 1),)
+
+
+def settled(push_enabled: bool = False) -> Replica:
+    """Of a node that was filled, and knows nobody yet."""
+    push, bootstrap = Push(0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
+    pace, floor = Pace(300_000, 120_000, 0), Floor(Stored(), 0)
+    return Replica(pace, push, bootstrap, floor, Random(1), Now(0, BEGAN_MS), push_enabled=push_enabled)
+
+
+def happen(at: Replica, node: LoneNode, at_ms: int, *events: replica.Event) -> list[replica.Effect]:
+    now = Now(at_ms, BEGAN_MS + at_ms)
+    return [effect for event in events for effect in at.handle(event, here(node, now.unix_ms), now)]
+
+
+def asked(effects: list[replica.Effect]) -> list[str]:
+    """Whom a question of a comparison went to."""
+    return [effect.peer for effect in effects if isinstance(effect, replica.PeerCall) and not effect.push]
+
+
+def test_a_comparison_with_a_peer_that_goes_down_ends_then() -> None:
+    """And not a minute later, when its question has failed."""
+    a, at = LoneNode(in_cluster=True), settled()
+    known = (replica.Known(["b", "c"]), replica.PeerUp("b"), replica.DigestSeen("b", "x", 0, 0))
+    assert asked(happen(at, a, 0, *known)) == ["b"]
+    assert asked(happen(at, a, 100, replica.PeerUp("c"), replica.DigestSeen("c", "x", 0, 0))) == []
+    assert asked(happen(at, a, 5_000, replica.PeerDown("b"))) == ["c"]
+    assert at.comparing_with == "c"
+
+
+def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
+    """Its pings go on, and say that it holds something else."""
+    a, at = LoneNode(in_cluster=True), settled()
+    (call,) = happen(at, a, 0, replica.Known(["b", "c"]), replica.PeerUp("b"), replica.DigestSeen("b", "x", 0, 0))
+    assert isinstance(call, replica.PeerCall)
+    for at_ms in (1_000, 2_000, 3_000):
+        assert asked(happen(at, a, at_ms, replica.DigestSeen("b", "x", 0, 0))) == []
+    happen(at, a, 10_000, replica.PeerUp("c"), replica.DigestSeen("c", "y", 0, 0))
+    assert asked(happen(at, a, 15_000, replica.Failed(call.call, "it hangs"))) == ["c"]
+
+
+def test_a_late_answer_of_a_peer_that_was_down_acknowledges_nothing_that_it_was_sent_since() -> None:
+    a, at = LoneNode(in_cluster=True), settled(push_enabled=True)
+    up = (replica.PeerUp("b"), replica.DigestSeen("b", "x", 0, 0))
+    happen(at, a, 0, replica.Known(["b"]), *up)
+
+    def write(ticket: int) -> int:
+        """The number of the push that brings it."""
+        new = record(payload=b"%d" % ticket, timestamp=BEGAN_MS + ticket)
+        effects = happen(at, a, 10, replica.Awaited(ticket, KEY, new, 1), replica.Written([Change(KEY, new, ticket)]))
+        (call,) = [effect.call for effect in effects if isinstance(effect, replica.PeerCall) and effect.push]
+        return call
+
+    first = write(1)
+    happen(at, a, 20, replica.PeerDown("b"), *up)
+    second = write(2)
+    late, own = (replica.Answered(call, ReplicateAnswer(bytes(1))) for call in (first, second))
+    assert happen(at, a, 30, late) == []
+    assert happen(at, a, 40, own) == [Reached(1), Reached(2)], "the second is a later version of the same key"
 
 
 def put(value: bytes, ttl_ms: int = 0) -> Put:

@@ -16,11 +16,15 @@ from kvs.cluster.tree_building import open_tree
 from kvs.errors import BackupDamaged, RestoreRefused
 from kvs.limits import RESTORED_SEQ_STEP
 from kvs.server.restoring import check_target, restore
+from kvs.storage.audit import decode, moment
+from kvs.storage.backup_files import name_of
 from kvs.storage.current import history
-from kvs.storage.keyspace import data_key
+from kvs.storage.keyspace import AUDIT, after, audit_row, data_key
+from kvs.storage.leveldb import LevelDBStore
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import new_uuid
 from kvs.storage.state import FILLED_ROW, FLOOR_ROW, IDENTITY_ROW, TREE_ROW, open_state, read_progress
+from tests.auditing import check_rows
 from tests.backups import NOW_MS, backup_of, exported, header, restored
 from tests.nodes import LoneNode
 from tests.unit.test_backup import store_with
@@ -56,7 +60,7 @@ def test_it_is_a_new_instance_that_goes_on_above_the_old_one(tmp_path: Path) -> 
     settings = NodeSettings("n", 1, 3, 1, 60_000)
     again = Node(settings, read_progress(store), open_tree(store))
     store.commit(again.plan_group([Submission(1, (put(b"new"),), 0)], store, NOW_MS - 10**10).batch)
-    kept = [(record.timestamp, record.counter) for _, record in history(store, KEY, NOW_MS)]
+    kept = [(record.timestamp, record.counter) for _, record in history(store, KEY, NOW_MS, 3)]
     assert kept == sorted(kept, reverse=True)
     assert len(set(kept)) == 3
     assert kept[0] > before[:2]
@@ -66,7 +70,7 @@ def test_it_is_a_new_instance_that_goes_on_above_the_old_one(tmp_path: Path) -> 
 def test_histories_come_back_as_they_were(tmp_path: Path) -> None:
     node = node_with_history()
     store = restored(backup_of(node.store), tmp_path / "data")
-    found = list(history(store, KEY, NOW_MS))
+    found = list(history(store, KEY, NOW_MS, 3))
     assert found == node.history(KEY, NOW_MS)
     assert [record.payload for _, record in found] == [b"2", b"1", b"0"]
     store.close()
@@ -103,6 +107,23 @@ def test_a_record_from_a_clock_that_was_far_ahead_moves_no_clock(tmp_path: Path,
     assert (read_progress(store).timestamp == NOW_MS + ahead_ms) == followed
     assert exported(store) == exported(node.store)
     store.close()
+
+
+def test_its_audit_log_begins_with_the_restore(tmp_path: Path) -> None:
+    node = node_with_history()
+    backup = backup_of(node.store, header(created_at=NOW_MS - 7))
+    for logged in ((), ("data_write",), ("restore",)):
+        folder = tmp_path / f"data-{len(logged)}-{'restore' in logged}"
+        restore(BytesIO(backup), folder, NOW_MS, 60_000, logged=logged)
+        store = LevelDBStore(folder, sync=False)
+        rows = dict(store.scan(AUDIT, after(AUDIT)))
+        log = open_state(store, NOW_MS).instance_id
+        store.close()
+        report = check_rows(rows, log=log)
+        assert (report.findings, report.last) == ([], int("restore" in logged))
+        if report.last:
+            entry = decode(rows[audit_row(1)])
+            assert entry[1:5] == (moment(NOW_MS).decode(), "restore", "local", f"/backup/{name_of(NOW_MS - 7)}")
 
 
 # --- where to ---

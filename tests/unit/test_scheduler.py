@@ -10,11 +10,12 @@ from kvs.cluster.events import Delete, Ended, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
+from kvs.cluster.superseded import Absences
 from kvs.limits import BACKUP_MISSED_DELAY_S, EXPIRY_STEP_MS, SWEEP_MAX_KEYS
 from kvs.server.scheduler import Scheduler
 from kvs.storage.compression import RAW
 from kvs.storage.current import read_current
-from kvs.storage.keyspace import DATA, EXPIRIES, REVISIONS, TOMBSTONES, after
+from kvs.storage.keyspace import DATA, EXPIRIES, REVISIONS, SUPERSEDED, TOMBSTONES, after, superseded_row
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import new_uuid
 from kvs.storage.state import read_progress
@@ -135,6 +136,22 @@ async def test_tombstones_go_after_their_retention(site: Site) -> None:
     assert (site.count(DATA), site.count(TOMBSTONES), site.count(REVISIONS)) == (1, 0, 0)
 
 
+async def test_notes_of_superseded_versions_are_looked_at_by_and_by(site: Site) -> None:
+    notes: dict[bytes, bytes | None] = {
+        superseded_row(b"d%04d" % number): (START + number % 2).to_bytes(8, "big") + bytes(4)
+        for number in range(2 * SWEEP_MAX_KEYS)
+    }
+    site.store.commit(notes)
+    site.node.superseded.absences = Absences((), START + 1)
+    wrong, right = site.scheduler(is_clock_right=False), site.scheduler()
+    assert (await wrong.sweep_superseded(), await right.sweep_superseded()) == (0, SWEEP_MAX_KEYS // 2)
+    assert site.count(SUPERSEDED) == 2 * SWEEP_MAX_KEYS - SWEEP_MAX_KEYS // 2
+    assert [await right.sweep_superseded() for _ in range(3)] == [SWEEP_MAX_KEYS // 2, 0, 0]
+    site.node.superseded.absences = Absences()
+    assert [await right.sweep_superseded() for _ in range(4)] == [0, SWEEP_MAX_KEYS, 0, 0]
+    assert site.count(SUPERSEDED) == 0
+
+
 async def test_nothing_goes_by_a_clock_that_is_wrong(site: Site) -> None:
     await site.put("expired", ttl_ms=1)
     await site.put("deleted")
@@ -159,6 +176,24 @@ async def test_revisions_beyond_a_lowered_setting_go(site: Site) -> None:
     assert site.count(REVISIONS) == 2
 
 
+async def test_others_get_their_turn_while_histories_are_looked_through(site: Site) -> None:
+    """Also where nothing is to be dropped, so that no write is waited for."""
+    for _ in range(2):
+        await site.runner.submit(
+            [
+                Put(entry=b"d%d" % number, uuid=new_uuid(), codec=RAW, payload=b"1", ttl_ms=0)
+                for number in range(3 * SWEEP_MAX_KEYS)
+            ]
+        )
+    trimming = asyncio.create_task(site.scheduler().trim_revisions())
+    turns = 0
+    while not trimming.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 3
+    assert trimming.result() == 0
+
+
 async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
     await site.put("a", ttl_ms=1)
     site.now_ms = leaves_ms(START + 1)
@@ -170,7 +205,7 @@ async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
 async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
     scheduler = site.scheduler()
     jobs = {job.func.__name__ for job in scheduler._timers.get_jobs()}
-    assert jobs == {"note_expired", "sweep_expired", "sweep_tombstones", "trim_revisions"}
+    assert jobs == {"note_expired", "sweep_expired", "sweep_superseded", "sweep_tombstones", "trim_revisions"}
     with_tree = {job.func.__name__ for job in site.scheduler(scrubber=Scrubber())._timers.get_jobs()}
     assert with_tree == {*jobs, "scrub_tree"}
     scheduler.start()
@@ -247,3 +282,26 @@ async def test_a_schedule_may_name_a_day_that_never_comes(site: Site) -> None:
     scheduler.start()
     assert scheduler.next_backup_ms() is None
     scheduler.stop()
+
+
+async def test_work_that_a_stop_interrupts_is_no_failure(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """The timers' library would log a traceback."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def back_up() -> None:
+        began.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    scheduler = site.scheduler()
+    scheduler.schedule_backups(back_up, "* * * * *", START - 120_000)
+    scheduler.start()
+    for job in scheduler._timers.get_jobs():
+        job.modify(next_run_time=datetime.now(UTC))
+    await asyncio.wait_for(began.wait(), 10)
+    scheduler.stop()
+    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.sleep(0)
+    assert [record for record in caplog.records if record.exc_info] == []

@@ -10,6 +10,7 @@ from kvs.cluster.floor import Stored, decode, encode
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.replica import SetAside
 from kvs.cluster.runner import Runner
+from kvs.cluster.superseded import Absences
 from kvs.cluster.time_of import Now
 from kvs.cluster.transport import Transport
 from kvs.cluster.tree_building import open_tree
@@ -52,6 +53,13 @@ async def test_what_is_set_aside_is_in_the_file_and_proves_no_deletion_afterward
         await runner.submit([Put(entry=entry, uuid=new_uuid(), codec=RAW, payload=b"1")])
     shell.know([])
     assert node.apart == {"b": OLD_MS, "c": OLD_MS + 1}
+    drift_ms = config.max_clock_drift
+    b, c = (OLD_MS, OLD_MS + drift_ms), (OLD_MS + 1, OLD_MS + drift_ms)
+    assert node.superseded.absences == Absences((b, c))
+    shell.up("b", "127.0.0.1:9")
+    assert node.superseded.absences == Absences((c,), OLD_MS)
+    shell.lost("b")
+    assert node.superseded.absences == Absences((c, (OLD_MS, NOW_MS + drift_ms)))
     shell.floor.doubt()
     await shell._set_aside(SetAside([OLD, NEW], NOW_MS - 1))
     await runner.stop()
@@ -60,3 +68,4 @@ async def test_what_is_set_aside_is_in_the_file_and_proves_no_deletion_afterward
     assert (store.get(OLD) is None, store.get(NEW) is None) == (True, False)
     saved = decode(store.get(FLOOR_ROW))
     assert (saved.equal, saved.last, node.apart) == ({}, OLD_MS + 1, {})
+    assert node.superseded.absences == Absences(), "with nobody it was equal, as far as it counts"

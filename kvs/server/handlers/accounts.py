@@ -1,5 +1,6 @@
 """What the account routes share: carrying out a change, and pages of documents."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from kvs.auth.accounts import Changes
+from kvs.auth.accounts import Changes, is_deleted
 from kvs.cluster.events import UNCONDITIONAL, Act, Condition, Transacted
 from kvs.errors import BadRequest, KvsError, NotFound, StoreCorrupt
 from kvs.limits import NAME_MAX_BYTES, PAGE_DEFAULT_ENTRIES, PAGE_MAX_ENTRIES, PAGE_MAX_SCANNED
@@ -76,15 +77,17 @@ def readable_documents(context: Context) -> Documents:
     return found
 
 
-def listed_by(context: Context, name: str, prefix: str, listed: Callable[[bytes], Sequence[str]]) -> tuple[str, ...]:
-    """Which accounts under `prefix` list the account `name`, if its own record is corrupt; else none, as that tells."""
-    try:
-        documents(context)(name)
-    except StoreCorrupt:
-        uuid = name.rpartition("/")[2]
-        found = live_documents(context.store, prefix, prefix, context.now_ms())
-        return tuple(other.removeprefix(prefix) for other, raw in found if raw is not None and uuid in listed(raw))
-    return ()
+async def listed_by(
+    context: Context, uuid: str, prefix: str, listed: Callable[[bytes], Sequence[str]]
+) -> tuple[str, ...]:
+    """Which accounts under `prefix` list this one, whatever it lists itself."""
+    found: list[str] = []
+    for number, (name, raw) in enumerate(live_documents(context.store, prefix, prefix, context.now_ms())):
+        if raw is not None and uuid in listed(raw):
+            found.append(name.removeprefix(prefix))
+        if number % PAGE_MAX_ENTRIES == 0:
+            await asyncio.sleep(0)
+    return tuple(found)
 
 
 def paging(context: Context, query: Mapping[str, str], prefix: str) -> tuple[int, str]:
@@ -113,11 +116,26 @@ def page(
     return Response(200, orjson.dumps({name: shown, "next_cursor": next_cursor}))
 
 
+def account_page(
+    context: Context, call: Call, name: str, prefix: str, show: Callable[[bytes], Mapping[str, object]]
+) -> Response:
+    """As `page`, of users or groups, without those that were deleted."""
+    look = readable_documents(context)
+
+    def shown(raw: bytes) -> Mapping[str, object] | None:
+        document = show(raw)
+        return None if is_deleted(look, str(document["uuid"])) else document
+
+    return page(context, call, name, prefix, shown)
+
+
 def account(context: Context, name: str, show: Callable[[bytes], Mapping[str, object]]) -> Response:
     """One account as it is now, with its entity tag. Raises NotFound."""
-    document = documents(context)(name)
-    if document is None:
-        raise NotFound(f"there is no such {name.partition('/')[0]}")
+    look = documents(context)
+    document = look(name)
+    kind, _, uuid = name.partition("/")
+    if document is None or is_deleted(look, uuid):
+        raise NotFound(f"there is no such {kind}")
     return Response(200, orjson.dumps(show(document)), fields=b'ETag: "%b"\r\n' % tag_of(document).encode())
 
 

@@ -5,7 +5,7 @@ No path ever comes from a client: backups are made in one folder, and what is to
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -20,6 +20,7 @@ from kvs.limits import (
     BACKUP_ROWS_MAX_BYTES,
     BACKUP_WAIT_MAX_MS,
     BACKUP_WAIT_MS,
+    MOMENT_MAX_MS,
     OFFLOAD_MIN_BYTES,
     TIMESTAMP_MAX,
 )
@@ -31,7 +32,7 @@ from kvs.server.handlers.context import Context
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.storage.backup import decode_rows
-from kvs.storage.backup_files import Made
+from kvs.storage.backup_files import Made, name_of, resource_of
 from kvs.storage.codec import is_whole, record_bytes
 from kvs.storage.keyspace import SYSTEM, path_of
 
@@ -51,7 +52,7 @@ class BackupRoutes:
     async def create(self, call: Call) -> Response:
         query = parse.query(call.request)
         timeout_ms = parse.duration_ms(query, "timeout", default=BACKUP_WAIT_MS, most=BACKUP_WAIT_MAX_MS)
-        task = self._backups.begin()
+        task = self._backups.begin(call.principal.actor)
         done, _ = await asyncio.wait((task,), timeout=timeout_ms / 1000)
         if not done:
             return json_response(202, {"state": "running"}, location=_STATUS)
@@ -86,6 +87,7 @@ class BackupRoutes:
         context.check_writable()
         query = parse.query(call.request)
         as_of_ms = parse.integer(query, "as_of", default=0, least=0, most=TIMESTAMP_MAX)
+        created_at = parse.integer(query, "created_at", default=-1, least=0, most=MOMENT_MAX_MS)
         guard_ms = None if parse.boolean(query, "forgotten") else as_of_ms
         body = await read_body(call, BACKUP_ROWS_MAX_BYTES)
         if len(body) < OFFLOAD_MIN_BYTES:
@@ -97,8 +99,18 @@ class BackupRoutes:
             raise Forbidden("accounts, tokens and metadata are taken from who has every scope", code="scope_exceeded")
         counts = Counter(refused=refused)
         for start in range(0, len(commands), BACKUP_MERGE_STEP):
-            counts.update(map(_word, await context.runner.submit(commands[start : start + BACKUP_MERGE_STEP])))
+            step = commands[start : start + BACKUP_MERGE_STEP]
+            counts.update(map(_word, await self._take(step, call.principal.actor, created_at)))
         return json_response(200, {word: counts[word] for word in (*_WORDS.values(), "refused")})
+
+    async def _take(self, commands: Sequence[Merge], actor: str, created_at: int) -> Sequence[Outcome]:
+        """Carry out a step of a merge. `created_at` is when the backup was made, Unix ms, as the client says; -1 if it
+        does not."""
+        context = self._context
+        if context.auditor is None:
+            return await context.runner.submit(commands)
+        resource = resource_of("" if created_at < 0 else name_of(created_at))
+        return await context.auditor.merge(commands, actor, resource)
 
 
 def _word(outcome: Outcome) -> str:

@@ -22,7 +22,7 @@ from kvs.storage.compression import Compressor
 from kvs.storage.record import new_uuid, value_digest
 from kvs.storage.store import Store
 
-MODES = ("normal", "read-only", "degraded", "syncing")
+MODES = ("normal", "read_only", "degraded", "syncing")
 
 
 class Context(NamedTuple):
@@ -45,11 +45,11 @@ class Context(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """`normal`, or why writes of clients are refused: `degraded`, `read-only`, `syncing`."""
+        """`normal`, or why writes of clients are refused: `degraded`, `read_only`, `syncing`."""
         if self.runner.degraded:
             return "degraded"
         if self.config.read_only:
-            return "read-only"
+            return "read_only"
         return "syncing" if self.cluster is not None and self.cluster.is_syncing else "normal"
 
     def check_writable(self) -> None:

@@ -23,13 +23,13 @@ from kvs.server import parse
 from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import (
     account,
+    account_page,
     act_of,
     carry_out,
     check_name,
     documents,
     json_response,
     listed_by,
-    page,
     paging,
     under,
     unique,
@@ -65,7 +65,7 @@ class Groups:
         """All, or with `groupname` the one that has it."""
         query = parse.query(call.request)
         if "groupname" not in query:
-            return page(self._context, call, "groups", GROUPS, lambda raw: _shown(decode_group(raw)))
+            return account_page(self._context, call, "groups", GROUPS, lambda raw: _shown(decode_group(raw)))
         paging(self._context, query, GROUPS)  # what a list of all refuses is refused here too
         group = find_by_groupname(documents(self._context), query["groupname"])
         return json_response(200, {"groups": [] if group is None else [_shown(group)], "next_cursor": None})
@@ -93,7 +93,7 @@ class Groups:
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
         uuid, condition = uuid_parameter(call), parse.condition(call.request)
-        members = listed_by(self._context, GROUPS + uuid, USERS, lambda raw: decode_user(raw).groups)
+        members = await listed_by(self._context, uuid, USERS, lambda raw: decode_user(raw).groups)
 
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return delete_group(look, uuid, now_ms, listed_by=members)

@@ -64,7 +64,7 @@ class History:
         metadata = read_metadata(self._context.store, entry, now_ms)
         revisions = {
             number: record
-            for number, record in history(self._context.store, entry, now_ms)
+            for number, record in history(self._context.store, entry, now_ms, self._context.config.max_revisions)
             if permits(call.principal, Action.READ, metadata, record.owner)
         }
         if not revisions and not permits(call.principal, Action.READ, metadata, None):

@@ -36,11 +36,12 @@ class MetadataRoutes:
     async def get(self, call: Call) -> Response:
         now_ms = self._context.now_ms()
         entry = data_key(parse.parse_key(call.parameters["key"]))
+        wants_effective = parse.boolean(parse.query(call.request), "effective")
         metadata = read_metadata(self._context.store, entry, now_ms)
         value = self._live(entry, now_ms)
         if scopes.USERS_READ not in call.principal.scopes:
             _check_owner(call.principal, metadata, value)
-        if metadata is None and not parse.boolean(parse.query(call.request), "effective"):
+        if metadata is None and not wants_effective:
             raise NotFound("no metadata were set for this key")
         return _response(metadata, value, now_ms)
 

@@ -13,7 +13,14 @@ from kvs.cluster.ingest import Limits, sendable
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.merkle import Tree, items
 from kvs.cluster.node import Node
-from kvs.limits import DIFF_LIST_BELOW, DIFF_PARTS, DIFF_RANGES_PER_TURN, FETCH_KEYS_MAX, SEND_MAX_BYTES
+from kvs.limits import (
+    DIFF_LIST_BELOW,
+    DIFF_PARTS,
+    DIFF_RANGES_MAX,
+    DIFF_RANGES_PER_TURN,
+    FETCH_KEYS_MAX,
+    SEND_MAX_BYTES,
+)
 from kvs.server import peer_json
 from kvs.server.cluster import Cluster
 from kvs.server.handlers.context import Context
@@ -34,7 +41,8 @@ class PeerTools:
 
     def root(self) -> Response:
         root = self._tree.root
-        return _json({"root": peer_json.node_json(b"", b"", root.fingerprint), "count": root.size})
+        node = peer_json.node_json(b"", b"", root.fingerprint)
+        return _json({"root": node, "count": root.size, "ranges_max": DIFF_RANGES_MAX})
 
     async def diff(self, body: bytes, _: Sender) -> Response:
         spans, is_batch = peer_json.diff_asked(body)

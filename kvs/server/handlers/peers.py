@@ -1,7 +1,8 @@
 """What peers ask about records: roots, differences, records by key, range and time, and taking theirs.
 
 Each question is answered in the form it was asked in: msgpack, which daemons use, or JSON (see `peer_tools.py`).
-Nothing here keeps state. What daemons send and cannot be is counted: see `kvs/cluster/conduct.py`.
+Nothing here keeps state. What daemons send and cannot be is counted, in either form: see `kvs/cluster/conduct.py`. Who
+asks in JSON by an id that is no other member's is a person or a tool that tries things out, and may be wrong.
 """
 
 import asyncio
@@ -61,14 +62,18 @@ class Peers:
         self, call: Call, as_daemon: _Answer, as_tool: Callable[[bytes, Sender], Awaitable[Response]]
     ) -> Response:
         sender = Sender(call.request.headers.get(NODE_HEADER, ""), call.request.remote or "")
-        if not call.request.headers.get(hdrs.CONTENT_TYPE, "").startswith(MSGPACK):
-            return await as_tool(await read_body(call, PEER_BODY_MAX_BYTES), sender)
-        self._cluster.check_conduct(sender)
+        is_binary = call.request.headers.get(hdrs.CONTENT_TYPE, "").startswith(MSGPACK)
+        is_counted = is_binary or self._cluster.is_other_member(sender.node_id)
+        if is_counted:
+            self._cluster.check_conduct(sender)
         body = await read_body(call, PEER_BODY_MAX_BYTES)
         try:
+            if not is_binary:
+                return await as_tool(body, sender)
             answer = await as_daemon(unpack(body), sender)
         except BadMessage as error:
-            self._cluster.blame(sender, 1, error.detail)
+            if is_counted:
+                self._cluster.blame(sender, 1, error.detail)
             raise
         return Response(200, pack(exchange.encode(answer)), MSGPACK)
 
@@ -87,7 +92,8 @@ class Peers:
 
     async def _pairs_by_time(self, body: bytes, _: Sender) -> RecentAnswer:
         asked = exchange.decode(body, RecentRequest)
-        return RecentAnswer(*recent(self._store, asked.before, asked.since_ms, self._tools.limits()))
+        found = recent(self._store, asked.before, asked.since_ms, self._tools.limits())
+        return RecentAnswer(*found, filling=self._cluster.is_filling)
 
     async def _replicate(self, body: bytes, sender: Sender) -> ReplicateAnswer:
         records = exchange.decode(body, ReplicateRequest).records

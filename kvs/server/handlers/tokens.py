@@ -88,13 +88,15 @@ class Tokens:
         self._context.check_writable()
         given = await read_fields(call, Login, ACCOUNT_BODY_MAX_BYTES)
         self._limit_attempts(call.request, given.nickname)
-        user = find_by_nickname(documents(self._context), given.nickname)
+        asked = find_by_nickname(documents(self._context), given.nickname)
         # Asked also for a user who does not exist, so that the answer takes as long.
-        good = await self._context.passwords.check(user.password_hash if user else None, given.password)
-        if user is None or not good:
+        good = await self._context.passwords.check(asked.password_hash if asked else None, given.password)
+        # Meanwhile the user may have lost scopes, the password or the account.
+        user = find_by_nickname(documents(self._context), given.nickname)
+        if asked is None or user is None or not good or _credentials(user) != _credentials(asked):
             log.warning("Login refused", client=call.request.remote)
             refusal = Unauthorized()
-            refusal.actor = "" if user is None else user.uuid
+            refusal.actor = "" if asked is None else asked.uuid
             raise refusal
         made = await self._make(user, user.scopes, self._life_ms(None), Principal(user=user.uuid))
         return json_response(200, {**_answer(made), "user_uuid": user.uuid})
@@ -162,6 +164,11 @@ class Tokens:
                 window_s=LOGIN_WINDOW_S,
                 retry_after_s=wait_s,
             )
+
+
+def _credentials(user: User) -> tuple[str, str | None]:
+    """What a login proves."""
+    return user.uuid, user.password_hash
 
 
 def _user_uuid(query: Mapping[str, str]) -> str | None:

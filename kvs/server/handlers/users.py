@@ -27,13 +27,13 @@ from kvs.server import parse
 from kvs.server.body import read_fields
 from kvs.server.handlers.accounts import (
     account,
+    account_page,
     act_of,
     carry_out,
     check_name,
     documents,
     json_response,
     listed_by,
-    page,
     paging,
     under,
     unique,
@@ -53,10 +53,10 @@ class Users:
     async def create(self, call: Call) -> Response:
         self._context.check_writable()
         given = await read_fields(call, NewUser, ACCOUNT_BODY_MAX_BYTES)
+        nickname_hash = name_hash(check_name(given.nickname, "nickname"))
+        password_hash = await self._hash(call, given.password)
         wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
         scopes = check_scopes(wanted, call.principal)
-        nickname_hash = name_hash(check_name(given.nickname, "nickname"))
-        password_hash = await self._hash(given.password)
         uuid, groups = str(uuid4()), unique(given.groups)
 
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
@@ -78,7 +78,7 @@ class Users:
         """All, or with `nickname` the one who has it."""
         query = parse.query(call.request)
         if "nickname" not in query:
-            return page(self._context, call, "users", USERS, lambda raw: _shown(decode_user(raw)))
+            return account_page(self._context, call, "users", USERS, lambda raw: _shown(decode_user(raw)))
         paging(self._context, query, USERS)  # what a list of all refuses is refused here too
         user = find_by_nickname(documents(self._context), query["nickname"])
         return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
@@ -90,14 +90,14 @@ class Users:
         self._context.check_writable()
         uuid, condition = uuid_parameter(call), parse.condition(call.request)
         given = await read_fields(call, UserChanges, ACCOUNT_BODY_MAX_BYTES)
-        principal = call.principal
         fields: dict[str, object] = {}
         if isinstance(given.nickname, str):
             fields["nickname_hash"] = name_hash(check_name(given.nickname, "nickname"))
         if given.password is not msgspec.UNSET:
-            fields["password_hash"] = await self._hash(given.password)
+            fields["password_hash"] = await self._hash(call, given.password)
         if isinstance(given.groups, list):
             fields["groups"] = unique(given.groups)
+        principal = call.principal
         if isinstance(given.scopes, list):
             fields["scopes"] = check_scopes(given.scopes, principal)
 
@@ -115,7 +115,7 @@ class Users:
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
         uuid, condition = uuid_parameter(call), parse.condition(call.request)
-        groups = listed_by(self._context, USERS + uuid, GROUPS, lambda raw: decode_group(raw).members)
+        groups = await listed_by(self._context, uuid, GROUPS, lambda raw: decode_group(raw).members)
 
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             return delete_user(look, uuid, now_ms, listed_by=groups)
@@ -127,7 +127,8 @@ class Users:
     def _account(self, uuid: str) -> Response:
         return account(self._context, USERS + uuid, lambda raw: _shown(decode_user(raw)))
 
-    async def _hash(self, password: str | msgspec.UnsetType | None) -> str | None:
+    async def _hash(self, call: Call, password: str | msgspec.UnsetType | None) -> str | None:
+        """Of a password that is one. That takes its time: behind it, `call.principal` is who asks now."""
         if not isinstance(password, str):
             return None
         if len(password) < PASSWORD_MIN_CHARS or len(password.encode()) > PASSWORD_MAX_BYTES:
@@ -135,7 +136,9 @@ class Users:
                 f"password has at least {PASSWORD_MIN_CHARS} characters and at most {PASSWORD_MAX_BYTES} bytes",
                 field="password",
             )
-        return await self._context.passwords.hash(password)
+        hashed = await self._context.passwords.hash(password)
+        call.admit_again()
+        return hashed
 
 
 def check_scopes(given: list[str], principal: Principal) -> tuple[str, ...]:

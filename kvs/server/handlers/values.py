@@ -75,7 +75,7 @@ class Values:
             data = await read_body(call, context.config.max_blob_size)
         if ttl_ms is None:
             ttl_ms = context.config.default_ttl
-        nodes, timeout_ms = self._wanted_copies(query) if "w" in query else (1, 0)
+        nodes, timeout_ms = self._wanted_copies(query) if query else (1, 0)
         command = await context.put_command(call.principal, entry, data, content_type, ttl_ms, condition)
         record, created = await context.runner.write(command)
         tag = uuid_text(record.uuid)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kvs.limits import BACKUP_WAIT_MS, TIMESTAMP_MAX
+from kvs.limits import BACKUP_WAIT_MS, MOMENT_MAX_MS, TIMESTAMP_MAX
 from kvs.server import backup_schemas as schemas
 from kvs.server.openapi.parts import (
     BINARY,
@@ -55,6 +55,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {200: json("What became of them.", schemas.BackupMerged)},
         (
             query("as_of", "The `as_of` of the header of the backup.", whole(0, TIMESTAMP_MAX, 0)),
+            query("created_at", "The `created_at` of that header, for the audit log.", whole(0, MOMENT_MAX_MS)),
             query("forgotten", "Take also what is missing here and may have been deleted.", SWITCH),
         ),
         Body("An array of [key, value], as they stand in the backup; at most 500.", {ROWS_TYPE: BINARY}),

@@ -79,17 +79,20 @@ def described(method: str, template: str) -> tuple[str, Operation, bool]:
     raise KeyError(f"{method} {template} is not described")
 
 
-def codes_of(operation: Operation, access: Access, template: str, *, asks: bool) -> list[str]:
+def codes_of(operation: Operation, route: Route, *, asks: bool, anonymous: Collection[str]) -> list[str]:
     """All problem codes that a route may answer with."""
+    access = route.access
     codes = [*operation.problems, *EVERYWHERE]
     if operation.body is not None:
         codes += OF_BODIES
-    if "{key}" in template:
+    if "{key}" in route.template:
         codes += OF_KEYS
     if access.peer:
         codes.append("unauthorized")
     elif asks and not access.open:
         codes += ("unauthorized", "forbidden")
+    if not (access.peer or access.open) and (not asks or access.anonymous in anonymous):
+        codes += ("foreign_host",) if route.method == "GET" else ("foreign_host", "foreign_origin")
     if access.counted or access.peer:
         codes.append("rate_limited")
     return sorted(set(codes), key=lambda code: (STATUSES[code], code))
@@ -107,7 +110,7 @@ class _Document:
 
     def operation(self, route: Route) -> dict[str, Any]:
         section, about, is_second = described(route.method, route.template)
-        codes = codes_of(about, route.access, route.template, asks=self._asks)
+        codes = codes_of(about, route, asks=self._asks, anonymous=self._anonymous)
         made: dict[str, Any] = {
             "operationId": f"{about.id}{'Alias' if is_second else ''}",
             "summary": about.summary,

@@ -36,7 +36,7 @@ STATUSES: Mapping[str, int] = {
         400,
     ),
     "unauthorized": 401,
-    **dict.fromkeys(("forbidden", "scope_exceeded", "read_only", "cut_off"), 403),
+    **dict.fromkeys(("forbidden", "scope_exceeded", "foreign_host", "foreign_origin", "read_only", "cut_off"), 403),
     **dict.fromkeys(("not_found", "unknown_member", "unknown_route", "history_disabled"), 404),
     "method_not_allowed": 405,
     "request_timeout": 408,
