@@ -5,6 +5,7 @@ Ready-made clients tidy up targets, headers and bodies; these tests are about wh
 
 import json
 import re
+import select
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,7 @@ class Reply(NamedTuple):
 
 
 class Client:
-    """Talks to one node over one connection, which it opens anew when the node has closed it."""
+    """Talks to one node over one connection, opened anew when the node has closed it, also while it was idle."""
 
     def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self.address = address
@@ -63,6 +64,8 @@ class Client:
         headers: Mapping[str, str] = _NO_HEADERS,
     ) -> Reply:
         """One exchange. A body that is not bytes is sent in chunks."""
+        if self._is_ended():
+            self.close()
         with suppress(ConnectionError):  # the node may refuse a body and close before it is all sent
             self.write(request(method, target, body, headers))
         reply = self.read(method)
@@ -80,6 +83,14 @@ class Client:
 
     def delete(self, target: str, **headers: str) -> Reply:
         return self.send("DELETE", target, headers=_named(headers))
+
+    def _is_ended(self) -> bool:
+        """Whether the node has closed the connection. (Of TLS nobody can tell without taking what else has come.)"""
+        if self._socket is None or self._tls is not None:
+            return False
+        reading = select.poll()
+        reading.register(self._socket, select.POLLIN)
+        return bool(reading.poll(0)) and self._socket.recv(1, socket.MSG_PEEK) == b""
 
     # --- piece by piece ---
 
