@@ -21,7 +21,7 @@ from kvs.errors import StoreCorrupt
 from kvs.limits import WATCH_STEP_BYTES, WATCH_STEP_ROWS
 from kvs.server.feed import PUT, Event, MetadataOf, Subscription, kind_of
 from kvs.storage.codec import decode
-from kvs.storage.keyspace import DATA, after, change_row, split_change
+from kvs.storage.keyspace import CHANGES, DATA, after, change_row, split_change
 from kvs.storage.state import read_log_start
 from kvs.storage.store import Reader
 
@@ -55,13 +55,15 @@ class CatchingUp:
     def in_snapshot(self) -> bool:
         return self._cursor is not None
 
-    def is_done(self, head: int) -> bool:
-        return self.seq >= head and self._cursor is None
-
-    def step(self, reader: Reader, head: int, now_ms: int, metadata_of: MetadataOf) -> Step:
-        """Go on by a bounded piece. Raises LostPlace, StoreError."""
+    def step(self, reader: Reader, head: int, now_ms: int, metadata_of: MetadataOf) -> Step | None:
+        """Go on by a bounded piece; None at the head. Then he knows what `reader` holds at this moment: a commit may be
+        there before the feed hears of it, and the rows that it moved are missing in the log up to `head`. Raises
+        LostPlace, StoreError."""
         if read_log_start(reader) > max(self.seq, self._log_start):
             raise LostPlace
+        if self.seq >= head and self._cursor is None:
+            is_last = next(reader.scan(change_row(self.seq + 1), after(CHANGES)), None) is None
+            return None if is_last else Step([], [])
         step = Step([], [])
         found = self._log(reader, head) if self.seq < head else self._records(reader)
         size_bytes = 0

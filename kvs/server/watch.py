@@ -217,9 +217,8 @@ class Watching:
         while not watcher.ended.done():
             async with self._steps:  # in turn with others who catch up, so that these take one step in a turn of all
                 began_s = time.monotonic()
-                if not way.is_done(self._feed.head):
-                    data = self._step(watcher, way)
-                else:
+                data = self._step(watcher, way)
+                if data is None:
                     place = self._feed.position(way.seq)
                     done = b"event: uptodate\nid: %b\ndata: {}\n\n" % place if is_snapshot else b":\nid: %b\n\n" % place
                     self._join(watcher, done)
@@ -241,19 +240,21 @@ class Watching:
             self._requests_seen = requests
             await asyncio.sleep((time.monotonic() - began_s) * WATCH_PAUSE_RATIO)
 
-    def _step(self, watcher: Watcher, way: CatchingUp) -> bytes:
-        """The bytes of one step; ends a watcher who cannot go on."""
+    def _step(self, watcher: Watcher, way: CatchingUp) -> bytes | None:
+        """The bytes of one step, None at the head; ends a watcher who cannot go on."""
         in_snapshot = way.in_snapshot
         try:
-            events, corrupt = way.step(self._store, self._feed.head, self._now_ms(), self._metadata_of)
+            step = way.step(self._store, self._feed.head, self._now_ms(), self._metadata_of)
         except (LostPlace, StoreError) as error:
             if isinstance(error, StoreError):
                 log.error("A watcher cannot be told what he missed", error=str(error))
             self._drop(watcher, "position")
             return b""
-        for entry in corrupt:
+        if step is None:
+            return None
+        for entry in step.corrupt:
             log.error("A corrupt record is left out of a stream", key=entry[1:].decode(errors="replace"))
-        return b"".join(event.raw(b"" if in_snapshot else self._feed.position(event.seq)) for event in events)
+        return b"".join(event.raw(b"" if in_snapshot else self._feed.position(event.seq)) for event in step.events)
 
     async def _drained(self, watcher: Watcher, request: web.BaseRequest) -> None:
         drain = asyncio.ensure_future(request.writer.drain())
