@@ -142,7 +142,7 @@ class Floor:
     @property
     def collected_below_ms(self) -> int | None:
         """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went; but none
-        of this node's that the nodes which it has met since have not seen, whatever their floor is.
+        of this node's that another one has not seen, whatever the floor of those is that did without this node.
 
         None while there is no other node to wait for. A restored node waits for the others of before, though it does
         not know them yet.
@@ -151,9 +151,7 @@ class Floor:
             return None
         if not self._members:
             return self._saved.floor
-        return min(
-            self._saved.floor, min((self._equal[peer] for peer in self._members & self._equal.keys()), default=0)
-        )
+        return min(self._saved.floor, *(self._equal.get(peer, 0) for peer in self._members))
 
     @property
     def had_peers(self) -> bool:

@@ -207,15 +207,18 @@ def test_a_node_with_seeds_keeps_its_tombstones_until_it_has_met_somebody() -> N
 
 
 def test_a_floor_of_others_says_nothing_of_what_this_node_brought_along() -> None:
-    """Its tombstones stay until it was equal to those that it has met."""
+    """Its tombstones stay until it was equal to all that count: also to one that was away when it met the others, and
+    has the older versions still."""
     at = Floor(Stored(), 0, has_seeds=True)
-    at.members(["b", "dead"])
+    at.members(["b", "away"])
     at.heard("b", 0, 900, NOW_MS)
     at.saved(at.stored(), NOW_MS)
     assert (at.floor_ms, at.collected_below_ms) == (900, 0)
-    at.equal("b", 700)
-    assert at.collected_below_ms == 700
     at.equal("b", 1_000)
+    assert at.collected_below_ms == 0
+    at.equal("away", 700)
+    assert at.collected_below_ms == 700
+    at.equal("away", 1_000)
     assert at.collected_below_ms == 900
 
 
