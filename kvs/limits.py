@@ -18,6 +18,11 @@ OFFLOAD_MIN_BYTES = 64 * 1024
 after so many bytes of bulk items other requests have a turn. JSON is checked on the event loop whatever its size: see
 `parse_json`."""
 
+SHOWN_MAX_ENTRIES = 4_096
+"""Values that are remembered as readers get them; some 10 MB when all of them are as large as may be."""
+SHOWN_MAX_BYTES = 512
+"""Of the stored record."""
+
 TTL_MAX_MS = 100 * 365 * 24 * 3600 * 1000
 
 EXPIRY_GRACE_MS = 2 * 60 * 1000

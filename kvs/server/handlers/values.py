@@ -12,17 +12,19 @@ from kvs.server import parse
 from kvs.server.authorisation import delete_guard, may_read
 from kvs.server.body import parse_json, read_body, take_apart
 from kvs.server.handlers.context import Context
-from kvs.server.render import value_json, version_fields, version_json
+from kvs.server.render import version_fields, version_json
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.schemas import TtlForm
-from kvs.storage.codec import decode
+from kvs.server.shown import shown
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import JSON, is_media_type, new_uuid, uuid_text
 
 _AS_JSON = ("", JSON, "application/x-www-form-urlencoded")
 """curl sends the last one with `-d` unless told otherwise."""
 
+
+_NOTHING = (None, "", b"", b"")
 
 _ttl_form = msgspec.json.Decoder(TtlForm)
 
@@ -37,7 +39,7 @@ class Values:
         entry = data_key(parse.parse_key(call.parameters["key"]))
         raw = context.store.get(entry)
         try:
-            record = None if raw is None else decode(entry, raw).record
+            record, tag, fields, body = _NOTHING if raw is None else shown(entry, raw)
         except StoreCorrupt:
             context.fetch_again(entry)
             raise
@@ -47,12 +49,10 @@ class Values:
             raise Forbidden
         if record is None:
             raise NotFound("there is no value under this key")
-        tag = uuid_text(record.uuid)
-        fields = version_fields(record, tag)
         if parse.is_not_modified(call.request, tag):
             return Response(304, fields=fields)
         if record.content_type == JSON:
-            return Response(200, value_json(record, tag), fields=fields)
+            return Response(200, body, fields=fields)
         # A stored page must not run in the name of this server.
         fields += b"Content-Security-Policy: sandbox\r\n"
         return Response(200, record.data, record.content_type, fields)
