@@ -3,6 +3,10 @@
 # --- keys and values ---
 
 KEY_MAX_BYTES = 1024
+KEYS_REMEMBERED_MAX = 16_384
+"""Keys that were found valid; some 8 MB when all of them are as long as may be."""
+KEY_REMEMBERED_MAX_CHARS = 128
+"""As they stand in a path."""
 CONTENT_TYPE_MAX_BYTES = 255
 """Its length is one byte in a stored record."""
 NODE_ID_MAX_BYTES = 255
