@@ -179,7 +179,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 Command = Put | Delete | Restore | Transact | Sweep | Lapse | Trim | Merge | Discard | Scrub | Remember | Note
 
 
-class Written(NamedTuple):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """A new version is the current record. `created`: a reader saw nothing there before."""
 
     record: Record
@@ -221,7 +221,7 @@ class Scrubbed(NamedTuple):
 Outcome = Written | Transacted | Merged | Remembered | Swept | Scrubbed | KvsError
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """A new current record. `seq` is its number in the change log; `source` is the id that whoever brought it gave
     itself, empty for a write of this node's clients."""
 
@@ -240,7 +240,7 @@ class Ended(NamedTuple):
     expired: bool
 
 
-class Plan(NamedTuple):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What a command does: entries to write, the answer, events worth a line in the log, new current records, and
     those that ended."""
 
@@ -273,7 +273,7 @@ class Committed(NamedTuple):
     ended: list[Ended]
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """Effect: answer the submission with this ticket. Only after the commit: nobody hears of a write that is not on
     the disk, nor of a refusal that rests on one."""
 
@@ -284,7 +284,7 @@ class Reply(NamedTuple):
 Effect = Changed | Committed | Reply | Report
 
 
-class Submission(NamedTuple):
+class Submission(msgspec.Struct, frozen=True, gc=False):
     """Commands that belong into one batch, in this order."""
 
     ticket: int

@@ -140,9 +140,9 @@ class Node:
         effects: list[Effect] = []
         done = Committed([], [])
         lines: list[Line] = []
-        for ticket, commands, _ in submissions:
-            reply = Reply(ticket, [])
-            for command in commands:
+        for submission in submissions:
+            reply = Reply(submission.ticket, [])
+            for command in submission.commands:
                 try:
                     plan = self.plan(command, view, now_ms)
                 except KvsError as error:

@@ -150,7 +150,8 @@ class Push:
         to_all = len(peers) < PUSH_TO_ALL_MAX
         full: set[str] = set()
         touched: dict[str, None] = {}
-        for entry, record, _, source in changes:
+        for change in changes:
+            entry, record, source = change.entry, change.record, change.source
             if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)

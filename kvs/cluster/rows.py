@@ -4,6 +4,8 @@ A record has its own row, its index rows, its place in the change log, the revis
 item in the Merkle tree. Whoever changes a record says here what becomes of it and gets the batch.
 """
 
+import msgspec
+
 from kvs.cluster.merging import entombed
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.cluster.tally import Tally
@@ -44,16 +46,16 @@ class Rows:
         batch: dict[bytes, bytes | None] = {}
         generation, kept = 1, 0
         if current.stored is not None:
-            old, _, generation_old, kept_old = current.stored
-            self.tally.tombstones -= old.deleted
-            batch = dict.fromkeys(index_rows(entry, old))
-            batch[change_row(seq_of(view, entry, current.stored))] = None
-            generation = generation_old + 1
-            kept = kept_after(kept_old, self.versions_max(entry))
-            for gone in dropped(generation_old, kept_old, kept):
+            old = current.stored
+            self.tally.tombstones -= old.record.deleted
+            batch = dict.fromkeys(index_rows(entry, old.record))
+            batch[change_row(seq_of(view, entry, old))] = None
+            generation = old.generation + 1
+            kept = kept_after(old.kept, self.versions_max(entry))
+            for gone in dropped(old.generation, old.kept, kept):
                 batch[revision_row(entry, gone)] = None
             if kept:
-                batch[revision_row(entry, generation_old)] = current.raw
+                batch[revision_row(entry, old.generation)] = current.raw
         elif current.raw is not None:
             # What the record was cannot be known: its history goes, its index rows are found stale by later sweeps.
             batch = dict.fromkeys(row for row, _ in view.scan(*revision_range(entry)))
@@ -102,7 +104,7 @@ class Rows:
             revision_row(entry, gone) for gone in dropped(stored.generation, stored.kept, kept)
         )
         batch[revision_row(entry, stored.generation)] = encode(entry, Stored(loser, stored.seq, stored.generation, 0))
-        batch[entry] = encode(entry, stored._replace(generation=stored.generation + 1, kept=kept))
+        batch[entry] = encode(entry, msgspec.structs.replace(stored, generation=stored.generation + 1, kept=kept))
         return batch
 
     def remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:

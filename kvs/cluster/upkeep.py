@@ -1,5 +1,7 @@
 """Plans of background work: what is over is noted, leaves the disk, or is set aside. Pure, as `Node` is."""
 
+import msgspec
+
 from kvs.cluster.events import Discard, Ended, Lapse, Plan, Sweep, Swept, Trim
 from kvs.cluster.rows import Rows
 from kvs.cluster.superseded import Superseded
@@ -86,5 +88,5 @@ def trim(rows: Rows, command: Trim, view: Reader) -> Plan:
     }
     dropped_count = len(batch)
     if stored is not None and kept < stored.kept:
-        batch[entry] = encode(entry, stored._replace(kept=kept))
+        batch[entry] = encode(entry, msgspec.structs.replace(stored, kept=kept))
     return Plan(batch, Swept(dropped_count))

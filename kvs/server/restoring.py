@@ -98,10 +98,11 @@ def fill(
         batch = {key: value for key, value, _ in rows}
         if section != REVISIONS:
             records += len(rows)
-            for key, _, (record, record_seq, _, _) in rows:
+            for key, _, stored in rows:
+                record = stored.record
                 batch.update((row, b"") for row in index_rows(key, record))
-                batch[change_row(record_seq)] = key
-                seq = max(seq, record_seq)
+                batch[change_row(stored.seq)] = key
+                seq = max(seq, stored.seq)
                 tombstones += record.deleted
                 if record.timestamp <= believed_ms:
                     highest = max(highest, (record.timestamp, record.counter))

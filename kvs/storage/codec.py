@@ -19,8 +19,10 @@ Do not change what a format number means: stored data outlives the program. A ne
 
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
+
+import msgspec
 
 from kvs.errors import StoreCorrupt
 from kvs.storage.compression import RAW, ZSTD
@@ -39,7 +41,7 @@ _OWN_BYTES = _HEAD.size - _RECORD_HEAD.size
 """Format, checksum, sequence, generation, kept: what stands in front of a record."""
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A record and what this node notes beside it."""
 
     record: Record

@@ -1,7 +1,8 @@
 """The entries of one key, read together: its current record, the index rows that belong to it, its history."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+import msgspec
 
 from kvs.errors import StoreCorrupt
 from kvs.storage.codec import Stored, decode
@@ -10,7 +11,7 @@ from kvs.storage.record import Record
 from kvs.storage.store import Reader
 
 
-class Current(NamedTuple):
+class Current(msgspec.Struct, frozen=True, gc=False):
     """What stands under an entry key. Both None: nothing. `raw` alone: a record that fails its checksum."""
 
     raw: bytes | None

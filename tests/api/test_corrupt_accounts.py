@@ -49,7 +49,7 @@ def corrupt(store: MemoryStore, request: pytest.FixtureRequest) -> Corrupt:
             stored = decode(entry, raw)
             payload = b"{" if request.param == "no JSON" else b'{"uuid":1,"user_uuid":[],"token_id":null}'
             record = msgspec.structs.replace(stored.record, payload=payload)
-            store.commit({entry: encode(entry, stored._replace(record=record))})
+            store.commit({entry: encode(entry, msgspec.structs.replace(stored, record=record))})
 
     return spoil
 

@@ -141,7 +141,8 @@ def _check_whole(store: LevelDBStore, ledger: Ledger) -> None:
     if progress.timestamp < ledger.floor:
         ledger.violations.append(f"the clock stands at {progress.timestamp}, {ledger.floor} was acknowledged")
     for entry, raw in store.scan(DATA, after(DATA)):
-        record, seq, _, _ = decode(entry, raw)
+        stored = decode(entry, raw)
+        record, seq = stored.record, stored.seq
         version = (record.timestamp, record.counter)
         if store.get(change_row(seq)) != entry or store.get(time_row(*version, entry)) is None:
             ledger.violations.append(f"{entry!r}: the rows that lead to it are missing")

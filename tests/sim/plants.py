@@ -96,7 +96,7 @@ def loser_becomes_current(patch: Patch) -> None:
     """A version that lost against one that it did not know is put before it, in place of behind it."""
 
     def keep(self: Rows, entry: bytes, stored: StoredRecord, loser: Record) -> dict[bytes, bytes | None]:
-        return {entry: encode(entry, stored._replace(record=loser))}
+        return {entry: encode(entry, replace(stored, record=loser))}
 
     patch.setattr(Rows, "keep_loser", keep)
 
@@ -383,7 +383,7 @@ def forwarded_for_ever(patch: Patch) -> None:
     def merged(self: Node, command: Any, view: Reader, now_ms: int) -> Any:
         plan = merge(self, command, view, now_ms)
         if isinstance(plan.outcome, Merged) and plan.outcome.verdict.kind == "known":
-            return plan._replace(changes=(Change(command.entry, command.record, command.source),))
+            return replace(plan, changes=(Change(command.entry, command.record, command.source),))
         return plan
 
     patch.setattr(Node, "_merge", merged)

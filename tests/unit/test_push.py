@@ -2,6 +2,7 @@
 
 from random import Random
 
+import msgspec
 import pytest
 
 from kvs.cluster.events import Change
@@ -52,8 +53,8 @@ def test_who_is_no_peer_has_sent_a_record_to_nobody_else() -> None:
     for peer in ("b", "c"):
         push.add(peer)
         push.heard(peer)
-    assert push.committed([CHANGE._replace(source="b")]) == []
-    sent = push.committed([CHANGE._replace(source="tool")])
+    assert push.committed([msgspec.structs.replace(CHANGE, source="b")]) == []
+    sent = push.committed([msgspec.structs.replace(CHANGE, source="tool")])
     assert sorted(effect.peer for effect in sent if isinstance(effect, Send)) == ["b", "c"]
 
 

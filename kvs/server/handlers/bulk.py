@@ -155,7 +155,7 @@ def _result(command: Command | KvsError, outcome: Outcome) -> dict[str, object]:
     if isinstance(outcome, KvsError):
         return describe(outcome)
     assert isinstance(outcome, Written)
-    record, created = outcome
+    record = outcome.record
     if record.deleted:
         return {"status": 204}
-    return {"status": 201 if created else 200, "uuid": uuid_text(record.uuid), "timestamp": record.timestamp}
+    return {"status": 201 if outcome.created else 200, "uuid": uuid_text(record.uuid), "timestamp": record.timestamp}

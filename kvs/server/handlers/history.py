@@ -51,7 +51,7 @@ class History:
             delete_guard=tombstone_guard(call.principal),
             readable=partial(is_revision_readable, call.principal),
         )
-        record, _ = await self._context.runner.write(command)
+        record = (await self._context.runner.write(command)).record
         tag = uuid_text(record.uuid)
         return Response(200, version_json(record, tag), fields=version_fields(record, tag))
 

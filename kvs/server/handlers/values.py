@@ -76,14 +76,15 @@ class Values:
             ttl_ms = context.config.default_ttl
         nodes, timeout_ms = self._wanted_copies(query) if query else (1, 0)
         command = await context.put_command(call.principal, entry, data, content_type, ttl_ms, condition)
-        record, created = await context.runner.write(command)
+        written = await context.runner.write(command)
+        record = written.record
         tag = uuid_text(record.uuid)
         fields = version_fields(record, tag)
         if nodes > 1 and context.cluster is not None:
             held = await context.cluster.wait_for(entry, record, nodes, timeout_ms / 1000)
             if held < nodes:
                 return Response(202, version_json(record, tag)[:-1] + b',"replicated":%d}' % held, fields=fields)
-        return Response(201 if created else 200, version_json(record, tag), fields=fields)
+        return Response(201 if written.created else 200, version_json(record, tag), fields=fields)
 
     def _wanted_copies(self, query: Mapping[str, str]) -> tuple[int, int]:
         """On how many nodes a write must be before it is answered, and how long to wait for that in ms. Raises
