@@ -59,8 +59,8 @@ from kvs.cluster.trail import Trail
 from kvs.cluster.upkeep import discard, lapse, sweep, trim
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
 from kvs.storage.batch import Overlay
-from kvs.storage.current import NOTHING, Current, history, read_current
-from kvs.storage.keyspace import SYSTEM, metadata_key, path_of
+from kvs.storage.current import NOTHING, Current, history, metadata_document, read_current
+from kvs.storage.keyspace import SYSTEM, path_of
 from kvs.storage.record import Record, derived_uuid, uuid_text
 from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, tombstone_limit
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
@@ -232,7 +232,7 @@ class Node:
     def _put(self, command: Put, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
-        self._authorise(command, current, view, now_ms)
+        self._authorise(command, current, live, view, now_ms)
         _check(command.condition, live)
         timestamp, counter = self._clock.tick(now_ms, current.version)
         record = Record(
@@ -253,7 +253,7 @@ class Node:
     def _delete(self, command: Delete, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
-        self._authorise(command, current, view, now_ms)
+        self._authorise(command, current, live, view, now_ms)
         if live is None and not current.is_corrupt:
             raise NotFound("there is no value under this key")
         _check(command.condition, live)
@@ -273,13 +273,13 @@ class Node:
     def _restore(self, command: Restore, view: Reader, now_ms: int) -> Plan:
         current = read_current(view, command.entry)
         live = current.live(now_ms)
-        self._authorise(command, current, view, now_ms)
+        self._authorise(command, current, live, view, now_ms)
         kept = history(view, command.entry, now_ms, self._rows.versions_max(command.entry))
         old = next((record for number, record in kept if number == command.revision), None)
         if old is None or not _is_readable(command, old, view, now_ms):
             raise NotFound("this revision is not kept")
         if old.deleted and command.delete_guard is not None:
-            command.delete_guard(live, _metadata(command.entry, view, now_ms))
+            command.delete_guard(live, metadata_document(view, command.entry, now_ms))
         _check(command.condition, live)
         timestamp, counter = self._clock.tick(now_ms, current.version)
         record = msgspec.structs.replace(
@@ -336,13 +336,15 @@ class Node:
             reports += replaced.reports
         return Plan(written.batch, Transacted(values), tuple(reports), tuple(changes))
 
-    def _authorise(self, command: Put | Delete | Restore, current: Current, view: Reader, now_ms: int) -> None:
+    def _authorise(
+        self, command: Put | Delete | Restore, current: Current, live: Record | None, view: Reader, now_ms: int
+    ) -> None:
         """Before anything else is decided: who may not write learns nothing else."""
         if command.guard is None:
             return
         if current.is_corrupt:
             raise CorruptRecord("the stored record fails its checksum: whose it is cannot be known")
-        command.guard(current.live(now_ms), _metadata(command.entry, view, now_ms) if self.has_metadata else None)
+        command.guard(live, metadata_document(view, command.entry, now_ms) if self.has_metadata else None)
 
     def _merge(self, command: Merge, view: Reader, now_ms: int) -> Plan:
         entry, incoming, digest, source = command.entry, command.record, command.digest, command.source
@@ -477,16 +479,7 @@ def _conflict(entry: bytes, held: Record, incoming: Record, verdict: Verdict, so
 
 
 def _is_readable(command: Restore, revision: Record, view: Reader, now_ms: int) -> bool:
-    return command.readable is None or command.readable(revision, _metadata(command.entry, view, now_ms))
-
-
-def _metadata(entry: bytes, view: Reader, now_ms: int) -> bytes | None:
-    """The document that was set for a user's key. A corrupt one refuses everything: what it protected is unknown."""
-    current = read_current(view, metadata_key(entry))
-    if current.is_corrupt:
-        raise CorruptRecord("the metadata of this key fail their checksum")
-    live = current.live(now_ms)
-    return None if live is None else live.data
+    return command.readable is None or command.readable(revision, metadata_document(view, command.entry, now_ms))
 
 
 def _owner(command: Put | Delete | Restore, live: Record | None) -> str:

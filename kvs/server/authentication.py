@@ -137,7 +137,10 @@ class TokenGate:
                 raise Unauthorized
             self._browsers.check(request)
             return ANONYMOUS
-        principal = self._authenticate(given, access)
+        mark = sha256(given[0].encode(errors="surrogateescape")).digest()
+        principal = self._known.get(mark)
+        if principal is None or len(given) > 1 or principal.expires_at <= self._now_ms():
+            principal = self._authenticate(given, mark, access)
         if not principal.scopes & access.scopes:
             raise _lacking(principal)
         return principal
@@ -151,14 +154,10 @@ class TokenGate:
             self._known = {mark: known for mark, known in self._known.items() if accounts.isdisjoint(known.rests_on)}
             self._marks = {digest: marks for digest, marks in self._marks.items() if marks & self._known.keys()}
 
-    def _authenticate(self, given: Sequence[str], access: Access) -> Principal:
+    def _authenticate(self, given: Sequence[str], mark: bytes, access: Access) -> Principal:
+        """Who shows a field that is not known, or not any more. `mark` is its SHA-256."""
         now_ms = self._now_ms()
-        mark = sha256(given[0].encode(errors="surrogateescape")).digest()
-        known = self._known.get(mark)
-        if known is not None and len(given) == 1:
-            if now_ms < known.expires_at:
-                return known
-            del self._known[mark]
+        self._known.pop(mark, None)
         scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or not token.isascii() or len(token) > TOKEN_MAX_BYTES:
             raise Unauthorized

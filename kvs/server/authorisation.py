@@ -32,9 +32,7 @@ def may_read(
 ) -> bool:
     """Whether the principal may see what is under the key; `record` is the live one. `has_metadata` is false when no
     key has any. Raises StoreCorrupt."""
-    if principal.bypasses:
-        return True
-    metadata = read_metadata(store, entry, now_ms) if has_metadata else None
+    metadata = read_metadata(store, entry, now_ms) if has_metadata and not principal.bypasses else None
     return permits(principal, Action.READ, metadata, None if record is None else record.owner)
 
 

@@ -35,7 +35,7 @@ class Response:
     character. `Content-Length`, `Date`, `Connection` and the fields of every response are added here.
     """
 
-    __slots__ = ("_request", "body", "close", "content_type", "fields", "request_id", "status")
+    __slots__ = ("_request", "body", "close", "content_type", "fields", "keep_alive", "request_id", "status")
 
     def __init__(self, status: int, body: bytes = b"", content_type: str = JSON, fields: bytes = b"") -> None:
         self.status = status
@@ -44,21 +44,19 @@ class Response:
         self.fields = fields
         self.request_id = ""
         self.close = False
+        self.keep_alive = False
+        """Whether the connection stays open behind this response; known once it is prepared."""
         self._request: web.BaseRequest | None = None
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection stays open behind this response."""
-        return not self.close and self._request is not None and self._request.keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> None:
         self._request = request
+        self.keep_alive = not self.close and bool(request.keep_alive)
 
     async def write_eof(self) -> None:
         """Send everything and wait until the client takes it. Raises ConnectionError when the client is gone."""
         request = self._request
         assert request is not None
-        writer = cast(StreamWriter, request.writer)
+        writer: StreamWriter = request.writer  # type: ignore[assignment]  # the declaration is that of its base
         head = self.head(request.version)
         if request.method == "HEAD" or self.status in _BODILESS:
             self.body = b""

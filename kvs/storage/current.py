@@ -4,9 +4,17 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kvs.errors import StoreCorrupt
+from kvs.errors import CorruptRecord, StoreCorrupt
 from kvs.storage.codec import Stored, decode
-from kvs.storage.keyspace import change_row, decode_seq, expiry_row, revision_row, time_row, tombstone_row
+from kvs.storage.keyspace import (
+    change_row,
+    decode_seq,
+    expiry_row,
+    metadata_key,
+    revision_row,
+    time_row,
+    tombstone_row,
+)
 from kvs.storage.record import Record
 from kvs.storage.store import Reader
 
@@ -47,6 +55,16 @@ def read_current(reader: Reader, entry: bytes) -> Current:
         return Current(raw, decode(entry, raw))
     except StoreCorrupt:
         return Current(raw, None)
+
+
+def metadata_document(reader: Reader, entry: bytes, now_ms: int) -> bytes | None:
+    """What was set for a user's key, given its entry key. A corrupt one refuses everything, as what it protected is
+    unknown: raises CorruptRecord."""
+    current = read_current(reader, metadata_key(entry))
+    if current.is_corrupt:
+        raise CorruptRecord("the metadata of this key fail their checksum")
+    live = current.live(now_ms)
+    return None if live is None else live.data
 
 
 def index_rows(entry: bytes, record: Record) -> list[bytes]:
