@@ -62,16 +62,15 @@ class Run:
         it belongs into a later hour than those before it: these want their head first. A clock that is set back ends no
         hour."""
         timestamp = timestamp_of(raw)
-        hour = hour_of(timestamp)
-        if hour > self._hour and self._hour:
-            return False
         if not timestamp:
             self._is_timed = False
-        elif not self._frontier.size:
-            self._oldest = self._newest = timestamp
-        else:
-            self._oldest, self._newest = min(self._oldest, timestamp), max(self._newest, timestamp)
-        self._hour = max(self._hour, hour)
+        elif timestamp != self._newest:  # those of one commit are of one moment
+            hour = hour_of(timestamp)
+            if hour > self._hour and self._hour:
+                return False
+            self._oldest = min(self._oldest, timestamp) if self._frontier.size else timestamp
+            self._newest = max(self._newest, timestamp) if self._frontier.size else timestamp
+            self._hour = max(self._hour, hour)
         self._end = raw[:SIGNATURE_BYTES]
         self._last = number
         self._frontier.append(raw)

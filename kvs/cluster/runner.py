@@ -137,9 +137,10 @@ class Runner:
         self._tickets += 1
         reply: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self._replies[self._tickets] = reply
+        if not self._waiting:
+            self._wake.set()
         self._waiting.append(Submission(self._tickets, commands, size_bytes))
         self._waiting_bytes += size_bytes
-        self._wake.set()
         return reply
 
     # --- the writer ---
