@@ -31,10 +31,12 @@ class LostPlace(Exception):
 
 
 class Step(NamedTuple):
-    """`events` are those that the watcher may see, `corrupt` the entry keys that were left out."""
+    """`events` are those that the watcher may see, `corrupt` the entry keys that were left out. `is_early`: the next
+    ones are on the disk, and the feed has not heard of them."""
 
     events: list[Event]
     corrupt: list[bytes]
+    is_early: bool = False
 
 
 class CatchingUp:
@@ -63,7 +65,7 @@ class CatchingUp:
             raise LostPlace
         if self.seq >= head and self._cursor is None:
             is_last = next(reader.scan(change_row(self.seq + 1), after(CHANGES)), None) is None
-            return None if is_last else Step([], [])
+            return None if is_last else Step([], [], is_early=True)
         step = Step([], [])
         found = self._log(reader, head) if self.seq < head else self._records(reader)
         size_bytes = 0

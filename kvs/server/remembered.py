@@ -12,13 +12,14 @@ from kvs.limits import KEY_REMEMBERED_MAX_CHARS, KEYS_REMEMBERED_MAX, SHOWN_MAX_
 from kvs.server.parse import parse_key
 from kvs.server.render import value_json, version_fields
 from kvs.storage.codec import decode
+from kvs.storage.compression import RAW
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import JSON, Record, uuid_text
 
 
 class Shown(NamedTuple):
-    """A record, its uuid as text, the header fields that name this version, and the body of its answer; of a blob that
-    is empty: its data are."""
+    """A record, its uuid as text, the header fields that name this version, and the body of its answer, empty where it
+    is still to be made: of a blob, and of a value that is packed, which may be a thousand times larger than that."""
 
     record: Record
     tag: str
@@ -43,7 +44,7 @@ def _entry(raw: str) -> bytes:
 def _shown(entry: bytes, raw: bytes) -> Shown:
     record = decode(entry, raw).record
     tag = uuid_text(record.uuid)
-    body = value_json(record, tag) if record.content_type == JSON else b""
+    body = value_json(record, tag) if record.content_type == JSON and record.codec == RAW else b""
     return Shown(record, tag, version_fields(record, tag), body)
 
 

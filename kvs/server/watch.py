@@ -35,9 +35,9 @@ from kvs.limits import (
     WATCHERS_MAX,
 )
 from kvs.server.authorisation import read_metadata
-from kvs.server.catching_up import CatchingUp, LostPlace
+from kvs.server.catching_up import CatchingUp, LostPlace, Step
 from kvs.server.connection import Connection
-from kvs.server.feed import Feed, Subscription, sight_of
+from kvs.server.feed import Event, Feed, Subscription, sight_of
 from kvs.server.response import Response
 from kvs.storage.state import read_log_start, read_progress
 from kvs.storage.store import Store
@@ -217,18 +217,21 @@ class Watching:
         while not watcher.ended.done():
             async with self._steps:  # in turn with others who catch up, so that these take one step in a turn of all
                 began_s = time.monotonic()
-                data = self._step(watcher, way)
-                if data is None:
+                in_snapshot = way.in_snapshot
+                step = self._step(watcher, way)
+                if step is None:
                     place = self._feed.position(way.seq)
                     done = b"event: uptodate\nid: %b\ndata: {}\n\n" % place if is_snapshot else b":\nid: %b\n\n" % place
                     self._join(watcher, done)
                     return
+                places = (b"" if in_snapshot else self._feed.position(event.seq) for event in step.events)
+                data = b"".join(map(Event.raw, step.events, places))
                 if not data and self._loop.time() - told_s > WATCH_KEEPALIVE_S:
                     data = _COMMENT
                 if data:
                     told_s = self._loop.time()
                     self._send(watcher, data)
-                await asyncio.sleep(0)
+                await asyncio.sleep(_PAUSE_MIN_S if step.is_early else 0)
                 await self._rest(began_s, watcher)
             if request.protocol.writing_paused:
                 await self._drained(watcher, request)
@@ -240,21 +243,18 @@ class Watching:
             self._requests_seen = requests
             await asyncio.sleep((time.monotonic() - began_s) * WATCH_PAUSE_RATIO)
 
-    def _step(self, watcher: Watcher, way: CatchingUp) -> bytes | None:
-        """The bytes of one step, None at the head; ends a watcher who cannot go on."""
-        in_snapshot = way.in_snapshot
+    def _step(self, watcher: Watcher, way: CatchingUp) -> Step | None:
+        """None at the head; ends a watcher who cannot go on."""
         try:
             step = way.step(self._store, self._feed.head, self._now_ms(), self._metadata_of)
         except (LostPlace, StoreError) as error:
             if isinstance(error, StoreError):
                 log.error("A watcher cannot be told what he missed", error=str(error))
             self._drop(watcher, "position")
-            return b""
-        if step is None:
-            return None
-        for entry in step.corrupt:
+            return Step([], [])
+        for entry in step.corrupt if step is not None else ():
             log.error("A corrupt record is left out of a stream", key=entry[1:].decode(errors="replace"))
-        return b"".join(event.raw(b"" if in_snapshot else self._feed.position(event.seq)) for event in step.events)
+        return step
 
     async def _drained(self, watcher: Watcher, request: web.BaseRequest) -> None:
         drain = asyncio.ensure_future(request.writer.drain())

@@ -3,12 +3,13 @@
 from urllib.parse import unquote_to_bytes
 
 import pytest
+from msgspec.structs import replace
 
 from kvs.errors import BadRequest, StoreCorrupt
 from kvs.limits import SHOWN_MAX_BYTES
 from kvs.server.remembered import entry_of, shown
-from kvs.storage.codec import Stored, encode
-from kvs.storage.compression import RAW
+from kvs.storage.codec import Stored, decode, encode
+from kvs.storage.compression import RAW, Compressor
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import Record
 
@@ -58,6 +59,14 @@ def test_what_is_remembered_is_what_is_made_anew() -> None:
     assert shown(ENTRY, stored(b'{"a":1}')).body == (
         b'{"uuid":"00000000-0000-0000-0000-000000000007","timestamp":1700000000000,"data":{"a":1}}'
     )
+
+
+def test_what_is_packed_well_is_not_remembered_unpacked() -> None:
+    codec, payload = Compressor(enabled=True, level=3).pack(b'"%b"' % (b" " * 1_000_000))
+    record = decode(ENTRY, stored(b"1")).record
+    packed = encode(ENTRY, Stored(replace(record, codec=codec, payload=payload), 1, 1, 0))
+    assert len(packed) <= SHOWN_MAX_BYTES
+    assert shown(ENTRY, packed).body == b""
 
 
 @pytest.mark.parametrize("raw", ["a%20b/c", "%F0%9F%8D%8E", "k" * 200])

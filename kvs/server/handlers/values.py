@@ -13,7 +13,7 @@ from kvs.server.authorisation import delete_guard, may_read
 from kvs.server.body import parse_json, read_body, take_apart
 from kvs.server.handlers.context import Context
 from kvs.server.remembered import entry_of, shown
-from kvs.server.render import version_fields, version_json
+from kvs.server.render import value_json, version_fields, version_json
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.schemas import TtlForm
@@ -51,7 +51,7 @@ class Values:
         if parse.is_not_modified(call.request, tag):
             return Response(304, fields=fields)
         if record.content_type == JSON:
-            return Response(200, body, fields=fields)
+            return Response(200, body or value_json(record, tag), fields=fields)
         # A stored page must not run in the name of this server.
         fields += b"Content-Security-Policy: sandbox\r\n"
         return Response(200, record.data, record.content_type, fields)
