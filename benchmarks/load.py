@@ -92,6 +92,8 @@ class Requests:
 PUTS = Requests("PUT", "/kv/bench/", DOCUMENT, count=KEYS)
 """Of KVS and of the bare handlers."""
 GETS = Requests("GET", GET_PATH)
+GETS_IN_TURN = Requests("GET", "/kv/bench/", count=KEYS)
+"""More keys than KVS remembers as readers get them."""
 
 
 def available() -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks import processes
-from benchmarks.load import CONNECTIONS, Outcome
+from benchmarks.load import CONNECTIONS, KEYS, Outcome
 from benchmarks.peers.http import Etcd, Pouchdb
 from benchmarks.peers.kvs import Local
 from benchmarks.peers.nats import Nats
@@ -70,6 +70,7 @@ def measure(rounds: int, seconds: int, findings: Findings) -> None:
                     rates = (f"{server.name} {outcomes[server.name, method][-1].rate:,.0f}/s" for server in started)
                     say(f"{method} round {number}: {', '.join(rates)}")
         findings.rows += _rates(outcomes)
+        findings.rows.append(_in_turn(started, rounds, seconds, Path(name)))
         findings.rows += _at_half_of_the_peak(started, outcomes, rounds, seconds, Path(name))
     for server in started:
         for method in METHODS:
@@ -124,6 +125,18 @@ def _rate_row(what: str, kvs: Sequence[Outcome], other: Sequence[Outcome], aim: 
         notes=f"p50 {Spread.of([o.p50_ms for o in kvs]).median:.2f} ms, "
         f"p99 {Spread.of([o.p99_ms for o in kvs]).median:.2f} ms",
     )
+
+
+def _in_turn(started: Sequence[Server], rounds: int, seconds: int, folder: Path) -> Row:
+    """GET of many keys, one behind the other."""
+    servers = [server for server in started if isinstance(server, Local) and server.name in ("KVS", "bare")]
+    next(server for server in servers if server.name == "KVS").fill()
+    found = {server.name: list[Outcome]() for server in servers}
+    for _ in range(rounds):
+        for server in servers:
+            found[server.name].append(server.run("GET in turn", seconds, folder))
+    what = f"GET of {KEYS:,} such documents in turn, against constant bytes"
+    return _rate_row(what, found["KVS"], found["bare"], None)
 
 
 def _at_half_of_the_peak(

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from benchmarks.load import DOCUMENT, GET_PATH, GETS, PUTS, Outcome, run_wrk
+from benchmarks.load import DOCUMENT, GET_PATH, GETS, GETS_IN_TURN, KEYS, PUTS, Outcome, run_wrk
 from benchmarks.processes import Running
 from kvs import __version__
+
+_BULK = 1_000
 
 
 class Local:
@@ -30,6 +32,15 @@ class Local:
                 raise RuntimeError(f"{self.name}: PUT answers {status}")
             yield self
 
+    def fill(self) -> None:
+        """Write what GETS_IN_TURN asks for. (The bare handlers need nothing.)"""
+        item = b'{"op":"put","path":"bench/%d","data":' + DOCUMENT + b"}"
+        for first in range(0, KEYS, _BULK):
+            items = b",".join(item % number for number in range(first + 1, first + _BULK + 1))
+            status, text = self._server.request("POST", "/kv/_bulk", b"[" + items + b"]")
+            if status != 200:
+                raise RuntimeError(f"{self.name}: a bulk request is answered {status}: {text[:200]!r}")
+
     def run(self, method: str, seconds: int, folder: Path, pause_ms: float = 0.0) -> Outcome:
-        requests = GETS if method == "GET" else PUTS
+        requests = {"GET": GETS, "PUT": PUTS, "GET in turn": GETS_IN_TURN}[method]
         return run_wrk(self._server.url, self._server.headers, seconds, requests, folder, pause_ms=pause_ms)
