@@ -1,5 +1,6 @@
 """What whoever has the secret may do under an id that is no member's, and what becomes of one that sends nonsense."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ NOW_MS = Clock().now_ms
 IDS = ["stranger", "", "node1", "a b", "n" * 300]
 """Of nobody, of nobody, of the node that is asked, and two that no node can have."""
 FAST = {"probe_interval_ms": 50, "probe_timeout_ms": 50}
+SLOW = {"probe_interval_ms": 60_000}
+"""Nobody finds out within a test that no peer answers at the address of `PEER1`."""
 QUESTION = DiffRequest.of([Span(b"", b"", bytes(6))], 32)
 
 
@@ -76,7 +79,8 @@ def nonsense(peer: Peer) -> int:
     return peer.post_binary("/merkle_tree/diff", b"nonsense").status
 
 
-def test_who_keeps_sending_nonsense_is_cut_off(peer: Peer) -> None:
+def test_who_keeps_sending_nonsense_is_cut_off(make_peer: Callable[..., Peer]) -> None:
+    peer = make_peer(**SLOW)
     peer.ask("/members/join", PEER1)
     with structlog.testing.capture_logs() as log:
         assert [nonsense(peer) for _ in range(NONSENSE_MAX + 2)] == [400] * NONSENSE_MAX + [403] * 2
@@ -101,7 +105,8 @@ def test_records_that_cannot_be_are_counted_and_cut_off_too(peer: Peer) -> None:
     assert peer.post_binary("/replicate", exchange.encode(request)).code == "cut_off"
 
 
-def test_nonsense_of_a_member_counts_in_either_form(peer: Peer) -> None:
+def test_nonsense_of_a_member_counts_in_either_form(make_peer: Callable[..., Peer]) -> None:
+    peer = make_peer(**SLOW)
     peer.ask("/members/join", PEER1)
     bad = {"records": [{**sent("k", NOW_MS), "uuid": "none"}]}
     for number in range(NONSENSE_MAX):
