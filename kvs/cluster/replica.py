@@ -245,9 +245,7 @@ class Replica:
             if peer is not None and self._waits_for_more(peer):
                 self._comparisons.failed(now.mono_ms)
             elif peer is not None:
-                before = self._unfinished.pop(peer, None)
-                self._session, self._peer = Session(peer, now.unix_ms, self._forgotten_ms, before), peer
-                effects += self._step(self._session.start(here), now)
+                effects += self._begin(peer, here, now)
         return effects
 
     def _handle(self, event: Event, here: Here, now: Now) -> list[Effect]:
@@ -341,6 +339,16 @@ class Replica:
             self._session = None
             self._comparisons.failed(now.mono_ms)
         return [Report("This node was away for too long: it compares first", {"floor_ms": floor_ms})]
+
+    def _begin(self, peer: str, here: Here, now: Now) -> list[Effect]:
+        before = self._unfinished.pop(peer, None)
+        self._session, self._peer = Session(peer, now.unix_ms, self._forgotten_ms, before), peer
+        self._call += 1
+        self._waits_for = self._call
+        try:
+            return self._step(self._session.start(here), now)
+        except StoreError as error:
+            return self._give_up(self._waits_for, str(error), now)
 
     # --- answers ---
 

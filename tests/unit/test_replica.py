@@ -1,16 +1,18 @@
 """What a comparison proves: that both nodes hold what was written before it, but for what it kept back."""
 
+from collections.abc import Iterator
 from random import Random
 
 from kvs.cluster import replica
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
 from kvs.cluster.comparisons import Pace
-from kvs.cluster.events import Change, Delete, Merge, Put, Sweep
+from kvs.cluster.events import Change, Delete, Merge, Put, Report, Sweep
 from kvs.cluster.exchange import RecentRequest, ReplicateAnswer
 from kvs.cluster.floor import Floor, Stored
 from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
 from kvs.cluster.time_of import Now
+from kvs.errors import StoreClosed
 from kvs.limits import LEFT_TO_PUSH_MS
 from kvs.storage.codec import encode_record
 from kvs.storage.keyspace import EXPIRIES, data_key
@@ -74,6 +76,29 @@ def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
         assert asked(happen(at, a, at_ms, replica.DigestSeen("b", "x", 0, 0))) == []
     happen(at, a, 10_000, replica.PeerUp("c"), replica.DigestSeen("c", "y", 0, 0))
     assert asked(happen(at, a, 15_000, replica.Failed(call.call, "it hangs"))) == ["c"]
+
+
+class Reopening:
+    """A store between two attempts to open it."""
+
+    def get(self, key: bytes) -> bytes | None:
+        raise StoreClosed("the store is being reopened")
+
+    def scan(self, start: bytes, stop: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        raise StoreClosed("the store is being reopened")
+
+
+def test_a_comparison_that_cannot_begin_is_begun_again() -> None:
+    """Nothing of it would ever end it: no question is on its way."""
+    a, at = LoneNode(in_cluster=True), settled()
+    a.do(BEGAN_MS, put(b"1"))
+    happen(at, a, 0, replica.Known(["b"]), replica.PeerUp("b"))
+    closed = here(a, BEGAN_MS)._replace(reader=Reopening())
+    (report,) = at.handle(replica.DigestSeen("b", "x", 0, 0), closed, Now(1, BEGAN_MS + 1))
+    assert report == Report("A comparison with a peer failed", {"peer": "b", "reason": "the store is being reopened"})
+    assert at.comparing_with is None
+    assert at.wake_at_ms is not None
+    assert asked(happen(at, a, at.wake_at_ms, replica.Tick())) == ["b"]
 
 
 def test_a_late_answer_of_a_peer_that_was_down_acknowledges_nothing_that_it_was_sent_since() -> None:
