@@ -25,7 +25,7 @@ after so many bytes of bulk items other requests have a turn. JSON is checked on
 SHOWN_MAX_ENTRIES = 4_096
 """Values that are remembered as readers get them; some 10 MB when all of them are as large as may be."""
 SHOWN_MAX_BYTES = 512
-"""Of the stored record."""
+"""Of the stored record and its key."""
 
 TTL_MAX_MS = 100 * 365 * 24 * 3600 * 1000
 

@@ -273,7 +273,7 @@ class Committed(NamedTuple):
     ended: list[Ended]
 
 
-class Reply(msgspec.Struct, frozen=True, gc=False):
+class Reply(msgspec.Struct, frozen=True):
     """Effect: answer the submission with this ticket. Only after the commit: nobody hears of a write that is not on
     the disk, nor of a refusal that rests on one."""
 

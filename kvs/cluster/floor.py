@@ -71,11 +71,16 @@ def decode(raw: bytes | None) -> Stored:
 class Floor:
     """All times are Unix ms."""
 
-    def __init__(self, stored: Stored, margin_ms: int, *, retention_ms: int = 0, has_seeds: bool = False) -> None:
-        """`retention_ms`: younger tombstones are dropped by nobody, whatever the floor."""
+    def __init__(
+        self, stored: Stored, margin_ms: int, *, retention_ms: int = 0, has_seeds: bool = False, born_ms: int = 0
+    ) -> None:
+        """`retention_ms`: younger tombstones are dropped by nobody, whatever the floor. `born_ms`: when the data
+        directory was made."""
         self._margin_ms = margin_ms
         self._retention_ms = retention_ms
         self._has_seeds = has_seeds
+        self._own_from_ms = 0 if stored.as_of else max(0, born_ms - margin_ms)
+        """What is older came from others, who keep to the same rules; of a backup nobody knows where it came from."""
         self._equal = dict(stored.equal)
         self._instances = dict(stored.instances)
         self._last_ms = max(stored.equal.values(), default=None) if stored.last is None else stored.last
@@ -142,7 +147,7 @@ class Floor:
     @property
     def collected_below_ms(self) -> int | None:
         """Tombstones below this may go here: the floor that is on the disk, so that nobody forgets which went; but none
-        of this node's that another one has not seen, whatever the floor of those is that did without this node.
+        of this node's own that another one has not seen, whatever the floor of those is that did without this node.
 
         None while there is no other node to wait for. A restored node waits for the others of before, though it does
         not know them yet.
@@ -151,7 +156,7 @@ class Floor:
             return None
         if not self._members:
             return self._saved.floor
-        return min(self._saved.floor, *(self._equal.get(peer, 0) for peer in self._members))
+        return min(self._saved.floor, *(self._equal.get(peer, self._own_from_ms) for peer in self._members))
 
     @property
     def had_peers(self) -> bool:
@@ -202,6 +207,8 @@ class Floor:
             self.announced_ms = 0
         if self.floor_ms > now_ms:
             self.floor_ms = 0
+        if self._own_from_ms > now_ms:
+            self._own_from_ms = 0
         if self._saved.floor > now_ms:
             self._saved = Stored()
 

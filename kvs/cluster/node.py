@@ -146,7 +146,8 @@ class Node:
                 try:
                     plan = self.plan(command, view, now_ms)
                 except KvsError as error:
-                    reply.outcomes.append(error)
+                    # The traceback leads to this frame, which leads to the error and to all of the group.
+                    reply.outcomes.append(error.with_traceback(None))
                 except StoreCorrupt as error:
                     reply.outcomes.append(CorruptRecord("a stored record fails its checksum"))
                     effects.append(Report("Corrupt record found", {"error": str(error)}))

@@ -57,13 +57,23 @@ class CatchingUp:
     def in_snapshot(self) -> bool:
         return self._cursor is not None
 
+    def is_at(self, head: int) -> bool:
+        """Whether the next step is the last one, unless there is more on the disk than was published."""
+        return self.seq >= head and self._cursor is None
+
     def step(self, reader: Reader, head: int, now_ms: int, metadata_of: MetadataOf) -> Step | None:
         """Go on by a bounded piece; None at the head. Then he knows what `reader` holds at this moment: a commit may be
         there before the feed hears of it, and the rows that it moved are missing in the log up to `head`. Raises
         LostPlace, StoreError."""
-        if read_log_start(reader) > max(self.seq, self._log_start):
+        before = self.seq
+        step = self._step(reader, head, now_ms, metadata_of)
+        # Behind the reading: what left the log meanwhile may be missing in it.
+        if read_log_start(reader) > max(before, self._log_start):
             raise LostPlace
-        if self.seq >= head and self._cursor is None:
+        return step
+
+    def _step(self, reader: Reader, head: int, now_ms: int, metadata_of: MetadataOf) -> Step | None:
+        if self.is_at(head):
             is_last = next(reader.scan(change_row(self.seq + 1), after(CHANGES)), None) is None
             return None if is_last else Step([], [], is_early=True)
         step = Step([], [])

@@ -48,7 +48,7 @@ from kvs.limits import RECOVERY_RETRY_MAX_MS
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.server.meters import Meters
 from kvs.storage.record import Record
-from kvs.storage.state import FILLED_ROW, FILLING_ROW, FLOOR_ROW, QUARANTINE_FILE
+from kvs.storage.state import FILLED_ROW, FILLING_ROW, FLOOR_ROW, QUARANTINE_FILE, read_identity
 from kvs.storage.store import Store
 
 log = structlog.get_logger()
@@ -78,6 +78,8 @@ class RecordsShell:
         now: Callable[[], Now],
         meters: Meters | None = None,
     ) -> None:
+        identity = read_identity(store)
+        assert identity is not None
         self._meters = meters
         self._config = config
         self._store = store
@@ -99,6 +101,7 @@ class RecordsShell:
             config.max_clock_drift,
             retention_ms=config.tombstone_retention,
             has_seeds=has_seeds,
+            born_ms=identity.joined_timestamp,
         )
         needs_filling = has_seeds and store.get(FILLED_ROW) is None
         self.replica = Replica(

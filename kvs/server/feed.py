@@ -199,13 +199,15 @@ class Feed(Generic[Watcher]):
 
     def publish_log(self, reader: Reader, seq: int, now_ms: int) -> None:
         """The change log behind the head, up to `seq`: for commits of which nobody knew whether they succeeded. Raises
-        StoreError."""
-        for row, entry in reader.scan(change_row(self.head + 1), change_row(seq + 1)):
-            raw = reader.get(entry)
-            if raw is not None and entry.startswith(DATA):
-                record = decode(entry, raw).record
-                self._add(split_change(row), kind_of(record, now_ms), entry, record)
-        self.head = max(self.head, seq)
+        StoreError; then all who watch must resume, for whom the head is where it should be."""
+        try:
+            for row, entry in reader.scan(change_row(self.head + 1), change_row(seq + 1)):
+                raw = reader.get(entry)
+                if raw is not None and entry.startswith(DATA):
+                    record = decode(entry, raw).record
+                    self._add(split_change(row), kind_of(record, now_ms), entry, record)
+        finally:
+            self.head = max(self.head, seq)
 
     def _add(self, seq: int, kind: bytes, entry: bytes, record: Record) -> None:
         event = None

@@ -29,12 +29,12 @@ class Shown(NamedTuple):
 
 def entry_of(raw: str) -> bytes:
     """The entry key behind the raw rest of a path. Raises BadRequest."""
-    return _known_entry(raw) if len(raw) <= KEY_REMEMBERED_MAX_CHARS else _entry(raw)
+    return _known_entry(raw) if len(raw) <= KEY_REMEMBERED_MAX_CHARS and raw.isascii() else _entry(raw)
 
 
 def shown(entry: bytes, raw: bytes) -> Shown:
     """What `raw` under the entry key `entry` is. Raises StoreCorrupt."""
-    return _known_value(entry, raw) if len(raw) <= SHOWN_MAX_BYTES else _shown(entry, raw)
+    return _known_value(entry, raw) if len(entry) + len(raw) <= SHOWN_MAX_BYTES else _shown(entry, raw)
 
 
 def _entry(raw: str) -> bytes:

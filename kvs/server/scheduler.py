@@ -20,7 +20,7 @@ from kvs.cluster.events import Command, Lapse, Outcome, Scrubbed, Sweep, Swept, 
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
 from kvs.cron import cron_trigger
-from kvs.errors import KvsError, StoreError
+from kvs.errors import KvsError, StoreClosed, StoreError
 from kvs.limits import (
     BACKUP_MISSED_DELAY_S,
     EXPIRY_NOTE_INTERVAL_S,
@@ -111,6 +111,8 @@ class Scheduler:
             except asyncio.CancelledError:
                 # By a stop. APScheduler would take it for a failure and log a traceback.
                 log.debug("Background work ends with the node", job=job.__name__)
+            except StoreClosed:
+                log.debug("Background work waits until the store is open again", job=job.__name__)
 
         self._timers.add_job(run, trigger, **options)
 

@@ -220,9 +220,7 @@ class Watching:
                 in_snapshot = way.in_snapshot
                 step = self._step(watcher, way)
                 if step is None:
-                    place = self._feed.position(way.seq)
-                    done = b"event: uptodate\nid: %b\ndata: {}\n\n" % place if is_snapshot else b":\nid: %b\n\n" % place
-                    self._join(watcher, done)
+                    self._join(watcher, self._arrival(way, is_snapshot=is_snapshot))
                     return
                 places = (b"" if in_snapshot else self._feed.position(event.seq) for event in step.events)
                 data = b"".join(map(Event.raw, step.events, places))
@@ -231,10 +229,21 @@ class Watching:
                 if data:
                     told_s = self._loop.time()
                     self._send(watcher, data)
+                # Who takes what he is sent joins in the turn that brought him to the head: until his next one, behind
+                # those of others, there may be something new.
+                is_there = not request.protocol.writing_paused and way.is_at(self._feed.head)
+                if is_there and self._step(watcher, way) is None:
+                    self._join(watcher, self._arrival(way, is_snapshot=is_snapshot))
+                    return
                 await asyncio.sleep(_PAUSE_MIN_S if step.is_early else 0)
                 await self._rest(began_s, watcher)
             if request.protocol.writing_paused:
                 await self._drained(watcher, request)
+
+    def _arrival(self, way: CatchingUp, *, is_snapshot: bool) -> bytes:
+        """What a watcher is told at the head."""
+        place = self._feed.position(way.seq)
+        return b"event: uptodate\nid: %b\ndata: {}\n\n" % place if is_snapshot else b":\nid: %b\n\n" % place
 
     async def _rest(self, began_s: float, watcher: Watcher) -> None:
         """Behind a step that began then: where others ask the node meanwhile, catching up takes a fifth of the loop."""

@@ -65,6 +65,7 @@ class Shell:
             parts.clock_drift_max_ms,
             retention_ms=setup.retention_ms,
             has_seeds=bool(settings.seeds),
+            born_ms=identity.joined_timestamp,
         )
         bootstrap = Bootstrap(
             BootstrapSettings(setup.fill_age_ms, setup.fill_patience_ms, setup.throttle_ms),

@@ -222,6 +222,22 @@ def test_a_floor_of_others_says_nothing_of_what_this_node_brought_along() -> Non
     assert at.collected_below_ms == 900
 
 
+def test_a_new_node_drops_what_the_others_drop_beside_one_that_is_away() -> None:
+    """What is older than its data directory came from them. Otherwise it would keep that, and they would be unequal,
+    until the one that is away comes back or is forgotten."""
+    at = Floor(Stored(), 10, has_seeds=True, born_ms=1_000)
+    at.members(["b", "away"])
+    at.heard("b", 0, 900, NOW_MS)
+    at.equal("b", 1_200)
+    at.raise_(NOW_MS)
+    at.saved(at.stored(), NOW_MS)
+    assert (at.floor_ms, at.collected_below_ms) == (900, 900)
+    at.heard("b", 0, 1_100, NOW_MS)
+    at.saved(at.stored(), NOW_MS)
+    assert at.collected_below_ms == 990, "of this time it may hold one of its own"
+    assert Floor(Stored(as_of=5), 10, has_seeds=True, born_ms=1_000)._own_from_ms == 0
+
+
 def test_nothing_from_the_future_is_believed() -> None:
     at = floor(b=800)
     at.heard("b", NOW_MS + 1, NOW_MS + 1, NOW_MS)

@@ -1,3 +1,5 @@
+import gc
+
 import msgspec
 import pytest
 
@@ -23,6 +25,7 @@ from kvs.cluster.events import (
 )
 from kvs.cluster.node import Node
 from kvs.errors import Conflict, CorruptRecord, Forbidden, NotFound, PreconditionFailed, StoreCorrupt
+from kvs.storage.batch import Overlay
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import EXPIRIES, REVISIONS, TOMBSTONES, expiry_row, metadata_key
 from kvs.storage.record import Record, new_uuid, uuid_text
@@ -169,6 +172,19 @@ def test_a_refused_command_writes_nothing(node: LoneNode) -> None:
     assert (group.batch, group.effects) == ({}, [])
     node.do(NOW, delete(), restore(1), put(b"1", condition=Condition(match=ANY)))
     assert list(node.store.scan(b"", b"\xff")) == []
+
+
+def test_what_is_refused_keeps_nothing_of_its_group(node: LoneNode) -> None:
+    """An error leads by its traceback to where it was caught, and from there to everything that was planned with it."""
+    before = groups_in_memory()
+    for _ in range(20):
+        node.plan(NOW, [delete(), put(b"1", key=b"dother")])
+    assert groups_in_memory() == before
+
+
+def groups_in_memory() -> int:
+    """Also such as a search for cycles would free."""
+    return sum(type(each) is Overlay for each in gc.get_objects())
 
 
 def test_a_transaction_sees_what_is_there_and_writes_all_or_nothing(node: LoneNode) -> None:

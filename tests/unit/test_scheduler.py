@@ -80,6 +80,16 @@ async def test_expired_records_go_after_the_grace_in_runs_of_bounded_size(site: 
     assert (site.count(DATA), site.count(EXPIRIES)) == (2, 1)
 
 
+async def test_work_that_meets_the_store_while_it_is_reopened_waits(site: Site) -> None:
+    """It is no failure: APScheduler would log a traceback for each."""
+    scheduler = site.scheduler(scrubber=None)
+    site.store.close()
+    jobs = scheduler._timers.get_jobs()
+    assert len(jobs) == 5
+    for job in jobs:
+        await job.func()
+
+
 async def test_ends_are_noted_once_in_runs_of_bounded_size(site: Site) -> None:
     told: list[Ended] = []
     site.runner.on_committed.append(lambda effect: told.extend(effect.ended))

@@ -21,7 +21,7 @@ from kvs.storage.compression import RAW
 from kvs.storage.keyspace import data_key
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import new_uuid
-from kvs.storage.state import FLOOR_ROW, QUARANTINE_FILE, read_progress
+from kvs.storage.state import FLOOR_ROW, QUARANTINE_FILE, open_state, read_progress
 
 NOW_MS = 1_800_000_000_000
 OLD_MS = NOW_MS - 30 * 86_400_000
@@ -31,6 +31,7 @@ SECRET = "a-secret-of-some-length"
 
 async def test_what_is_set_aside_is_in_the_file_and_proves_no_deletion_afterwards(tmp_path: Path) -> None:
     store = MemoryStore()
+    open_state(store, OLD_MS)
     store.commit({FLOOR_ROW: encode(Stored(NOW_MS - 1, {"b": OLD_MS, "c": OLD_MS + 1}))})
     config = Config(data_dir=tmp_path, cluster_secret=SECRET)
     settings = NodeSettings("node1", 1, 3, config.tombstone_retention, config.max_clock_drift)
