@@ -1,10 +1,9 @@
 """Streams as connections: who is silent, slow, gone, or one of very many."""
 
 import resource
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -41,29 +40,6 @@ def test_a_silent_stream_is_kept_alive_and_moves_on(make_client: Callable[..., C
             # It has come to behind the other key, of which it was told nothing.
             client.put("/kv/a", b"1")
             assert stream.take(1)[0].path == "a"
-
-
-def test_many_that_begin_at_once_beside_a_writer_come_to_the_head(busy: Client) -> None:
-    """Each has its steps in turn with all others, and something new is there whenever it is its turn."""
-    ended = threading.Event()
-
-    def write() -> None:
-        with closing(Client(busy.address)) as writer:
-            while not ended.is_set():
-                writer.put("/kv/a", b"1")
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        with ExitStack() as ends:
-            streams = [ends.enter_context(Stream(busy.address, "since=snapshot")) for _ in range(150)]
-            for stream in streams:
-                while (event := stream.next()) is not None and event.kind != "uptodate":
-                    pass
-                assert event is not None
-    finally:
-        ended.set()
-        thread.join()
 
 
 def test_streams_of_clients_that_are_gone_are_given_up(busy: Client) -> None:
