@@ -72,10 +72,18 @@ class Floor:
     """All times are Unix ms."""
 
     def __init__(
-        self, stored: Stored, margin_ms: int, *, retention_ms: int = 0, has_seeds: bool = False, born_ms: int = 0
+        self,
+        stored: Stored,
+        margin_ms: int,
+        *,
+        retention_ms: int = 0,
+        has_seeds: bool = False,
+        born_ms: int = 0,
+        begun_ms: int | None = None,
     ) -> None:
         """`retention_ms`: younger tombstones are dropped by nobody, whatever the floor. `born_ms`: when the data
-        directory was made."""
+        directory was made. `begun_ms`: since when peers filled this node, until it was interrupted: what it got of
+        them has been deleted since, perhaps."""
         self._margin_ms = margin_ms
         self._retention_ms = retention_ms
         self._has_seeds = has_seeds
@@ -84,6 +92,8 @@ class Floor:
         self._equal = dict(stored.equal)
         self._instances = dict(stored.instances)
         self._last_ms = max(stored.equal.values(), default=None) if stored.last is None else stored.last
+        if self._last_ms is None and begun_ms is not None:
+            self._last_ms = max(0, begun_ms - margin_ms)
         self._as_of_ms = stored.as_of
         self._had_peers = stored.had_peers
         self._proofs: dict[str, int] = {}

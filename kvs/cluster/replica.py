@@ -304,7 +304,7 @@ class Replica:
             effects += self._push_effects(self._pushes.heard(seen.peer), now)
             self._comparisons.up(seen.peer, now.mono_ms)
         self._note_settled(seen, now)
-        if self._bootstrap.is_over and self._floor.is_outdated(seen.floor_ms, now.unix_ms):
+        if self._floor.is_outdated(seen.floor_ms, now.unix_ms):
             return effects + self._rejoin(seen.floor_ms, now)
         self._has_met_anybody = True
         self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms, now.unix_ms)

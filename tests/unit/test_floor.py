@@ -238,6 +238,17 @@ def test_a_new_node_drops_what_the_others_drop_beside_one_that_is_away() -> None
     assert Floor(Stored(as_of=5), 10, has_seeds=True, born_ms=1_000)._own_from_ms == 0
 
 
+def test_a_node_whose_filling_was_interrupted_long_ago_is_outdated() -> None:
+    """It holds a part of what others held then, and was equal to nobody."""
+    at = Floor(Stored(), 10, retention_ms=1_000, has_seeds=True, born_ms=90, begun_ms=100)
+    assert at.has_past
+    assert at.is_outdated(500, 5_000)
+    assert not at.is_outdated(90, 5_000), "all know of what it got"
+    assert not at.is_outdated(500, 1_000), "nobody has forgotten anything"
+    assert not Floor(Stored(), 10, retention_ms=1_000, has_seeds=True, born_ms=90).is_outdated(500, 5_000)
+    assert Floor(Stored(last=300), 10, begun_ms=100).as_of_ms(NOW_MS) == 300
+
+
 def test_nothing_from_the_future_is_believed() -> None:
     at = floor(b=800)
     at.heard("b", NOW_MS + 1, NOW_MS + 1, NOW_MS)

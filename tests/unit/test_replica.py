@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from random import Random
 
 from kvs.cluster import replica
-from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
+from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, FilledPart
 from kvs.cluster.comparisons import Pace
 from kvs.cluster.events import Change, Delete, Merge, Put, Report, Sweep
 from kvs.cluster.exchange import RecentRequest, ReplicateAnswer
@@ -76,6 +76,21 @@ def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
         assert asked(happen(at, a, at_ms, replica.DigestSeen("b", "x", 0, 0))) == []
     happen(at, a, 10_000, replica.PeerUp("c"), replica.DigestSeen("c", "y", 0, 0))
     assert asked(happen(at, a, 15_000, replica.Failed(call.call, "it hangs"))) == ["c"]
+
+
+def test_a_node_that_was_filled_in_part_long_ago_shares_nothing_of_that() -> None:
+    """It may have been deleted, and that forgotten, before it is filled to the end."""
+    a = LoneNode(in_cluster=True)
+    part = FilledPart(BEGAN_MS, b"")
+    floor = Floor(Stored(), 0, retention_ms=1_000, has_seeds=True, born_ms=BEGAN_MS, begun_ms=part.begun_ms)
+    bootstrap = Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=True, part=part)
+    later_ms = BEGAN_MS + 100_000
+    at = Replica(Pace(1, 1, 0), Push(0, Random(1)), bootstrap, floor, Random(1), Now(0, later_ms), push_enabled=True)
+    assert (at.mode, at.may_share) == ("filling", False)
+    (report,) = at.handle(replica.DigestSeen("b", "x", 0, BEGAN_MS + 50_000), here(a, later_ms), Now(1, later_ms))
+    assert isinstance(report, Report)
+    assert report.event == "This node was away for too long: it compares first"
+    assert (at.mode, at.may_share) == ("filling", False)
 
 
 class Reopening:
