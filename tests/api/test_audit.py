@@ -25,6 +25,7 @@ from tests.api.client import Client
 from tests.api.running import RunningNode
 from tests.api.test_backup_routes import merge, rows_of
 from tests.auditing import HOUR_MS, START_MS, check_rows, entries_in, heads_of, make_log
+from tests.process.eventually import eventually
 
 SECRET = b"not-to-be-seen"
 
@@ -230,8 +231,12 @@ def test_a_backup_of_the_schedule_is_in_it_as_of_the_node(audited: Place) -> Non
     audited.root = audited.root._replace(ask=local(audited))  # her token is over
     while not (status := audited.root.ask.get("/api/backup/status").json)["succeeded"]:
         assert not status["failed"]
-    shown = [act for act in acts(audited)[before:] if act[0] == "backup"]
-    assert shown == [("backup", "node", f"/backup/{Path(status['last_backup_path']).name}")]
+
+    def shown() -> list[tuple[str, str, str]]:
+        return [act for act in acts(audited)[before:] if act[0] == "backup"]
+
+    assert eventually(lambda: bool(shown()), 20.0), "it is told when the backup is made, and that it was a little later"
+    assert shown() == [("backup", "node", f"/backup/{Path(status['last_backup_path']).name}")]
 
 
 def test_a_backup_that_fails_is_not_in_it(audited: Place) -> None:
