@@ -83,9 +83,8 @@ def fill(folder: Path, keys: int, start: Callable[[Path], AbstractContextManager
     begin = time.perf_counter()
     with start(folder) as server:
         for body in _bodies(keys):
-            status, answer = server.request("POST", "/kv/_bulk", body)
-            if status != 200 or any(result["status"] != 201 for result in json.loads(answer)["results"]):
-                raise RuntimeError(f"_bulk answers {status}")
+            if server.write_many(body) != {201}:
+                raise RuntimeError("not all keys are new")
         say(f"wrote {keys:,} keys in {time.perf_counter() - begin:.1f} s")
         return server.resident_mb()
 

@@ -50,6 +50,13 @@ class Running:
                 raise TimeoutError(f"{self.url} is not ready")
             time.sleep(_POLL_S)
 
+    def write_many(self, items: bytes) -> set[int]:
+        """Send a bulk request; the statuses of its items."""
+        status, answer = self.request("POST", "/kv/_bulk", items)
+        if status != 200:
+            raise RuntimeError(f"_bulk answers {status}: {answer[:200]!r}")
+        return {result["status"] for result in json.loads(answer)["results"]}
+
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and body of the answer."""
         parts = urlsplit(self.url)

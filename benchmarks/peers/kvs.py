@@ -8,8 +8,6 @@ from benchmarks.load import DOCUMENT, GET_PATH, GETS, GETS_IN_TURN, KEYS, PUTS, 
 from benchmarks.processes import Running
 from kvs import __version__
 
-_BULK = 1_000
-
 
 class Local:
     """One of this project's servers, asked with wrk."""
@@ -35,11 +33,9 @@ class Local:
     def fill(self) -> None:
         """Write what GETS_IN_TURN asks for. (The bare handlers need nothing.)"""
         item = b'{"op":"put","path":"bench/%d","data":' + DOCUMENT + b"}"
-        for first in range(0, KEYS, _BULK):
-            items = b",".join(item % number for number in range(first + 1, first + _BULK + 1))
-            status, text = self._server.request("POST", "/kv/_bulk", b"[" + items + b"]")
-            if status != 200:
-                raise RuntimeError(f"{self.name}: a bulk request is answered {status}: {text[:200]!r}")
+        items = b",".join(item % number for number in range(1, KEYS + 1))
+        if not self._server.write_many(b"[" + items + b"]") <= {200, 201}:
+            raise RuntimeError(f"{self.name} does not take all keys")
 
     def run(self, method: str, seconds: int, folder: Path, pause_ms: float = 0.0) -> Outcome:
         requests = {"GET": GETS, "PUT": PUTS, "GET in turn": GETS_IN_TURN}[method]

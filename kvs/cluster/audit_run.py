@@ -47,7 +47,7 @@ class Run:
         self._log = log
         self.newest = newest
         self._frontier = Frontier()
-        self._hour = self._oldest = self._newest = ""
+        self._oldest = self._newest = ""
         self._is_timed = True
         self._last = 0 if newest is None else newest.last
         self._end = genesis(log) if newest is None else bytes.fromhex(newest.chain)
@@ -65,12 +65,10 @@ class Run:
         if not timestamp:
             self._is_timed = False
         elif timestamp != self._newest:  # those of one commit are of one moment
-            hour = hour_of(timestamp)
-            if hour > self._hour and self._hour:
+            if self._newest and hour_of(timestamp) > hour_of(self._newest):
                 return False
-            self._oldest = min(self._oldest, timestamp) if self._frontier.size else timestamp
-            self._newest = max(self._newest, timestamp) if self._frontier.size else timestamp
-            self._hour = max(self._hour, hour)
+            self._oldest = min(self._oldest or timestamp, timestamp)
+            self._newest = max(self._newest, timestamp)
         self._end = raw[:SIGNATURE_BYTES]
         self._last = number
         self._frontier.append(raw)
@@ -80,7 +78,7 @@ class Run:
         """Whether the hour of what was taken is over, or the newest head is not by the key of today."""
         if self.newest is not None and self.newest.key != self._key.public:
             return True
-        return self.is_open and hour_of(moment(now_ms).decode()) != self._hour
+        return self.is_open and hour_of(moment(now_ms).decode()) != hour_of(self._newest)
 
     @property
     def is_open(self) -> bool:
@@ -111,5 +109,5 @@ class Run:
         """Begin behind this head."""
         self.newest = head
         self._frontier = Frontier()
-        self._hour = self._oldest = self._newest = ""
+        self._oldest = self._newest = ""
         self._is_timed = True

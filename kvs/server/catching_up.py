@@ -46,6 +46,8 @@ class CatchingUp:
         """Raises LostPlace. From the beginning of the log everybody can go: he knows of nothing that could be gone."""
         self._subscription = subscription
         self._first = DATA + subscription.prefix
+        self.is_snapshot = snapshot
+        """Whether he began with one."""
         self._cursor: bytes | None = self._first if snapshot else None
         """The entry key with which the snapshot goes on; None when there is none, or behind its end."""
         self._log_start = read_log_start(reader)

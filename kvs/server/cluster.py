@@ -124,9 +124,6 @@ class Cluster:
         """All other nodes that were not removed, those that are down among them."""
         return [member.id for member in self._members.membership.remembered()] if self._members.is_started else []
 
-    def is_other_member(self, node_id: str) -> bool:
-        return node_id in self.known()
-
     async def ask(self, peer: str, path: str, body: bytes, timeout_s: float) -> bytes:
         """The answer of a member that is up to a POST in JSON. Raises PeerUnreachable, PeerRefused."""
         address = self._records.addresses.get(peer, "")

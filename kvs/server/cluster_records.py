@@ -109,12 +109,7 @@ class RecordsShell:
         self.replica = Replica(
             Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms),
             self.push,
-            Bootstrap(
-                _bootstrap_settings(config),
-                now().mono_ms,
-                needed=needs_filling,
-                part=part,
-            ),
+            Bootstrap(_bootstrap_settings(config), now().mono_ms, needed=needs_filling, part=part),
             self.floor,
             chance,
             now(),

@@ -27,7 +27,7 @@ class Shown(NamedTuple):
     body: bytes
 
 
-def entry_of(raw: str) -> bytes:
+def requested_entry(raw: str) -> bytes:
     """The entry key behind the raw rest of a path. Raises BadRequest."""
     return _known_entry(raw) if len(raw) <= KEY_REMEMBERED_MAX_CHARS and raw.isascii() else _entry(raw)
 

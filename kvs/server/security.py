@@ -7,6 +7,7 @@ from kvs.auth import secrets
 from kvs.auth.tokens import SigningKey, derive_key
 from kvs.cluster.audit_heads import HeadKey
 from kvs.config import Config
+from kvs.disk import make_private
 from kvs.errors import StartError
 from kvs.server.authentication import Gate, OpenGate, PeerGate, TokenGate
 from kvs.server.browsers import browsers_of
@@ -66,10 +67,9 @@ def audit_keys(config: Config, own: bytes) -> AuditKeys:
 
 def _own_secret(config: Config) -> bytes:
     try:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(config.data_dir)
     except OSError as error:
-        wrong = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
-        raise StartError(f"cannot use the data directory {config.data_dir}: {wrong}") from None
+        raise StartError(f"cannot use the data directory {config.data_dir}: {error.strerror}") from None
     return secrets.load_or_make(config.data_dir)
 
 

@@ -213,14 +213,12 @@ class Watching:
     async def _catch_up(self, watcher: Watcher, way: CatchingUp, request: web.BaseRequest) -> None:
         """Steps with a wait for the client between them, up to the head of the log."""
         told_s = self._loop.time()
-        is_snapshot = way.in_snapshot
         while not watcher.ended.done():
             async with self._steps:  # in turn with others who catch up, so that these take one step in a turn of all
                 began_s = time.monotonic()
                 in_snapshot = way.in_snapshot
                 step = self._step(watcher, way)
                 if step is None:
-                    self._join(watcher, self._arrival(way, is_snapshot=is_snapshot))
                     return
                 places = (b"" if in_snapshot else self._feed.position(event.seq) for event in step.events)
                 data = b"".join(map(Event.raw, step.events, places))
@@ -233,17 +231,11 @@ class Watching:
                 # those of others, there may be something new.
                 is_there = not request.protocol.writing_paused and way.is_at(self._feed.head)
                 if is_there and self._step(watcher, way) is None:
-                    self._join(watcher, self._arrival(way, is_snapshot=is_snapshot))
                     return
                 await asyncio.sleep(_PAUSE_MIN_S if step.is_early else 0)
                 await self._rest(began_s, watcher)
             if request.protocol.writing_paused:
                 await self._drained(watcher, request)
-
-    def _arrival(self, way: CatchingUp, *, is_snapshot: bool) -> bytes:
-        """What a watcher is told at the head."""
-        place = self._feed.position(way.seq)
-        return b"event: uptodate\nid: %b\ndata: {}\n\n" % place if is_snapshot else b":\nid: %b\n\n" % place
 
     async def _rest(self, began_s: float, watcher: Watcher) -> None:
         """Behind a step that began then: where others ask the node meanwhile, catching up takes a fifth of the loop."""
@@ -253,7 +245,7 @@ class Watching:
             await asyncio.sleep((time.monotonic() - began_s) * WATCH_PAUSE_RATIO)
 
     def _step(self, watcher: Watcher, way: CatchingUp) -> Step | None:
-        """None at the head; ends a watcher who cannot go on."""
+        """None at the head, where the watcher joins the feed; ends one who cannot go on."""
         try:
             step = way.step(self._store, self._feed.head, self._now_ms(), self._metadata_of)
         except (LostPlace, StoreError) as error:
@@ -261,7 +253,12 @@ class Watching:
                 log.error("A watcher cannot be told what he missed", error=str(error))
             self._drop(watcher, "position")
             return Step([], [])
-        for entry in step.corrupt if step is not None else ():
+        if step is None:
+            place = self._feed.position(way.seq)
+            done = b"event: uptodate\nid: %b\ndata: {}\n\n" if way.is_snapshot else b":\nid: %b\n\n"
+            self._join(watcher, done % place)
+            return None
+        for entry in step.corrupt:
             log.error("A corrupt record is left out of a stream", key=entry[1:].decode(errors="replace"))
         return step
 

@@ -21,6 +21,7 @@ from typing import Any
 import plyvel
 import structlog
 
+from kvs.disk import make_private
 from kvs.errors import StoreClosed, StoreCorrupt, StoreError, StoreFailed
 from kvs.limits import (
     LEVELDB_BLOOM_BITS,
@@ -55,10 +56,8 @@ class LevelDBStore:
         self.damage = ""
         """What was damaged of the write-ahead log when it was opened; then entries may be lost. Empty: nothing."""
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(directory)
             wrong = _not_ours(directory)
-        except FileExistsError:
-            wrong = "it is no folder"
         except OSError as error:
             wrong = error.strerror or str(error)
         if wrong:

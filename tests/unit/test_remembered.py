@@ -7,27 +7,18 @@ from msgspec.structs import replace
 
 from kvs.errors import BadRequest, StoreCorrupt
 from kvs.limits import SHOWN_MAX_BYTES
-from kvs.server.remembered import entry_of, shown
-from kvs.storage.codec import Stored, decode, encode
-from kvs.storage.compression import RAW, Compressor
+from kvs.server.remembered import requested_entry, shown
+from kvs.storage.codec import Stored, encode
+from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import data_key
-from kvs.storage.record import Record
+from tests.records import record
 
 ENTRY = b"da"
 
 
 def stored(payload: bytes, content_type: str = "application/json") -> bytes:
-    record = Record(
-        uuid=bytes(15) + b"\7",
-        timestamp=1_700_000_000_000,
-        counter=0,
-        origin="n1",
-        origin_joined=1,
-        content_type=content_type,
-        codec=RAW,
-        payload=payload,
-    )
-    return encode(ENTRY, Stored(record, 1, 1, 0))
+    made = record(uuid=bytes(15) + b"\7", content_type=content_type, payload=payload)
+    return encode(ENTRY, Stored(made, 1, 1, 0))
 
 
 @pytest.mark.parametrize("size", [1, SHOWN_MAX_BYTES], ids=["remembered", "large"])
@@ -63,19 +54,18 @@ def test_what_is_remembered_is_what_is_made_anew() -> None:
 
 def test_what_is_packed_well_is_not_remembered_unpacked() -> None:
     codec, payload = Compressor(enabled=True, level=3).pack(b'"%b"' % (b" " * 1_000_000))
-    record = decode(ENTRY, stored(b"1")).record
-    packed = encode(ENTRY, Stored(replace(record, codec=codec, payload=payload), 1, 1, 0))
+    packed = encode(ENTRY, Stored(replace(record(), codec=codec, payload=payload), 1, 1, 0))
     assert len(packed) <= SHOWN_MAX_BYTES
     assert shown(ENTRY, packed).body == b""
 
 
 @pytest.mark.parametrize("raw", ["a%20b/c", "%F0%9F%8D%8E", "k" * 200])
 def test_a_key_is_the_same_again(raw: str) -> None:
-    assert entry_of(raw) == entry_of(raw) == data_key(unquote_to_bytes(raw))
+    assert requested_entry(raw) == requested_entry(raw) == data_key(unquote_to_bytes(raw))
 
 
 @pytest.mark.parametrize("raw", ["", "a//b", "_x", "a/metadata", "%FF", "k" * 1_025])
 def test_a_key_that_is_none_is_refused_again(raw: str) -> None:
     for _ in range(2):
         with pytest.raises(BadRequest):
-            entry_of(raw)
+            requested_entry(raw)

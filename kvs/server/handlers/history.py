@@ -8,11 +8,11 @@ from kvs.errors import BadRequest, Forbidden, NotFound
 from kvs.server import parse
 from kvs.server.authorisation import is_revision_readable, read_metadata, tombstone_guard, write_guard
 from kvs.server.handlers.context import Context
+from kvs.server.remembered import requested_entry
 from kvs.server.render import revision_json, version_fields, version_json
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.storage.current import history
-from kvs.storage.keyspace import data_key
 from kvs.storage.record import Record, new_uuid, uuid_text
 
 _DIGITS_MAX = 18
@@ -42,7 +42,7 @@ class History:
         self._context.check_writable()
         self._check_enabled()
         command = Restore(
-            entry=data_key(parse.parse_key(call.parameters["key"])),
+            entry=requested_entry(call.parameters["key"]),
             uuid=new_uuid(),
             revision=_number(call),
             owner=call.principal.user,
@@ -59,7 +59,7 @@ class History:
         """Those that the caller may read. Raises Forbidden for a key whose metadata keep him out, whether it has a
         history or not."""
         self._check_enabled()
-        entry = data_key(parse.parse_key(call.parameters["key"]))
+        entry = requested_entry(call.parameters["key"])
         now_ms = self._context.now_ms()
         metadata = read_metadata(self._context.store, entry, now_ms)
         revisions = {

@@ -21,11 +21,12 @@ from kvs.server import parse
 from kvs.server.authorisation import read_metadata
 from kvs.server.body import read_fields
 from kvs.server.handlers.context import Context
+from kvs.server.remembered import requested_entry
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.server.schemas import MetadataChanges
 from kvs.storage.codec import decode
-from kvs.storage.keyspace import data_key, metadata_key, path_of
+from kvs.storage.keyspace import metadata_key, path_of
 from kvs.storage.record import Record, new_uuid
 
 
@@ -35,7 +36,7 @@ class MetadataRoutes:
 
     async def get(self, call: Call) -> Response:
         now_ms = self._context.now_ms()
-        entry = data_key(parse.parse_key(call.parameters["key"]))
+        entry = requested_entry(call.parameters["key"])
         wants_effective = parse.boolean(parse.query(call.request), "effective")
         metadata = read_metadata(self._context.store, entry, now_ms)
         value = self._live(entry, now_ms)
@@ -47,7 +48,7 @@ class MetadataRoutes:
 
     async def put(self, call: Call) -> Response:
         self._context.check_writable()
-        entry = data_key(parse.parse_key(call.parameters["key"]))
+        entry = requested_entry(call.parameters["key"])
         named = msgspec.to_builtins(await read_fields(call, MetadataChanges, METADATA_MAX_BYTES))
         if not 0 <= named.get("permissions", 0) <= PERMISSIONS_MAX:
             raise BadRequest("permissions is a number of 12 bits, 0 to 4095", field="permissions")

@@ -63,7 +63,7 @@ class Peers:
     ) -> Response:
         sender = Sender(call.request.headers.get(NODE_HEADER, ""), call.request.remote or "")
         is_binary = call.request.headers.get(hdrs.CONTENT_TYPE, "").startswith(MSGPACK)
-        is_counted = is_binary or self._cluster.is_other_member(sender.node_id)
+        is_counted = is_binary or sender.node_id in self._cluster.known()
         if is_counted:
             self._cluster.check_conduct(sender)
         body = await read_body(call, PEER_BODY_MAX_BYTES)

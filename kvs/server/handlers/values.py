@@ -12,7 +12,7 @@ from kvs.server import parse
 from kvs.server.authorisation import delete_guard, may_read
 from kvs.server.body import parse_json, read_body, take_apart
 from kvs.server.handlers.context import Context
-from kvs.server.remembered import entry_of, shown
+from kvs.server.remembered import requested_entry, shown
 from kvs.server.render import value_json, version_fields, version_json
 from kvs.server.response import Response
 from kvs.server.router import Call
@@ -35,7 +35,7 @@ class Values:
     async def get(self, call: Call) -> Response:
         context = self._context
         now_ms = context.now_ms()
-        entry = entry_of(call.parameters["key"])
+        entry = requested_entry(call.parameters["key"])
         raw = context.store.get(entry)
         try:
             record, tag, fields, body = _NOTHING if raw is None else shown(entry, raw)
@@ -59,7 +59,7 @@ class Values:
     async def put(self, call: Call) -> Response:
         context, request = self._context, call.request
         context.check_writable()
-        entry = entry_of(call.parameters["key"])
+        entry = requested_entry(call.parameters["key"])
         condition = parse.condition(request)
         query = parse.query(request)
         ttl_ms = parse.ttl_ms(query["ttl"]) if "ttl" in query else None
@@ -97,7 +97,7 @@ class Values:
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
         command = Delete(
-            entry=entry_of(call.parameters["key"]),
+            entry=requested_entry(call.parameters["key"]),
             uuid=new_uuid(),
             owner=call.principal.user,
             condition=parse.condition(call.request),
