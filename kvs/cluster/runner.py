@@ -119,7 +119,10 @@ class Runner:
         """Commit one write. Raises the KvsError that refuses it, Unavailable when the node takes no writes."""
         (outcome,) = await self._enqueue((command,), _size_bytes(command))
         if isinstance(outcome, KvsError):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome  # it holds this frame, and with that the command: they would hold each other
         assert isinstance(outcome, Written)
         return outcome
 

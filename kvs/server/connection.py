@@ -199,6 +199,9 @@ class Connection(EagerHandler):
             self.watcher.lost(self)
         if self._on_lost is not None:
             self._on_lost()
+        # These refer to their connection: with a way back they would stay until cycles are looked for, which is rare.
+        self._messages.clear()
+        self._body = self._on_lost = None
 
     # --- answers without an end ---
 
@@ -206,6 +209,8 @@ class Connection(EagerHandler):
         """From here on nothing is read any more: the answer that begins is the last one."""
         self._close = True
         self._on_lost = on_lost
+        if self._input_ended:
+            on_lost()  # the end came before, with the request
 
     def send(self, data: bytes, unsent_max_bytes: int) -> bool:
         """Write a piece of a stream, without waiting. False: more than `unsent_max_bytes` wait for the client already,
@@ -289,6 +294,7 @@ class Connection(EagerHandler):
         self._is_broken = True
         error, payload = self._messages[-1]
         assert not isinstance(error, RawRequestMessage)
+        error.exc.with_traceback(None)  # aiohttp's frame, with the bytes that came, holds it and would be held by it
         short = type(error)(status=error.status, exc=BadHttpMessage("malformed"), message="")
         self._messages[-1] = (short, payload)
         body = self._body

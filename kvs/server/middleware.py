@@ -77,8 +77,10 @@ class Dispatcher:
         except KvsError as error:
             if self._on_refused is not None and isinstance(error, Unauthorized | Forbidden):
                 self._on_refused(request, error.actor or ("" if principal is None else principal.actor), error)
-            refusal = error if principal is not None else self._not_admitted(request, error, started_s)
-            response = self._refuse(refusal, route, request_id)
+            # The error gets no second name here: it holds this frame, which would hold it, with the request's body.
+            response = self._refuse(
+                error if principal is not None else self._not_admitted(request, error, started_s), route, request_id
+            )
             # aiohttp closes behind a body that was not read; the client is told.
             response.close = not request.content.is_eof()
         except StoreError as error:
