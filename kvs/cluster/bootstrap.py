@@ -117,8 +117,8 @@ class Bootstrap:
         """Peers that are to be filled themselves and had nothing when they were asked last."""
         self._empty_rounds = 0
         """How often all peers were."""
-        self._begun_ms = 0
-        """When the first question was asked, in Unix ms."""
+        self.begun_ms = 0
+        """When the first question was asked, in Unix ms; 0 before."""
         self._since_ms = 0
         self._next = b""
         """Where the next question goes on: the `before` of the last answer."""
@@ -145,8 +145,8 @@ class Bootstrap:
         self._gives_up_ms = None
         if self._asks or self._taking:
             return []
-        if not self._begun_ms:
-            self._begun_ms = unix_ms
+        if not self.begun_ms:
+            self.begun_ms = unix_ms
             self._since_ms = max(0, unix_ms - self._settings.max_age_ms)
             if self._part is not None and self._part.begun_ms > unix_ms:
                 self._part = None  # this clock was ahead then, or is behind now
@@ -226,7 +226,7 @@ class Bootstrap:
         """What is on the disk, for the batch of what comes next. An earlier part stands until it is reached."""
         if not self._taken or self._part is not None:
             return []
-        return [Remember(rows={FILLING_ROW: encode_part(FilledPart(self._begun_ms, self._taken))})]
+        return [Remember(rows={FILLING_ROW: encode_part(FilledPart(self.begun_ms, self._taken))})]
 
     def _nobody_answers(self, now_ms: int) -> None:
         if self._gives_up_ms is None:

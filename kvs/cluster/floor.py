@@ -34,9 +34,11 @@ from types import MappingProxyType
 
 import msgspec
 
+from kvs.cluster.events import Remember
 from kvs.cluster.superseded import Absences
 from kvs.errors import StoreCorrupt
 from kvs.limits import FLOOR_SAVE_STEP_MS
+from kvs.storage.state import FLOOR_ROW
 
 NO_INSTANCES: Mapping[str, str] = MappingProxyType({})
 
@@ -79,11 +81,9 @@ class Floor:
         retention_ms: int = 0,
         has_seeds: bool = False,
         born_ms: int = 0,
-        begun_ms: int | None = None,
     ) -> None:
         """`retention_ms`: younger tombstones are dropped by nobody, whatever the floor. `born_ms`: when the data
-        directory was made. `begun_ms`: since when peers filled this node, until it was interrupted: what it got of
-        them has been deleted since, perhaps."""
+        directory was made."""
         self._margin_ms = margin_ms
         self._retention_ms = retention_ms
         self._has_seeds = has_seeds
@@ -92,8 +92,6 @@ class Floor:
         self._equal = dict(stored.equal)
         self._instances = dict(stored.instances)
         self._last_ms = max(stored.equal.values(), default=None) if stored.last is None else stored.last
-        if self._last_ms is None and begun_ms is not None:
-            self._last_ms = max(0, begun_ms - margin_ms)
         self._as_of_ms = stored.as_of
         self._had_peers = stored.had_peers
         self._proofs: dict[str, int] = {}
@@ -137,6 +135,14 @@ class Floor:
         """As of this moment this node had nothing of before that a peer lacked; but not all that the peer had could be
         taken, so that the two are not equal. Its absence is over; a deletion may be among what it did not take."""
         self._last_ms = max(self._last_ms or 0, at_ms - self._margin_ms)
+
+    def filled(self, since_ms: int) -> list[Remember]:
+        """Peers fill this node, since this moment. What goes to the disk with the records: should the node be away
+        before it is equal to anybody, what it got may be deleted meanwhile."""
+        if self._saved.last is not None:
+            return []
+        self.compared(since_ms)
+        return [Remember(rows={FLOOR_ROW: encode(self.stored())})]
 
     def doubt(self) -> None:
         """This node will set records aside. That it lacks one is no sign any more that it was deleted here, and what it

@@ -95,7 +95,6 @@ class RecordsShell:
         """Of the members that are up, by id."""
         self.conduct = Conduct()
         has_seeds = bool(config.other_seeds)
-        part = decode_part(store.get(FILLING_ROW))
         self.push = Push(config.push_fanout, chance)
         self.floor = Floor(
             decode_floor(store.get(FLOOR_ROW)),
@@ -103,13 +102,17 @@ class RecordsShell:
             retention_ms=config.tombstone_retention,
             has_seeds=has_seeds,
             born_ms=identity.joined_timestamp,
-            begun_ms=None if part is None else part.begun_ms,
         )
         needs_filling = has_seeds and store.get(FILLED_ROW) is None
         self.replica = Replica(
             Pace(round(config.sync_interval * 1000), round(config.catchup_interval * 1000), config.throttle_delay_ms),
             self.push,
-            Bootstrap(_bootstrap_settings(config), now().mono_ms, needed=needs_filling, part=part),
+            Bootstrap(
+                _bootstrap_settings(config),
+                now().mono_ms,
+                needed=needs_filling,
+                part=decode_part(store.get(FILLING_ROW)),
+            ),
             self.floor,
             chance,
             now(),

@@ -60,20 +60,18 @@ class Shell:
         self._push = Push(setup.push_fanout, self._chance)
         pace = Pace(setup.sync_interval_ms, setup.catchup_interval_ms, setup.throttle_ms)
         now = parts.clock.now()
-        part = decode_part(parts.disk.store.get(FILLING_ROW))
         self.floor = Floor(
             decode_floor(parts.disk.store.get(FLOOR_ROW)),
             parts.clock_drift_max_ms,
             retention_ms=setup.retention_ms,
             has_seeds=bool(settings.seeds),
             born_ms=identity.joined_timestamp,
-            begun_ms=None if part is None else part.begun_ms,
         )
         bootstrap = Bootstrap(
             BootstrapSettings(setup.fill_age_ms, setup.fill_patience_ms, setup.throttle_ms),
             now.mono_ms,
             needed=bool(settings.seeds) and parts.disk.store.get(FILLED_ROW) is None,
-            part=part,
+            part=decode_part(parts.disk.store.get(FILLING_ROW)),
         )
         self.replica = Replica(
             pace,

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from kvs.cluster.floor import Floor, Stored, decode, encode
 from kvs.cluster.superseded import Absences
+from kvs.storage.state import FLOOR_ROW
 
 NOW_MS = 1_000_000
 
@@ -238,15 +239,19 @@ def test_a_new_node_drops_what_the_others_drop_beside_one_that_is_away() -> None
     assert Floor(Stored(as_of=5), 10, has_seeds=True, born_ms=1_000)._own_from_ms == 0
 
 
-def test_a_node_whose_filling_was_interrupted_long_ago_is_outdated() -> None:
-    """It holds a part of what others held then, and was equal to nobody."""
-    at = Floor(Stored(), 10, retention_ms=1_000, has_seeds=True, born_ms=90, begun_ms=100)
+def test_a_node_that_was_filled_long_ago_is_outdated() -> None:
+    """It holds what others held then, or a part of that, and was equal to nobody."""
+    new = Floor(Stored(), 10, retention_ms=1_000, has_seeds=True, born_ms=90)
+    (remembered,) = new.filled(100)
+    new.saved(new.stored(), 200)
+    assert new.filled(200) == [], "that is on the disk"
+    at = Floor(decode(remembered.rows[FLOOR_ROW]), 10, retention_ms=1_000, has_seeds=True, born_ms=90)
     assert at.has_past
+    assert at.filled(4_000) == [], "what it got first is the oldest"
     assert at.is_outdated(500, 5_000)
     assert not at.is_outdated(90, 5_000), "all know of what it got"
     assert not at.is_outdated(500, 1_000), "nobody has forgotten anything"
     assert not Floor(Stored(), 10, retention_ms=1_000, has_seeds=True, born_ms=90).is_outdated(500, 5_000)
-    assert Floor(Stored(last=300), 10, begun_ms=100).as_of_ms(NOW_MS) == 300
 
 
 def test_nothing_from_the_future_is_believed() -> None:
