@@ -147,6 +147,8 @@ OUTBOX_MAX_BYTES = 16 * 1024 * 1024
 """What waits for one peer; beyond it the peer is left to a comparison."""
 PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
+PUSH_FANOUT = 3
+"""To how many a node sends a write in larger clusters."""
 COMPARE_SOON_MS = 500
 BOOTSTRAP_RETRY_MS = 1_000
 """Until a node that is being filled asks again for what its disk did not take."""

@@ -13,9 +13,9 @@ newer version of a key replaces the older one in the outbox.
     under way            failed, or too much          emptied; the peer is behind and is to be compared with soon
     any                  the peer is gone             emptied
 
-Up to PUSH_TO_ALL_MAX members a write goes from where it was made to all. In larger clusters it goes to a few at random
-(`fanout`, by itself ceil(log2 n) + 1), and each sends it on once, if it won there: Demers et al., "Epidemic Algorithms"
-(1987). What that leaves out, comparisons mend.
+Up to PUSH_TO_ALL_MAX members a write goes from where it was made to all. In larger clusters it goes to a few, for every
+write to others (`fanout`; see kvs.cluster.relays), and each sends it on once, if it won there. What that leaves out,
+comparisons mend.
 
 Nobody waits for a peer, but for who asked for it (`w=k`): `watch` notes a version of a key, and `Reached` tells when
 enough nodes have it, or a later one, on their disks. Only those count that answer to this node, so that in large
@@ -30,7 +30,8 @@ from kvs.cluster.chance import Chance, some
 from kvs.cluster.events import Change
 from kvs.cluster.exchange import REFUSED, ReplicateAnswer, ReplicateRequest
 from kvs.cluster.ingest import in_messages
-from kvs.limits import OUTBOX_MAX_BYTES, OUTBOX_MAX_RECORDS, PUSH_TO_ALL_MAX
+from kvs.cluster.relays import Relays
+from kvs.limits import OUTBOX_MAX_BYTES, OUTBOX_MAX_RECORDS, PUSH_FANOUT, PUSH_TO_ALL_MAX
 from kvs.storage.codec import encode_record
 from kvs.storage.record import Record
 
@@ -104,12 +105,15 @@ class _Watch:
 
 
 class Push:
-    """The outboxes of all peers. `fanout` 0 chooses by the number of members."""
+    """The outboxes of all peers of the node `me`. `fanout` 0 is PUSH_FANOUT."""
 
-    def __init__(self, fanout: int, chance: Chance) -> None:
-        self._fanout = fanout
+    def __init__(self, me: str, fanout: int, chance: Chance) -> None:
+        self._me = me
+        self._fanout = fanout or PUSH_FANOUT
         self._chance = chance
         self._outboxes: dict[str, _Outbox] = {}
+        self._relays: Relays | None = None
+        """None until it is needed with these peers."""
         self.dropped = 0
         """Records that left an outbox without an acknowledgement; comparisons bring them to their peers."""
         self._watches: dict[int, _Watch] = {}
@@ -120,6 +124,7 @@ class Push:
     def add(self, peer: str) -> None:
         """The peer lives: from now on what is written gathers for it, and leaves once it is `heard`."""
         self._outboxes.setdefault(peer, _Outbox())
+        self._relays = None
 
     def heard(self, peer: str) -> list[PushEffect]:
         """The peer has said what it holds."""
@@ -131,6 +136,7 @@ class Push:
 
     def remove(self, peer: str) -> None:
         outbox = self._outboxes.pop(peer, None)
+        self._relays = None
         if outbox is not None:
             self.dropped += outbox.unacknowledged
 
@@ -155,7 +161,9 @@ class Push:
             if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)
-            for peer in peers if to_all else self._chosen([peer for peer in peers if peer != source]):
+            for peer in peers if to_all else self._handed_on(entry, version):
+                if peer == source:
+                    continue
                 touched[peer] = None
                 if not self._gather(peer, entry, version, raw):
                     full.add(peer)
@@ -206,9 +214,10 @@ class Push:
                 effects.append(Send(peer, ReplicateRequest(portion)))
         return effects
 
-    def _chosen(self, peers: list[str], more: int = 0) -> list[str]:
-        fanout = self._fanout or ceil(log2(len(peers) + 1)) + 1
-        return some(self._chance, peers, fanout + more)
+    def _handed_on(self, entry: bytes, version: Version) -> list[str]:
+        if self._relays is None:
+            self._relays = Relays(self._me, self._outboxes, self._fanout)
+        return self._relays.of(entry, version)
 
     # --- who waits for peers ---
 
@@ -222,7 +231,8 @@ class Push:
         addressed = len(self._outboxes) - len(others)
         if not send or len(self._outboxes) < PUSH_TO_ALL_MAX or addressed > missing:
             return []
-        chosen = self._chosen(others, missing - addressed)
+        spare = ceil(log2(len(others) + 1)) + 1
+        chosen = some(self._chance, others, missing - addressed + spare)
         raw = encode_record(record)
         full = [peer for peer in chosen if not self._gather(peer, entry, version, raw)]
         return [*map(Behind, full), *self._send(chosen)]

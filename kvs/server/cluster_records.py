@@ -95,7 +95,7 @@ class RecordsShell:
         """Of the members that are up, by id."""
         self.conduct = Conduct()
         has_seeds = bool(config.other_seeds)
-        self.push = Push(config.push_fanout, chance)
+        self.push = Push(config.node_id, config.push_fanout, chance)
         self.floor = Floor(
             decode_floor(store.get(FLOOR_ROW)),
             config.max_clock_drift,

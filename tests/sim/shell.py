@@ -57,7 +57,7 @@ class Shell:
         self._parts = parts
         self._chance = parts.chance
         setup = parts.setup
-        self._push = Push(setup.push_fanout, self._chance)
+        self._push = Push(parts.node_id, setup.push_fanout, self._chance)
         pace = Pace(setup.sync_interval_ms, setup.catchup_interval_ms, setup.throttle_ms)
         now = parts.clock.now()
         self.floor = Floor(

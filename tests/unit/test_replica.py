@@ -33,7 +33,7 @@ def test_that_a_peer_is_back_is_stored_before_it_brings_anything() -> None:
     """Only if its absence is on the disk: that of a peer which this node met again right after a restart is not."""
     a = LoneNode(in_cluster=True)
     floor, now = Floor(Stored(0, {"b": 1, "c": 2}, away={"b": 3}), 0), Now(0, BEGAN_MS)
-    push, bootstrap = Push(0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
+    push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
     at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), now, push_enabled=True)
     assert floor.absences().spans == ((1, 3), (2, BEGAN_MS))
     assert at.handle(replica.PeerUp("c"), here(a, BEGAN_MS), now) == []
@@ -45,7 +45,7 @@ def test_that_a_peer_is_back_is_stored_before_it_brings_anything() -> None:
 
 def settled(push_enabled: bool = False) -> Replica:
     """Of a node that was filled, and knows nobody yet."""
-    push, bootstrap = Push(0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
+    push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
     pace, floor = Pace(300_000, 120_000, 0), Floor(Stored(), 0)
     return Replica(pace, push, bootstrap, floor, Random(1), Now(0, BEGAN_MS), push_enabled=push_enabled)
 
@@ -84,7 +84,7 @@ def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
 def filling(stored: Stored, at_ms: int, *, needed: bool) -> Replica:
     """Of a node that was made to be filled, and starts now."""
     floor = Floor(stored, 0, retention_ms=1_000, has_seeds=True, born_ms=BEGAN_MS)
-    push, bootstrap = Push(0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=needed)
+    push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=needed)
     return Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), Now(0, at_ms), push_enabled=True)
 
 
@@ -160,7 +160,7 @@ def put(value: bytes, ttl_ms: int = 0) -> Put:
 def proof_of(a: LoneNode, b: LoneNode, now_ms: int) -> int:
     """Let `a` compare with `b`; the moment up to which it finds the two equal then."""
     floor, now = Floor(Stored(), 0), Now(0, now_ms)
-    push, bootstrap = Push(0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
+    push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
     at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), now, push_enabled=False)
     events: list[replica.Event] = [replica.Known(["b"]), replica.PeerUp("b"), replica.DigestSeen("b", "", 0, 0)]
     while events:

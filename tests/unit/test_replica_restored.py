@@ -31,7 +31,7 @@ class Restored:
         self.now_ms = 0
         self.reports: list[str] = []
         bootstrap = Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
-        push = Push(0, Random(1))
+        push = Push("a", 0, Random(1))
         self.replica = Replica(
             Pace(10_000, 10_000, 0),
             push,

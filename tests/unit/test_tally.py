@@ -125,7 +125,7 @@ def test_data_from_before_records_were_counted_are_counted_once(node: LoneNode, 
 
 
 def test_what_leaves_an_outbox_without_an_acknowledgement_is_dropped() -> None:
-    push = Push(0, Random(1))
+    push = Push("a", 0, Random(1))
 
     def write(count: int) -> None:
         push.committed([Change(data_key(b"%d" % number), record(), number) for number in range(count)])
