@@ -238,6 +238,8 @@ class Floor:
         this node, 0 for never. What one of them holds that it wrote before, or that another one wrote which is not
         among them, and that is not here any more, was deleted here."""
         dropped_ms = min(self._saved.floor, now_ms - self._retention_ms)
+        if dropped_ms <= 0:
+            return {}
         proofs = {**dict.fromkeys(self._members, 0), **self._equal}
         return {peer: proven_ms for peer, proven_ms in proofs.items() if proven_ms < dropped_ms}
 

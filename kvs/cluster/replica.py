@@ -312,7 +312,7 @@ class Replica:
         if mine == seen.root and not self._waits_for_more(seen.peer):
             self._unfinished.pop(seen.peer, None)
             self._floor.equal(seen.peer, now.unix_ms)
-        return [*effects, SaveFloor()] if self._floor.raise_(now.unix_ms) else effects
+        return effects
 
     def _note_settled(self, seen: DigestSeen, now: Now) -> None:
         if not seen.is_settled:
