@@ -130,7 +130,8 @@ class SimCluster:
     # --- the end of all faults ---
 
     def mend(self) -> None:
-        """The network is whole, clocks are right but for the skew, disks work, and every host runs."""
+        """The network is whole, clocks are right but for the skew, disks work, and every host runs. What clients asked
+        of one that stood still is done now, and not while nothing is to happen."""
         self.network.heal()
         for twin in list(self.clones):
             self.remove_clone(twin)
@@ -140,4 +141,5 @@ class SimCluster:
                 host.kill()
             if host.process is not None:
                 host.process.writer.breaks_until_ms = 0
+                host.process.loop.go_on()
             host.start()

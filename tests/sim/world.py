@@ -100,9 +100,10 @@ class EventLoop:
         """The process stands still, as after SIGSTOP."""
         if self._held is None and self.is_alive:
             self._held = []
-            self.world.after(for_ms, self._go_on)
+            self.world.after(for_ms, self.go_on)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """As after SIGCONT."""
         waiting, self._held = self._held or [], None
         for action in waiting:
             action()
