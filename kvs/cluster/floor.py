@@ -34,11 +34,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from kvs.cluster.events import Remember
 from kvs.cluster.superseded import Absences
 from kvs.errors import StoreCorrupt
 from kvs.limits import FLOOR_SAVE_STEP_MS
-from kvs.storage.state import FLOOR_ROW
 
 NO_INSTANCES: Mapping[str, str] = MappingProxyType({})
 
@@ -136,13 +134,13 @@ class Floor:
         taken, so that the two are not equal. Its absence is over; a deletion may be among what it did not take."""
         self._last_ms = max(self._last_ms or 0, at_ms - self._margin_ms)
 
-    def filled(self, since_ms: int) -> list[Remember]:
-        """Peers fill this node, since this moment. What goes to the disk with the records: should the node be away
-        before it is equal to anybody, what it got may be deleted meanwhile."""
+    def filled(self, since_ms: int) -> bool:
+        """Peers fill this node, since this moment: should it be away before it is equal to anybody, what it got may be
+        deleted meanwhile. Whether that has to be stored, before what it got is."""
         if self._saved.last is not None:
-            return []
+            return False
         self.compared(since_ms)
-        return [Remember(rows={FLOOR_ROW: encode(self.stored())})]
+        return True
 
     def doubt(self) -> None:
         """This node will set records aside. That it lacks one is no sign any more that it was deleted here, and what it

@@ -475,7 +475,9 @@ class Replica:
                     found.append(PeerCall(self._call, peer, request, delay_ms=delay_ms))
                 case TakeRecent(commands):
                     self._filling_with.append(self._call)
-                    found.append(Submit(self._call, [*commands, *self._floor.filled(self._bootstrap.begun_ms)]))
+                    if self._floor.filled(self._bootstrap.begun_ms):
+                        found.append(SaveFloor())
+                    found.append(Submit(self._call, commands))
                 case Nonsense(peer, refused, reason):
                     found.append(Refused(peer, refused, reason))
                 case Filled():

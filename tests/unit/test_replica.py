@@ -8,9 +8,9 @@ import pytest
 from kvs.cluster import replica
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
 from kvs.cluster.comparisons import Pace
-from kvs.cluster.events import Change, Delete, Merge, Put, Remember, Report, Sweep
+from kvs.cluster.events import Change, Delete, Merge, Put, Report, Sweep
 from kvs.cluster.exchange import RecentAnswer, RecentRequest, ReplicateAnswer
-from kvs.cluster.floor import Floor, Stored, decode
+from kvs.cluster.floor import Floor, Stored
 from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
 from kvs.cluster.time_of import Now
@@ -19,7 +19,6 @@ from kvs.limits import LEFT_TO_PUSH_MS
 from kvs.storage.codec import encode_record
 from kvs.storage.keyspace import EXPIRIES, data_key
 from kvs.storage.record import new_uuid, value_digest
-from kvs.storage.state import FLOOR_ROW
 from tests.comparing import answer, here, take
 from tests.model import leaves_ms
 from tests.nodes import LoneNode
@@ -81,9 +80,13 @@ def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
     assert asked(happen(at, a, 15_000, replica.Failed(call.call, "it hangs"))) == ["c"]
 
 
-def filling(stored: Stored, at_ms: int, *, needed: bool) -> Replica:
+def filled_floor(stored: Stored) -> Floor:
+    """Of a node that was made to be filled."""
+    return Floor(stored, 0, retention_ms=1_000, has_seeds=True, born_ms=BEGAN_MS)
+
+
+def filling(floor: Floor, at_ms: int, *, needed: bool) -> Replica:
     """Of a node that was made to be filled, and starts now."""
-    floor = Floor(stored, 0, retention_ms=1_000, has_seeds=True, born_ms=BEGAN_MS)
     push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=needed)
     return Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), Now(0, at_ms), push_enabled=True)
 
@@ -92,16 +95,17 @@ def filling(stored: Stored, at_ms: int, *, needed: bool) -> Replica:
 def test_a_node_that_was_filled_long_ago_shares_nothing_of_that(to_the_end: bool) -> None:
     """It may have been deleted, and that forgotten, since. The node went before it was equal to anybody."""
     a = LoneNode(in_cluster=True)
-    before = filling(Stored(), BEGAN_MS, needed=True)
+    floor = filled_floor(Stored())
+    before = filling(floor, BEGAN_MS, needed=True)
     (call,) = happen(before, a, 0, replica.PeerUp("b"))
     assert isinstance(call, replica.PeerCall)
     brought = RecentAnswer([(KEY, encode_record(record(payload=b"1")))], b"" if to_the_end else b"9")
-    taken = happen(before, a, 1, replica.Answered(call.call, brought))[0]
+    save, taken = happen(before, a, 1, replica.Answered(call.call, brought))[:2]
+    assert isinstance(save, replica.SaveFloor)
     assert isinstance(taken, replica.Submit)
-    (row,) = [command.rows[FLOOR_ROW] for command in taken.commands if isinstance(command, Remember)]
 
     later_ms = BEGAN_MS + 100_000
-    at = filling(decode(row), later_ms, needed=not to_the_end)
+    at = filling(filled_floor(floor.stored()), later_ms, needed=not to_the_end)
     mode = "settled" if to_the_end else "filling"
     assert (at.mode, at.may_share) == (mode, False)
     (report,) = at.handle(replica.DigestSeen("b", "x", 0, BEGAN_MS + 50_000), here(a, later_ms), Now(1, later_ms))
