@@ -30,6 +30,7 @@ node is about to set records aside, all are. What remains is when this node was 
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from types import MappingProxyType
 
 import msgspec
@@ -93,7 +94,7 @@ class Floor:
         self._as_of_ms = stored.as_of
         self._had_peers = stored.had_peers
         self._proofs: dict[str, int] = {}
-        self._members: frozenset[str] = frozenset()
+        self._members: set[str] = set()
         self._away = dict(stored.away)
         self._saved = stored
         self.announced_ms = 0
@@ -102,12 +103,21 @@ class Floor:
 
     def members(self, others: Iterable[str], instances: Mapping[str, str] = NO_INSTANCES) -> None:
         """All other nodes that count, dead ones too; and the instance ids of those that are known."""
-        self._members = frozenset(others)
+        self._members = set(others)
         for peer, instance in instances.items():
-            if self._instances.get(peer, instance) != instance:
-                self._equal.pop(peer, None)
-                self._proofs.pop(peer, None)
-            self._instances[peer] = instance
+            self._is(peer, instance)
+
+    def member(self, peer: str, instance: str) -> None:
+        """This node counts too. Its instance id, or "" where that is not known."""
+        self._members.add(peer)
+        if instance:
+            self._is(peer, instance)
+
+    def _is(self, peer: str, instance: str) -> None:
+        if self._instances.get(peer, instance) != instance:
+            self._equal.pop(peer, None)
+            self._proofs.pop(peer, None)
+        self._instances[peer] = instance
 
     def begin(self, now_ms: int) -> None:
         """This node starts. Whoever was there when it stopped was so until now, as far as it knows."""
@@ -170,7 +180,7 @@ class Floor:
             return None
         if not self._members:
             return self._saved.floor
-        return min(self._saved.floor, *(self._equal.get(peer, self._own_from_ms) for peer in self._members))
+        return min(self._saved.floor, *map(self._equal.get, self._members, repeat(self._own_from_ms)))
 
     @property
     def had_peers(self) -> bool:

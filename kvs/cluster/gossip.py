@@ -18,7 +18,7 @@ What rumours miss is repaired by plans with a random pause, so that nodes do not
 
 from collections.abc import Collection, Sequence
 from heapq import nsmallest
-from itertools import count
+from operator import attrgetter
 from typing import NamedTuple
 
 from kvs.cluster.chance import Chance, some
@@ -43,19 +43,14 @@ def times_told(members: int) -> int:
 
 
 class _Told:
-    __slots__ = ("knowers", "number", "rumour", "times")
+    __slots__ = ("is_up", "knowers", "rumour", "times")
 
-    def __init__(self, rumour: Rumour, number: int) -> None:
+    def __init__(self, rumour: Rumour) -> None:
         self.rumour = rumour
-        self.number = number
+        self.is_up = rumour.status in (Status.ALIVE, Status.SUSPECT)
+        """Whether it is of one of the members that are not down."""
         self.times = 0
         self.knowers = {rumour.id}
-
-    def is_known_by_all(self, members: int) -> bool:
-        """Whether nobody is left to tell. A rumour kept for whoever comes would be stale by then, and a stale death is
-        worse than none."""
-        others = members - 1 - (self.rumour.status in (Status.ALIVE, Status.SUSPECT))
-        return len(self.knowers) - 1 >= others
 
 
 class Rumours:
@@ -63,15 +58,15 @@ class Rumours:
 
     def __init__(self) -> None:
         self._told: dict[str, _Told] = {}
-        self._numbers = count()
+        """By the node that it is about, the newest last."""
 
     def __len__(self) -> int:
         return len(self._told)
 
     def add(self, rumour: Rumour) -> None:
-        if rumour.id not in self._told and len(self._told) >= MEMBERS_MAX:
-            del self._told[max(self._told.values(), key=_order).rumour.id]
-        self._told[rumour.id] = _Told(rumour, next(self._numbers))
+        if self._told.pop(rumour.id, None) is None and len(self._told) >= MEMBERS_MAX:
+            del self._told[max(self._told.values(), key=_times).rumour.id]  # of those told most often the oldest
+        self._told[rumour.id] = _Told(rumour)
 
     def is_known_by(self, rumour: Rumour, teller: str) -> None:
         """This member said the same."""
@@ -82,10 +77,12 @@ class Rumours:
     def take(self, listener: str, members: int, *, is_heard: bool = True) -> tuple[Rumour, ...]:
         """Those for one message. `is_heard`: whether the telling counts, which it does not when the listener is likely
         to be gone."""
-        for node_id in [told.rumour.id for told in self._told.values() if told.is_known_by_all(members)]:
-            del self._told[node_id]
-        news = [told for told in self._told.values() if listener not in told.knowers]
-        chosen = nsmallest(RUMOURS_PER_MESSAGE_MAX, news, key=_order)
+        # Nobody is left to tell these. One kept for whoever comes would be stale by then, and a stale death is worse
+        # than none.
+        for told in [told for told in self._told.values() if len(told.knowers) + told.is_up >= members]:
+            del self._told[told.rumour.id]
+        news = [told for told in reversed(self._told.values()) if listener not in told.knowers]
+        chosen = nsmallest(RUMOURS_PER_MESSAGE_MAX, news, key=_times)
         if is_heard:
             most = times_told(members)
             for told in chosen:
@@ -95,8 +92,7 @@ class Rumours:
         return tuple(told.rumour for told in chosen)
 
 
-def _order(told: _Told) -> tuple[int, int]:
-    return told.times, -told.number
+_times = attrgetter("times")
 
 
 class Pauses(NamedTuple):

@@ -32,9 +32,10 @@ from kvs.storage.record import Record
 
 
 class PeerUp(NamedTuple):
-    """Event: a member lives."""
+    """Event: a member lives. Its instance id, if that is known."""
 
     peer: str
+    instance: str = ""
 
 
 class PeerDown(NamedTuple):
@@ -263,7 +264,8 @@ class Replica:
                 return self._submitted(ticket, outcomes, here, now)
             case DigestSeen():
                 return self._seen(event, here, now)
-            case PeerUp(peer):
+            case PeerUp(peer, instance):
+                self._floor.member(peer, instance)
                 # What it holds, and what it has forgotten, is known from its first digest on. Until then writes gather.
                 self._silent.add(peer)
                 self._pushes.add(peer)
@@ -475,8 +477,7 @@ class Replica:
                     found.append(PeerCall(self._call, peer, request, delay_ms=delay_ms))
                 case TakeRecent(commands):
                     self._filling_with.append(self._call)
-                    if self._floor.filled(self._bootstrap.begun_ms):
-                        found.append(SaveFloor())
+                    found += [SaveFloor()] if self._floor.filled(self._bootstrap.begun_ms) else []
                     found.append(Submit(self._call, commands))
                 case Nonsense(peer, refused, reason):
                     found.append(Refused(peer, refused, reason))

@@ -152,8 +152,7 @@ class MembersShell:
                 if later is not None and not later.done():
                     later.set_result(outcome)
             case membership_events.MemberUp(member):
-                self._tell_known()
-                self._records.up(member.id, member.address)
+                self._records.up(member.id, member.address, member.instance_id)
             case membership_events.MemberDown(member):
                 self._lose(member.id)
             case membership_events.MemberGone(node_id):

@@ -158,10 +158,10 @@ class RecordsShell:
 
     # --- what it is told ---
 
-    def up(self, peer: str, address: str) -> None:
-        """A member lives, and is reached there."""
+    def up(self, peer: str, address: str, instance: str = "") -> None:
+        """A member lives, and is reached there. Its instance id, if that is known."""
         self.addresses[peer] = address
-        self.handle(replica.PeerUp(peer))
+        self.handle(replica.PeerUp(peer, instance))
         self._tell_floor()
 
     def lost(self, peer: str) -> None:

@@ -193,8 +193,7 @@ class Shell:
                 self._deferred.pop(ticket)(outcome)
             case membership_events.MemberUp(member):
                 self.addresses[member.id] = member.address
-                self._tell_known()
-                self._replicate(replica.PeerUp(member.id))
+                self._replicate(replica.PeerUp(member.id, member.instance_id))
                 self._tell_floor()
             case membership_events.MemberDown(member):
                 self._lose(member.id)

@@ -254,6 +254,22 @@ def test_a_node_that_was_filled_long_ago_is_outdated() -> None:
     assert not Floor(Stored(), 10, retention_ms=1_000, has_seeds=True, born_ms=90).is_outdated(500, 5_000)
 
 
+def test_a_member_that_is_up_counts_beside_those_that_were_there() -> None:
+    at = floor(b=800)
+    at.member("c", "first")
+    at.heard("b", 900, 0, NOW_MS)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 0
+    at.equal("c", 700)
+    at.heard("c", 900, 0, NOW_MS)
+    at.raise_(NOW_MS)
+    assert at.floor_ms == 700
+    at.member("c", "")
+    assert at.last_equal_ms("c") == 700, "which one it is was not said"
+    at.member("c", "second")
+    assert at.last_equal_ms("c") is None, "another data directory"
+
+
 def test_nothing_from_the_future_is_believed() -> None:
     at = floor(b=800)
     at.heard("b", NOW_MS + 1, NOW_MS + 1, NOW_MS)

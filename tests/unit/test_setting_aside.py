@@ -61,6 +61,7 @@ async def test_what_is_set_aside_is_in_the_file_and_proves_no_deletion_afterward
     assert node.superseded.absences == Absences((c,), OLD_MS)
     shell.lost("b")
     assert node.superseded.absences == Absences((c, (OLD_MS, NOW_MS + drift_ms)))
+    shell.know([])
     shell.floor.doubt()
     await shell._set_aside(SetAside([OLD, NEW], NOW_MS - 1))
     await runner.stop()
