@@ -29,6 +29,15 @@ class KvsError(Exception):
         """Whom it refused, where only whoever raises it knows: for the audit log, never shown to clients."""
 
 
+def let_go(error: BaseException | None) -> None:
+    """Take the tracebacks off an error that was dealt with, and off those that it came of. Through them it holds the
+    frames that it passed; where one of these holds the error, all they hold, such as the body of a request, would stay
+    until the collector of cycles comes."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
 # --- the caller's fault ---
 
 

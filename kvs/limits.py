@@ -158,6 +158,8 @@ COMPARE_RETRY_MIN_MS = 1_000
 COPIES_TIMEOUT_MS = 5_000
 COPIES_TIMEOUT_MAX_MS = 60_000
 """How long a write waits for other nodes when its client asks for copies (`w`)."""
+LAST_PROOF_SAVE_STEP_MS = 3_600_000
+"""How far the latest proof goes ahead of the one on the disk, where nothing else has the floor saved."""
 FLOOR_SAVE_STEP_MS = 60_000
 """The floor is stored each time it has risen so much; what a crash forgets is proven again."""
 LEAVE_TIMEOUT_S = 2.0

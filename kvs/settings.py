@@ -170,7 +170,7 @@ class Settings:
     )
     push_enabled: bool = _setting(True, _FLAG, "Send every write to the peers at once.")
     push_fanout: int = _setting(
-        0, Number(0, 1000), "Peers that a node sends a write to in a cluster of more than 10; 0 is 3."
+        0, Number(0, 1000), "Peers that a node sends a write to in a cluster of more than 10, at least 2; 0 is 3."
     )
     bootstrap_max_age_hours: int = _setting(
         720, Number(1, 876_000), "How far back a new node copies before it takes writes.", unit="hours"

@@ -23,7 +23,8 @@ there it moves nothing. Two halves of a cluster that were cut off from each othe
 the other are both as good: see `apart`, and for what they exchanged after their last proof `absences`.
 
 Proofs are of what two nodes held. When a peer's data directory is another one, those about it are forgotten; when this
-node is about to set records aside, all are. What remains is when this node was `last` equal to anybody.
+node is about to set records aside, all are. What remains is when this node was `last` equal to anybody, or when peers
+began to fill it: from then on it holds what may be deleted while it is away.
 
     n floor   JSON {"floor": Unix ms, "equal": {node id: Unix ms}, "instances": {node id: instance id},
                     "last": Unix ms or null, "as_of": Unix ms, "had_peers": bool, "away": {node id: Unix ms}}
@@ -37,16 +38,16 @@ import msgspec
 
 from kvs.cluster.superseded import Absences
 from kvs.errors import StoreCorrupt
-from kvs.limits import FLOOR_SAVE_STEP_MS
+from kvs.limits import FLOOR_SAVE_STEP_MS, LAST_PROOF_SAVE_STEP_MS
 
 NO_INSTANCES: Mapping[str, str] = MappingProxyType({})
 
 
 class Stored(msgspec.Struct, frozen=True):
     """What a node must know of it after a restart. `equal` tells up to when this node was equal to each other one,
-    `instances` which data directories those had, `last` the latest proof, that of forgotten ones included (None: there
-    never was any). `as_of` is 0 for a node that was not restored; `had_peers` says whether the backed-up node knew
-    others. `away` tells since when nodes are."""
+    `instances` which data directories those had, `last` the latest proof, that of forgotten ones included, or when
+    peers began to fill it (None: neither ever was). `as_of` is 0 for a node that was not restored; `had_peers` says
+    whether the backed-up node knew others. `away` tells since when nodes are."""
 
     floor: int = 0
     equal: Mapping[str, int] = {}
@@ -189,7 +190,7 @@ class Floor:
 
     @property
     def has_past(self) -> bool:
-        """Whether this node holds what it held beside others before: it was equal to one, or was restored."""
+        """Whether this node holds what it held beside others before: it was equal to one, filled, or restored."""
         return self._last_ms is not None or bool(self._as_of_ms)
 
     @property
@@ -218,6 +219,7 @@ class Floor:
         return (
             self.floor_ms >= self._saved.floor + FLOOR_SAVE_STEP_MS
             or proven_ms >= self.announced_ms + FLOOR_SAVE_STEP_MS
+            or (self._last_ms or 0) >= (self._saved.last or 0) + LAST_PROOF_SAVE_STEP_MS
         )
 
     def _forget_future(self, now_ms: int) -> None:

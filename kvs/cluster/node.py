@@ -57,7 +57,7 @@ from kvs.cluster.superseded import Superseded
 from kvs.cluster.tally import Tally
 from kvs.cluster.trail import Trail
 from kvs.cluster.upkeep import discard, lapse, sweep, trim
-from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt
+from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt, let_go
 from kvs.storage.batch import Overlay
 from kvs.storage.current import NOTHING, Current, history, metadata_document, read_current
 from kvs.storage.keyspace import SYSTEM, path_of
@@ -146,8 +146,8 @@ class Node:
                 try:
                     plan = self.plan(command, view, now_ms)
                 except KvsError as error:
-                    # The traceback leads to this frame, which leads to the error and to all of the group.
-                    reply.outcomes.append(error.with_traceback(None))
+                    let_go(error)  # it leads to this frame, which leads to the error and to all of the group
+                    reply.outcomes.append(error)
                 except StoreCorrupt as error:
                     reply.outcomes.append(CorruptRecord("a stored record fails its checksum"))
                     effects.append(Report("Corrupt record found", {"error": str(error)}))

@@ -161,7 +161,7 @@ class Push:
             if to_all and source in self._outboxes:
                 continue
             version, raw = (record.timestamp, record.counter), encode_record(record)
-            for peer in peers if to_all else self._handed_on(entry, version):
+            for peer in peers if to_all else self._handed_on(entry, version, is_first=source not in self._outboxes):
                 if peer == source:
                     continue
                 touched[peer] = None
@@ -214,10 +214,10 @@ class Push:
                 effects.append(Send(peer, ReplicateRequest(portion)))
         return effects
 
-    def _handed_on(self, entry: bytes, version: Version) -> list[str]:
+    def _handed_on(self, entry: bytes, version: Version, *, is_first: bool) -> list[str]:
         if self._relays is None:
             self._relays = Relays(self._me, self._outboxes, self._fanout)
-        return self._relays.of(entry, version)
+        return self._relays.of(entry, version, is_first=is_first)
 
     # --- who waits for peers ---
 
@@ -227,12 +227,13 @@ class Push:
         version = record.timestamp, record.counter
         self._watches[ticket] = _Watch(entry, version, missing)
         self._watched.setdefault(entry, set()).add(ticket)
-        others = [peer for peer, outbox in self._outboxes.items() if not outbox.brings(entry, version)]
-        addressed = len(self._outboxes) - len(others)
-        if not send or len(self._outboxes) < PUSH_TO_ALL_MAX or addressed > missing:
+        if not send or len(self._outboxes) < PUSH_TO_ALL_MAX:
             return []
-        spare = ceil(log2(len(others) + 1)) + 1
-        chosen = some(self._chance, others, missing - addressed + spare)
+        # Who is held has not been heard yet: when it answers, nobody knows.
+        heard = {peer: outbox for peer, outbox in self._outboxes.items() if not outbox.is_held}
+        others = [peer for peer, outbox in heard.items() if not outbox.brings(entry, version)]
+        wanted = missing + ceil(log2(len(self._outboxes) + 1))
+        chosen = some(self._chance, others, max(0, wanted - len(heard) + len(others)))
         raw = encode_record(record)
         full = [peer for peer in chosen if not self._gather(peer, entry, version, raw)]
         return [*map(Behind, full), *self._send(chosen)]

@@ -119,10 +119,7 @@ class Runner:
         """Commit one write. Raises the KvsError that refuses it, Unavailable when the node takes no writes."""
         (outcome,) = await self._enqueue((command,), _size_bytes(command))
         if isinstance(outcome, KvsError):
-            try:
-                raise outcome
-            finally:
-                del outcome  # it holds this frame, and with that the command: they would hold each other
+            raise outcome
         assert isinstance(outcome, Written)
         return outcome
 

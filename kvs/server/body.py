@@ -90,22 +90,17 @@ async def _receive(call: Call, declared: int, limit_bytes: int, room: Room | Non
         if arriving.is_put_out:
             raise Unavailable("the body came slowly while others waited for its place", code="overloaded") from None
         raise RequestTimeout("the body did not arrive in time") from None
-    except RequestPayloadError as error:
-        _let_go(error)
+    except RequestPayloadError:
         raise BadRequest("the body is not framed as its headers say", code="malformed_body") from None
-    except ConnectionError as error:
-        _let_go(error)
+    except (ConnectionError, RuntimeError):
+        if request.protocol.connected:
+            raise
         # Nobody is there to be told; it is no failure of the node either.
         raise BadRequest("the connection ended before the body", code="malformed_body") from None
     finally:
         arriving.chunks.close()  # an error refers to this frame, and may live for long in a cycle with it
         if room is not None:
             room.leave(arriving)
-
-
-def _let_go(error: Exception) -> None:
-    """The body has this error for ever, and that would have the frames it passed, which have the body."""
-    error.with_traceback(None)
 
 
 def parse_json(body: bytes) -> object:

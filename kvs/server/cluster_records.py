@@ -260,7 +260,7 @@ class RecordsShell:
         try:
             await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(stored)})])
         except Unavailable:
-            return  # the next ping asks for it again
+            return  # the next tick asks for it again
         self.floor.saved(stored, self._now().unix_ms)
         self._tell_floor()
 

@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
-from kvs.errors import BadRequest, KvsError, Unavailable
+from kvs.errors import BadRequest, KvsError, Unavailable, let_go
 from kvs.limits import (
     CONNECTIONS_MAX,
     HEADER_MAX_BYTES,
@@ -194,12 +194,17 @@ class Connection(EagerHandler):
         self._stream = None
         if self._meters is not None:
             self._meters.connections -= 1
+        if self._waiter is not None and self._waiter.done() and self._task_handler is not None:
+            self._task_handler.cancel()  # it was woken for a request that is dropped here
         super().connection_lost(exc)
         if self.watcher is not None:
             self.watcher.lost(self)
         if self._on_lost is not None:
             self._on_lost()
         # These refer to their connection: with a way back they would stay until cycles are looked for, which is rare.
+        for message, _ in self._messages:
+            if not isinstance(message, RawRequestMessage):
+                let_go(message.exc)
         self._messages.clear()
         self._body = self._on_lost = None
 
@@ -294,7 +299,7 @@ class Connection(EagerHandler):
         self._is_broken = True
         error, payload = self._messages[-1]
         assert not isinstance(error, RawRequestMessage)
-        error.exc.with_traceback(None)  # aiohttp's frame, with the bytes that came, holds it and would be held by it
+        let_go(error.exc)  # aiohttp's frame holds it, with the bytes that came
         short = type(error)(status=error.status, exc=BadHttpMessage("malformed"), message="")
         self._messages[-1] = (short, payload)
         body = self._body

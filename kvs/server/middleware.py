@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from kvs.auth.principal import Principal
-from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests, Unauthorized
+from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests, Unauthorized, let_go
 from kvs.limits import OFFLOAD_MIN_BYTES, SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
@@ -77,17 +77,18 @@ class Dispatcher:
         except KvsError as error:
             if self._on_refused is not None and isinstance(error, Unauthorized | Forbidden):
                 self._on_refused(request, error.actor or ("" if principal is None else principal.actor), error)
-            # The error gets no second name here: it holds this frame, which would hold it, with the request's body.
-            response = self._refuse(
-                error if principal is not None else self._not_admitted(request, error, started_s), route, request_id
-            )
+            refusal = error if principal is not None else self._not_admitted(request, error, started_s)
+            response = self._refuse(refusal, route, request_id)
             # aiohttp closes behind a body that was not read; the client is told.
             response.close = not request.content.is_eof()
+            let_go(refusal)
         except StoreError as error:
             log.error("A read failed", error=str(error), path=request.rel_url.raw_path, request_id=request_id)
             response = self._refuse(client_error(error), route, request_id)
-        except Exception:
+            let_go(error)
+        except Exception as error:
             log.exception("A handler failed", method=request.method, path=request.path, request_id=request_id)
+            let_go(error)
             response = self._refuse(KvsError("the node failed to answer; its log says more"), route, request_id)
         response.request_id = request_id
         if private:

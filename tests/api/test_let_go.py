@@ -8,12 +8,18 @@ import pytest
 from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest
 
+from kvs.cluster.exchange import ReplicateRequest, encode
+from kvs.errors import KvsError
 from kvs.server.connection import Connection
 from kvs.server.router import Call
-from tests.api.accounts import Place
+from kvs.storage.codec import encode_record
+from kvs.storage.keyspace import data_key
+from tests.api.accounts import NOBODY, Place
 from tests.api.client import Client, request
+from tests.api.peers import PEER1, Peer
 from tests.api.wire import Wire
 from tests.process.eventually import eventually
+from tests.records import record
 
 _BIG = b'"%b"' % bytes(100_000).replace(b"\x00", b"x")
 _TEXT = {"Content-Type": "text/plain"}
@@ -35,14 +41,18 @@ _ANSWERED = {
         request("POST", "/api/data/{key}/none/history/1/restore"),
         404,
     ),
-    "bulk of bad items": (request("POST", "/kv/_bulk", b'{"operations": [%b1]}' % (b"1, " * 10_000)), 200),
+    "bulk of bad items": (request("POST", "/kv/_bulk", b"[%b1]" % (b"1, " * 9_000)), 200),
     "bulk with a bad item": (
-        request("POST", "/kv/_bulk", b'{"operations": [{"op": "put", "path": "a//b", "data": %b}]}' % _BIG),
+        request("POST", "/kv/_bulk", b'[{"op": "put", "path": "a//b", "data": %b}]' % _BIG),
         200,
     ),
     "listed": (request("GET", "/kv/_range?prefix={key}/"), 200),
     "bad cursor": (request("GET", "/kv/_range?cursor=none"), 400),
     "watched from nowhere": (request("GET", "/watch?since=none"), 400),
+    "an upgrade that is none": (
+        request("GET", "/kv/{key}/there", None, {"Connection": "Upgrade", "Upgrade": "websocket"}) + _BIG,
+        200,
+    ),
     "not HTTP": (b"\x00garbage\r\n\r\n" + _BIG, 400),
     "chunks that are none": (
         b"PUT /kv/{key} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n186a2\r\n%b\r\nzzz\r\n" % _BIG,
@@ -75,8 +85,8 @@ def without_collector() -> Iterator[Callable[[], bool]]:
 
 
 def _held() -> set[int]:
-    kinds = (BaseRequest, Call, Connection, StreamReader)
-    return {id(found) for found in gc.get_objects() if isinstance(found, kinds)}
+    kinds = (BaseRequest, Call, Connection, KvsError, StreamReader)
+    return {id(found) for found in gc.get_objects() if issubclass(type(found), kinds)}
 
 
 def _ask(wire: Wire, sent: bytes, key: str) -> int:
@@ -112,4 +122,24 @@ def test_a_request_that_is_not_let_in_is_let_go_of(at: Place, key: str, without_
         for authorization, status in (("", 401), ("Bearer forged", 401), (reader, 403)):
             assert _ask(wire, request("PUT", "/kv/{key}", _BIG, {"Authorization": authorization}), key) == status
     at.root.ask.close()
+    assert eventually(without_collector, 10)
+
+
+def test_a_refused_account_is_let_go_of(at: Place, without_collector: Callable[[], bool]) -> None:
+    root, nobody = at.caller(at.root.ask.authorization.removeprefix("Bearer ")), at.caller()
+    assert root.call("POST", "/api/users", {"nickname": "root"}).status == 409
+    assert root.call("DELETE", f"/api/users/{NOBODY}").status == 404
+    assert nobody.call("POST", "/api/login", {"nickname": "root", "password": "wrong"}).status == 401
+    for caller in (root, nobody, at.root.ask):
+        caller.close()
+    assert eventually(without_collector, 10)
+
+
+def test_a_refused_message_of_a_peer_is_let_go_of(peer: Peer, without_collector: Callable[[], bool]) -> None:
+    good = encode_record(record(payload=_BIG))
+    bad = encode(ReplicateRequest([(data_key(b"good"), good), (data_key(b"/bad"), good)]))
+    assert peer.post_binary("/replicate", bad).status == 200
+    peer.refused("/members/ping", {"sender": PEER1, "to": "another"})
+    peer.refused("/members/join", {**PEER1, "id": "another"})
+    peer.close()
     assert eventually(without_collector, 10)

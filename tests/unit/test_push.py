@@ -90,9 +90,22 @@ def test_some_that_do_not_answer_are_made_up_for() -> None:
 
 def test_nothing_more_is_sent_where_it_is_not_needed_or_not_wanted() -> None:
     push = large()
-    assert len(peers_of(push.committed([CHANGE]))) == 3
-    assert push.watch(1, ENTRY, CHANGE.record, 2, send=True) == []
-    assert push.watch(2, ENTRY, CHANGE.record, 20, send=False) == []
+    assert len(peers_of(push.committed([CHANGE]))) == 5
+    assert len(peers_of(push.watch(1, ENTRY, CHANGE.record, 5, send=True))) == 5
+    assert push.watch(2, ENTRY, CHANGE.record, 5, send=True) == []
+    assert push.watch(3, ENTRY, CHANGE.record, 20, send=False) == []
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_peers_that_were_not_heard_yet_are_not_counted_on(missing: int) -> None:
+    push = Push("a", 0, Random(1))
+    for number in range(PEERS):
+        push.add(f"n{number}")
+        if number % 3:
+            push.heard(f"n{number}")
+    told = peers_of(push.committed([CHANGE]))
+    told += peers_of(push.watch(1, ENTRY, CHANGE.record, missing, send=True))
+    assert len(told) == missing + 5, "they are held, so that none of them is among those it was sent to"
 
 
 def peers_of(effects: list[PushEffect]) -> list[str]:

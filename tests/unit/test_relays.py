@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvs.cluster.relays import Relays
@@ -24,7 +24,7 @@ def spread(
     copies: Counter[str] = Counter()
     reached, edge, hops = {origin}, [origin], 0
     while edge:
-        sent = [peer for node in edge for peer in relays[node].of(entry, version)]
+        sent = [peer for node in edge for peer in relays[node].of(entry, version, is_first=node == origin)]
         copies.update(sent)
         edge = sorted(set(sent) - reached - set(silent))
         reached |= set(edge)
@@ -33,6 +33,7 @@ def spread(
     return hops, copies
 
 
+@settings(deadline=None)
 @given(st.integers(2, 400), st.integers(2, 6), st.binary(max_size=20), versions, st.data())
 def test_all_are_reached_over_few_hops_with_no_more_copies_than_the_fanout(
     nodes: int, fanout: int, entry: bytes, version: Versions, data: st.DataObject
@@ -40,9 +41,10 @@ def test_all_are_reached_over_few_hops_with_no_more_copies_than_the_fanout(
     relays = cluster(nodes, fanout)
     hops, copies = spread(relays, data.draw(st.sampled_from(sorted(relays))), entry, version)
     assert fanout ** (hops - 1) < nodes
-    assert max(copies.values()) <= fanout
+    assert max(copies.values()) <= fanout + 1, "the two more of the first are others than those it has anyway"
 
 
+@settings(deadline=None)
 @given(st.integers(11, 200), st.binary(max_size=20), versions, st.data())
 def test_of_three_copies_any_one_node_may_be_silent(
     nodes: int, entry: bytes, version: Versions, data: st.DataObject
@@ -55,11 +57,13 @@ def test_of_three_copies_any_one_node_may_be_silent(
 def test_every_write_goes_another_way() -> None:
     """No node is the first to get all that another one writes."""
     relays, writes = cluster(50, 3), 5_000
-    first = Counter(peer for number in range(writes) for peer in relays["n7"].of(b"%d" % number, (number, 0)))
+    first = Counter(
+        peer for number in range(writes) for peer in relays["n7"].of(b"%d" % number, (number, 0), is_first=False)
+    )
     mean = 3 * writes / 50
     assert len(first) == 49
     assert all(0.7 * mean < sent < 1.3 * mean for sent in first.values())
 
 
 def test_a_fanout_above_the_number_of_nodes_is_all_of_them() -> None:
-    assert sorted(Relays("b", ["a", "c"], 9).of(b"k", (1, 0))) == ["a", "c"]
+    assert sorted(Relays("b", ["a", "c"], 9).of(b"k", (1, 0), is_first=False)) == ["a", "c"]

@@ -27,7 +27,7 @@ from kvs.cluster.exchange import (
 from kvs.cluster.ingest import fetched, merge_of, recent, records_between
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.transport import MSGPACK, NODE_HEADER, pack, unpack
-from kvs.errors import BadMessage
+from kvs.errors import BadMessage, let_go
 from kvs.limits import FETCH_KEYS_MAX, OFFLOAD_MIN_BYTES, PEER_BODY_MAX_BYTES
 from kvs.server.body import read_body
 from kvs.server.handlers.peer_tools import PeerTools, outcome_code
@@ -118,5 +118,6 @@ def _merges(records: list[tuple[bytes, bytes]], source: str) -> list[Merge | Bad
         try:
             found.append(merge_of(entry, raw, source))
         except BadMessage as error:
+            let_go(error)
             found.append(error)
     return found
