@@ -142,6 +142,8 @@ class _Measuring:
         self._world.run(len(self._cluster.hosts) * _START_PAUSE_MS)
         others = len(self._cluster.hosts) - 1
         self._wait(lambda: all(len(one.shell.addresses) == others for one in self._cluster.processes()))
+        # Nodes that start together, and have nothing, ask each other first.
+        self._wait(lambda: all(one.shell.replica.mode == "settled" for one in self._cluster.processes()))
 
     def _idle(self) -> tuple[float, float]:
         self._world.run(_IDLE_MS)
