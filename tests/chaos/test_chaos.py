@@ -60,7 +60,7 @@ def test_a_cluster_that_everything_happens_to_keeps_its_promises(tmp_path: Path,
 @pytest.mark.timeout(600)
 def test_nodes_that_acknowledge_before_the_disk_has_it_are_found_out(tmp_path: Path, library: Path) -> None:
     """Were nothing lost here, the check would be worth nothing."""
-    steps = tuple(Step(at_s, "blackout", 0, 1, 0.1, 0.5) for at_s in (1.0, 2.5))
+    steps = tuple(Step(at_s, "blackout", 0, 1, 0.1, 0.5) for at_s in (1.0, 2.5, 4.0, 5.5))
     settings = setup(SEED, NODES).settings | {"write_durability": "os", "auth_enabled": False}
-    report = campaign(tmp_path, library, [Round(1, "none", 0, 3.5, steps)], settings)
+    report = campaign(tmp_path, library, [Round(1, "none", 0, 6.5, steps)], settings)
     assert report.violations
