@@ -22,7 +22,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from kvs.cluster.chance import Chance, some
-from kvs.cluster.messages import Rumour, Status
+from kvs.cluster.members import UP
+from kvs.cluster.messages import Rumour
 from kvs.limits import (
     EXCHANGE_PEERS_MAX,
     JOIN_PAUSE_MAX_MS,
@@ -47,7 +48,7 @@ class _Told:
 
     def __init__(self, rumour: Rumour) -> None:
         self.rumour = rumour
-        self.is_up = rumour.status in (Status.ALIVE, Status.SUSPECT)
+        self.is_up = rumour.status in UP
         """Whether it is of one of the members that are not down."""
         self.times = 0
         self.knowers = {rumour.id}

@@ -232,8 +232,9 @@ class Push:
         # Who is held has not been heard yet: when it answers, nobody knows.
         heard = {peer: outbox for peer, outbox in self._outboxes.items() if not outbox.is_held}
         others = [peer for peer, outbox in heard.items() if not outbox.brings(entry, version)]
+        addressed = len(heard) - len(others)
         wanted = missing + ceil(log2(len(self._outboxes) + 1))
-        chosen = some(self._chance, others, max(0, wanted - len(heard) + len(others)))
+        chosen = some(self._chance, others, max(0, wanted - addressed))
         raw = encode_record(record)
         full = [peer for peer in chosen if not self._gather(peer, entry, version, raw)]
         return [*map(Behind, full), *self._send(chosen)]

@@ -92,13 +92,12 @@ async def _receive(call: Call, declared: int, limit_bytes: int, room: Room | Non
         raise RequestTimeout("the body did not arrive in time") from None
     except RequestPayloadError:
         raise BadRequest("the body is not framed as its headers say", code="malformed_body") from None
-    except (ConnectionError, RuntimeError):
-        if request.protocol.connected:
-            raise
+    except (ConnectionError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and request.protocol.connected:
+            raise  # with aiohttp it is a lost connection only where there is none
         # Nobody is there to be told; it is no failure of the node either.
         raise BadRequest("the connection ended before the body", code="malformed_body") from None
     finally:
-        arriving.chunks.close()  # an error refers to this frame, and may live for long in a cycle with it
         if room is not None:
             room.leave(arriving)
 

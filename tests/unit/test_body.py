@@ -1,15 +1,15 @@
 """Who sends a body is asked again when it took its time, and only then."""
 
 import asyncio
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
-from aiohttp import StreamReader, web
+from aiohttp import ClientConnectionResetError, StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from kvs.auth.principal import ANONYMOUS, Principal
-from kvs.errors import Forbidden, TooLarge, Unauthorized
+from kvs.errors import BadRequest, Forbidden, TooLarge, Unauthorized
 from kvs.server.body import read_body
 from kvs.server.router import Call
 
@@ -35,12 +35,12 @@ def gate() -> Gate:
     return Gate()
 
 
-def sent(gate: Gate) -> tuple[Call, StreamReader]:
+def sent(gate: Gate, **headers: str) -> tuple[Call, StreamReader]:
     loop = asyncio.get_running_loop()
     protocol = BaseProtocol(loop)
     protocol.connection_made(Mock(spec=asyncio.Transport))
     content = StreamReader(protocol, 2**16, loop=loop)
-    request: web.BaseRequest = make_mocked_request("PUT", "/kv/a", payload=content, writer=Mock())
+    request: web.BaseRequest = make_mocked_request("PUT", "/kv/a", headers, payload=content, writer=AsyncMock())
     return Call(request, {}, ANONYMOUS, gate), content
 
 
@@ -81,3 +81,22 @@ async def test_what_is_wrong_with_a_body_needs_no_second_question(gate: Gate) ->
     with pytest.raises(TooLarge):
         await read_body(call, 2)
     assert gate.asked == 0
+
+
+@pytest.mark.parametrize("error", [ClientConnectionResetError("closing"), ConnectionResetError("lost")])
+async def test_who_is_gone_before_he_is_told_to_go_on_is_no_failure_of_the_node(
+    gate: Gate, error: ConnectionError
+) -> None:
+    """A connection counts as there until the next turn of the loop, though nothing can be written to it any more."""
+    call, _ = sent(gate, Expect="100-continue")
+    call.request.writer.write.side_effect = error  # type: ignore[attr-defined]  # a mock
+    assert call.request.protocol.connected
+    with pytest.raises(BadRequest):
+        await read_body(call, 2)
+
+
+async def test_what_a_reader_of_a_connection_that_is_there_raises_is_a_fault(gate: Gate) -> None:
+    call, content = sent(gate)
+    content.set_exception(RuntimeError("readany() called while another coroutine waits"))
+    with pytest.raises(RuntimeError):
+        await read_body(call, 2)

@@ -254,6 +254,20 @@ def test_a_node_that_was_filled_long_ago_is_outdated() -> None:
     assert not Floor(Stored(), 10, retention_ms=1_000, has_seeds=True, born_ms=90).is_outdated(500, 5_000)
 
 
+def test_the_latest_proof_does_not_stay_behind_on_the_disk_while_one_is_away_that_never_was_met() -> None:
+    """Nothing else has the floor saved then: a node that is off for an hour would take itself for long gone."""
+    hour_ms = 3_600_000
+    at = Floor(Stored(), 0)
+    at.members(["b", "away"])
+    at.equal("b", hour_ms)
+    assert at.raise_(10 * hour_ms)
+    at.saved(at.stored(), hour_ms)
+    at.equal("b", 2 * hour_ms - 1)
+    assert not at.raise_(10 * hour_ms)
+    at.equal("b", 2 * hour_ms)
+    assert at.raise_(10 * hour_ms)
+
+
 def test_a_member_that_is_up_counts_beside_those_that_were_there() -> None:
     at = floor(b=800)
     at.member("c", "first")
