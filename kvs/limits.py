@@ -364,6 +364,8 @@ BACKUP_WAIT_MAX_MS = 600_000
 BACKUP_MERGE_STEP = 100
 """Records of a backup that a living node takes in at one go; then others have their turn."""
 
+RESTORE_WRITE_BUFFER_BYTES = 64 * 1024 * 1024
+"""LevelDB's table in memory while a backup is restored into a new data directory: a process of its own, that ends."""
 RESTORED_SEQ_STEP = 1 << 40
 """A restored node leaves out so many sequence numbers: those that the node gave out after the backup, and that others
 may have seen, shall not come a second time."""

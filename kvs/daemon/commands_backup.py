@@ -145,10 +145,10 @@ def _merge(session: Session, file: Path, *, forgotten: bool) -> int:
         header, switch = about.header, str(forgotten).lower()
         path = f"/api/backup/restore?as_of={header.as_of}&created_at={header.created_at}&forgotten={switch}"
         with progress("Restoring", about.size_bytes) as show:
-            for section, rows in portions(backup_file, show):
+            for section, rows, _ in portions(backup_file, show):
                 if section == REVISIONS:
                     break  # a history is each node's own
-                body = encode_rows([(key, value) for key, value, _ in rows])
+                body = encode_rows(rows)
                 counts.update(session.client.send(path, body, ROWS_TYPE))
     if counts["forgotten"]:
         click.echo(

@@ -23,7 +23,7 @@ from kvs.cluster.floor import Stored, encode
 from kvs.cluster.trail import Trail
 from kvs.disk import sync
 from kvs.errors import RestoreRefused
-from kvs.limits import RESTORED_SEQ_STEP
+from kvs.limits import RESTORE_WRITE_BUFFER_BYTES, RESTORED_SEQ_STEP
 from kvs.storage.backup import Header, portions, summary
 from kvs.storage.backup_files import name_of, resource_of
 from kvs.storage.current import index_rows
@@ -64,7 +64,7 @@ def restore(
     data_dir = data_dir.resolve()
     check_target(data_dir)
     with _workshop(data_dir) as folder:
-        store = LevelDBStore(folder, sync=False)
+        store = LevelDBStore(folder, sync=False, write_buffer_bytes=RESTORE_WRITE_BUFFER_BYTES)
         try:
             fill(store, file, now_ms, drift_max_ms, on_read, logged=logged)
         finally:
@@ -94,18 +94,18 @@ def fill(
     highest, records, tombstones = (timestamp, counter), 0, 0
     # A clock that was far ahead is not to be followed, as when a peer sends such a record.
     believed_ms = header.created_at + drift_max_ms
-    for section, rows in portions(file, on_read):
-        batch = {key: value for key, value, _ in rows}
+    for section, rows, indexed in portions(file, on_read):
+        batch: dict[bytes, bytes | None] = dict(rows)
         if section != REVISIONS:
             records += len(rows)
-            for key, _, stored in rows:
-                record = stored.record
-                batch.update((row, b"") for row in index_rows(key, record))
-                batch[change_row(stored.seq)] = key
-                seq = max(seq, stored.seq)
+            for (key, _), record in zip(rows, indexed, strict=True):
+                for row in index_rows(key, record):
+                    batch[row] = b""
+                batch[change_row(record.seq)] = key
                 tombstones += record.deleted
-                if record.timestamp <= believed_ms:
-                    highest = max(highest, (record.timestamp, record.counter))
+            seq = max(seq, max(record.seq for record in indexed))
+            versions = ((record.timestamp, record.counter) for record in indexed if record.timestamp <= believed_ms)
+            highest = max(highest, max(versions, default=highest))
         store.commit(batch)
     state = _state(header, Progress(*highest, seq + RESTORED_SEQ_STEP, records, tombstones), now_ms)
     _log(trail, header, now_ms, state)

@@ -42,7 +42,7 @@ from kvs.limits import (
     BACKUP_ZSTD_LEVEL,
     MOMENT_MAX_MS,
 )
-from kvs.storage.codec import Stored, decode, is_tombstone, is_whole
+from kvs.storage.codec import Indexed, indexed, is_tombstone, is_whole
 from kvs.storage.keyspace import DATA, REVISIONS, SYSTEM, after, split_revision
 from kvs.storage.store import Reader
 
@@ -194,10 +194,11 @@ def _plus(counts: Counts, section: bytes, rows: int, tombstones: int) -> Counts:
 
 
 class Portion(NamedTuple):
-    """Some rows of one section: key, value, and what the value holds."""
+    """Some rows of one section, (key, value), and what the indexes hold of each."""
 
     section: bytes
-    rows: list[tuple[bytes, bytes, Stored]]
+    rows: list[tuple[bytes, bytes]]
+    indexed: list[Indexed]
 
 
 def summary(file: BinaryIO) -> Summary:
@@ -232,7 +233,7 @@ def portions(file: BinaryIO, on_read: Callable[[int], None] = lambda _: None) ->
             content_bytes += _LENGTH.size + len(body)
             portion, last = _decode_rows(body, last)
             is_current = portion.section != REVISIONS
-            tombstones = sum(stored.record.deleted for _, _, stored in portion.rows) if is_current else 0
+            tombstones = sum(record.deleted for record in portion.indexed) if is_current else 0
             counts = _plus(counts, portion.section, len(portion.rows), tombstones)
             yield portion
     if frame.digest(_FOOTER_HEAD + _COUNTS.pack(*footer.counts)) != footer.digest:
@@ -337,16 +338,18 @@ class _Format(msgspec.Struct):
 def _decode_rows(body: bytes, last: tuple[int, bytes]) -> tuple[Portion, tuple[int, bytes]]:
     """`last` is the place of the row before: the number of its section, its key."""
     try:
-        found = decode_rows(body)
-        section = found[0][0][:1]
+        rows = decode_rows(body)
+        section = rows[0][0][:1]
         number = SECTIONS.index(section)
-        rows = [(key, value, decode(entry_of_row(key), value)) for key, value in found]
+        if section == REVISIONS:
+            records = [indexed(entry_of_row(key), value) for key, value in rows]
+        else:
+            records = [indexed(key, value) for key, value in rows]
     except (msgspec.DecodeError, IndexError, ValueError):
         raise BackupDamaged("a part of the file holds no rows") from None
     except StoreCorrupt as error:
         raise BackupDamaged(f"a row of the file is damaged: {error}") from None
-    for key, _, _ in rows:
-        if not key.startswith(section) or (number, key) <= last:
-            raise BackupDamaged("the rows of the file are not in order")
-        last = number, key
-    return Portion(section, rows), last
+    keys = [key for key, _ in rows]
+    if (number, keys[0]) <= last or keys != sorted(set(keys)) or not keys[-1].startswith(section):
+        raise BackupDamaged("the rows of the file are not in order")
+    return Portion(section, rows, records), (number, keys[-1])

@@ -36,6 +36,8 @@ _HEAD = struct.Struct(">BIQII BBQIQQIQ16s BBB")
 _RECORD_HEAD = struct.Struct(">BBQIQQIQ16s BBB")
 _BODY = struct.Struct(">QII BBQIQQIQ16s BBB")
 _OWN = struct.Struct(">QII")
+_INDEXED = struct.Struct(">BIQ8x BBQI20xQ16x BBB")
+"""The fields of `_HEAD` that `indexed` looks at."""
 
 _OWN_BYTES = _HEAD.size - _RECORD_HEAD.size
 """Format, checksum, sequence, generation, kept: what stands in front of a record."""
@@ -48,6 +50,16 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     seq: int
     generation: int
     kept: int
+
+
+class Indexed(msgspec.Struct, frozen=True, gc=False):
+    """What a store's indexes and counts are made of, as in Stored and Record."""
+
+    seq: int
+    timestamp: int
+    counter: int
+    expires_at: int
+    deleted: bool
 
 
 def encode(key: bytes, stored: Stored) -> bytes:
@@ -86,6 +98,28 @@ def is_whole(key: bytes, raw: bytes) -> bool:
         and raw[0] == FORMAT
         and int.from_bytes(raw[1 : _PREFIX.size], "big") == crc32(memoryview(raw)[_PREFIX.size :], crc32(key))
     )
+
+
+def indexed(key: bytes, raw: bytes) -> Indexed:
+    """What the indexes hold of what `encode` stored under the entry key `key`. Checked as by `decode`, for half of its
+    cost. Raises StoreCorrupt for any other bytes."""
+    if len(raw) >= _HEAD.size:
+        version, checksum, seq, flags, codec, timestamp, counter, expires_at, origin, owner, content_type = (
+            _INDEXED.unpack_from(raw)
+        )
+        payload_at = _HEAD.size + origin + owner + content_type
+        if (
+            version == FORMAT
+            and checksum == crc32(memoryview(raw)[_PREFIX.size :], crc32(key))
+            and payload_at <= len(raw)
+            and flags <= _DELETED
+            and codec in (RAW, ZSTD)
+            and raw[_HEAD.size : payload_at].isascii()
+        ):
+            return Indexed(seq, timestamp, counter, expires_at, flags == _DELETED)
+    stored = decode(key, raw)
+    record = stored.record
+    return Indexed(stored.seq, record.timestamp, record.counter, record.expires_at, record.deleted)
 
 
 def is_tombstone(raw: bytes) -> bool:

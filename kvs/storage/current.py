@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from kvs.errors import CorruptRecord, StoreCorrupt
-from kvs.storage.codec import Stored, decode
+from kvs.storage.codec import Indexed, Stored, decode
 from kvs.storage.keyspace import (
     change_row,
     decode_seq,
@@ -67,7 +67,7 @@ def metadata_document(reader: Reader, entry: bytes, now_ms: int) -> bytes | None
     return None if live is None else live.data
 
 
-def index_rows(entry: bytes, record: Record) -> list[bytes]:
+def index_rows(entry: bytes, record: Record | Indexed) -> list[bytes]:
     """The rows that lead to a current record. (The change log's row holds a value and is written apart.)"""
     rows = [time_row(record.timestamp, record.counter, entry)]
     if record.deleted:

@@ -40,14 +40,16 @@ log = structlog.get_logger()
 class LevelDBStore:
     """See `store.Store`."""
 
-    def __init__(self, directory: Path, *, sync: bool) -> None:
+    def __init__(self, directory: Path, *, sync: bool, write_buffer_bytes: int = LEVELDB_WRITE_BUFFER_BYTES) -> None:
         """Open the database in `directory`, made if missing (mode 0700).
 
-        `sync`: whether a commit returns only after an fsync. Raises StoreError with one line for the operator when
+        `sync`: whether a commit returns only after an fsync. `write_buffer_bytes`: what is gathered in memory before it
+        becomes a table; there are two at times. Raises StoreError with one line for the operator when
         the directory cannot be used, StoreCorrupt when LevelDB's own files are damaged beyond opening.
         """
         self._directory = directory
         self._sync = sync
+        self._write_buffer_bytes = write_buffer_bytes
         self._failed = False
         self._acknowledged: Batch = {}
         self._uncertain: Batch = {}
@@ -158,7 +160,7 @@ class LevelDBStore:
             os.fspath(self._directory),
             create_if_missing=True,
             paranoid_checks=paranoid,
-            write_buffer_size=LEVELDB_WRITE_BUFFER_BYTES,
+            write_buffer_size=self._write_buffer_bytes,
             lru_cache_size=LEVELDB_CACHE_BYTES,
             max_open_files=LEVELDB_OPEN_FILES_MAX,
             bloom_filter_bits=LEVELDB_BLOOM_BITS,

@@ -62,9 +62,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def rows_of(backup: bytes) -> list[Row]:
-    return [
-        (key, value) for section, rows in portions(BytesIO(backup)) if section != REVISIONS for key, value, _ in rows
-    ]
+    return [row for section, rows, _ in portions(BytesIO(backup)) if section != REVISIONS for row in rows]
 
 
 def merge(ask: Client, rows: list[Row], query: str = "") -> Reply:

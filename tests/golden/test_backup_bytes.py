@@ -5,7 +5,7 @@ from io import BytesIO
 import zstandard
 
 from kvs.storage.backup import Counts, portions, verify
-from kvs.storage.codec import Stored, encode
+from kvs.storage.codec import Stored, decode, encode
 from kvs.storage.memory import MemoryStore
 from tests.backups import backup_of, header
 from tests.records import record
@@ -59,8 +59,8 @@ def entry_of(key: bytes) -> bytes:
 
 
 def test_a_backup_of_format_1_is_read() -> None:
-    found = {key: stored for portion in portions(BytesIO(BACKUP)) for key, _, stored in portion.rows}
-    assert found == ROWS
+    found = dict(row for portion in portions(BytesIO(BACKUP)) for row in portion.rows)
+    assert {key: decode(entry_of(key), raw) for key, raw in found.items()} == ROWS
     about = verify(BytesIO(BACKUP))
     assert about.header == ABOUT
     assert about.counts == Counts(1, 1, 1, 1, 0, len(CONTENT))

@@ -1,6 +1,7 @@
 """What is encoded decodes to itself; anything else is refused with the one error that says so."""
 
 from base64 import urlsafe_b64decode
+from zlib import crc32
 
 import pytest
 from hypothesis import example, given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from kvs.errors import BadRequest, StoreCorrupt
 from kvs.server.cursor import Cursors
-from kvs.storage.codec import Stored, decode, encode
+from kvs.storage.codec import Indexed, Stored, decode, encode, indexed
 from kvs.storage.compression import RAW, ZSTD, Compressor, decompress
 from tests.records import stored
 
@@ -45,6 +46,32 @@ def test_every_cut_is_found(what: Stored, data: st.DataObject) -> None:
 def test_a_record_under_a_foreign_key_is_corrupt(what: Stored) -> None:
     with pytest.raises(StoreCorrupt):
         decode(b"dother", encode(b"dkey", what))
+
+
+def _indexed_by_decoding(key: bytes, raw: bytes) -> Indexed | None:
+    """None: the bytes are corrupt."""
+    try:
+        whole = decode(key, raw)
+    except StoreCorrupt:
+        return None
+    record = whole.record
+    return Indexed(whole.seq, record.timestamp, record.counter, record.expires_at, record.deleted)
+
+
+@given(stored, st.data())
+def test_what_the_indexes_hold_is_what_decoding_says(what: Stored, data: st.DataObject) -> None:
+    """Also of bytes that nobody encoded, under a checksum that fits, and under one that does not."""
+    raw = bytearray(encode(b"dkey", what))
+    for place in data.draw(st.lists(st.integers(0, min(len(raw), 140) - 1), max_size=3)):
+        raw[place] = data.draw(st.integers(0, 255))
+    cut = bytes(raw[: data.draw(st.just(len(raw)) | st.integers(0, len(raw)))])
+    for whole in (cut, cut[:1] + crc32(cut[5:], crc32(b"dkey")).to_bytes(4, "big") + cut[5:]):
+        wanted = _indexed_by_decoding(b"dkey", whole)
+        if wanted is None:
+            with pytest.raises(StoreCorrupt):
+                indexed(b"dkey", whole)
+        else:
+            assert indexed(b"dkey", whole) == wanted
 
 
 @given(st.binary(max_size=2000), st.integers(1, 5))

@@ -49,7 +49,7 @@ def row(key: bytes, entry: bytes = b"") -> tuple[bytes, bytes]:
 
 def test_documents_come_first_then_records_then_revisions() -> None:
     backup = backup_of(store_with(b"db", b"sa", revision_row(b"db", 1), b"da"))
-    found = [(portion.section, [key for key, _, _ in portion.rows]) for portion in portions(BytesIO(backup))]
+    found = [(portion.section, [key for key, _ in portion.rows]) for portion in portions(BytesIO(backup))]
     assert found == [(b"s", [b"sa"]), (b"d", [b"da", b"db"]), (b"h", [revision_row(b"db", 1)])]
     assert verify(BytesIO(backup)).counts == Counts(1, 2, 1, 0, 0, summary(BytesIO(backup)).counts.content_bytes)
 
