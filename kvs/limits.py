@@ -448,7 +448,8 @@ JOIN_SEEDS_MAX = 3
 LEAVE_PEERS_MAX = 10
 """That hear of a leave from the node itself; the others hear it from these."""
 MEMBERS_SAVE_DELAY_MS = 1_000
-"""Nodes that become known are saved together, so that a cluster that starts as a whole does not wait for its disks."""
+"""Nodes that become known are saved together, so that a cluster that starts as a whole does not wait for its disks; but
+the first other one is saved at once."""
 MEMBERS_SAVE_INTERVAL_MS = 3_600_000
 """When each member was last seen is saved this often."""
 REMEMBER_MIN_MS = 24 * 3_600_000

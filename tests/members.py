@@ -165,10 +165,12 @@ class Driven:
                 return PingReqAck(sender=member(helper), reached=target in alive)
         return None
 
-    def meet(self, *states: MemberState) -> None:
+    def meet(self, *states: MemberState) -> list[Effect]:
         """These nodes ping this one, so that it lists them."""
+        before = len(self.effects)
         for state in states:
             self.ask(Ping(sender=state, to="a"), state.id)
+        return self.effects[before:]
 
     def ack(self, node_id: str, incarnation: int = 10, **fields: object) -> PingAck:
         return PingAck(sender=member(node_id, incarnation), **fields)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
     why                                         when                                      with
     by and by                                   every `sync_interval`                     any living peer
-    the peer is new or has come back            at once                                   that one
+    the peer is new, is back, or settled by now   at once                                 that one
     a push to it failed or its outbox overflowed  after COMPARE_SOON_MS                   that one
     pings show the same two unequal roots twice at once: neither side is writing          that one
     the last comparison moved all it may        after `throttle_delay_ms`                 that one
@@ -49,9 +49,15 @@ class Comparisons:
         self._running: str | None = None
 
     def up(self, peer: str, now_ms: int) -> None:
-        known = self._peers.setdefault(peer, _Peer())
-        known.due_ms = known.rests_until_ms = None
-        self._due(known, now_ms)
+        self._peers.setdefault(peer, _Peer())
+        self.ready(peer, now_ms)
+
+    def ready(self, peer: str, now_ms: int) -> None:
+        """What stood in the way of a comparison with this peer is over."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.due_ms = known.rests_until_ms = None
+            self._due(known, now_ms)
 
     def down(self, peer: str) -> None:
         self._peers.pop(peer, None)

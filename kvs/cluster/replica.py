@@ -6,7 +6,7 @@
     rejoining     a node that was away for too long compares first, and sets aside what may have been deleted meanwhile
                   a node that was restored waits for a peer that is settled, and compares with that one first: it does
                   not know what was deleted and revoked since the backup, and whoever was restored too knows no more
-    settled       pushes what is written, compares by and by (kvs.cluster.comparisons)
+    settled       pushes what is written, compares by and by with who is settled too (kvs.cluster.comparisons)
 
 The shell carries out the effects, in order, and hands in what comes of them. Answers to peers' questions are made by
 `kvs.cluster.diff` and `kvs.cluster.ingest`; they need no state.
@@ -243,7 +243,7 @@ class Replica:
         effects = self._handle(event, here, now)
         if self._session is None and self._bootstrap.is_over:
             peer = self._comparisons.next(now.mono_ms)
-            if peer is not None and self._waits_for_more(peer):
+            if peer is not None and self._leaves_it(peer):
                 self._comparisons.failed(now.mono_ms)
             elif peer is not None:
                 effects += self._begin(peer, here, now)
@@ -311,7 +311,7 @@ class Replica:
         self._has_met_anybody = True
         self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms, now.unix_ms)
         self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
-        if mine == seen.root and not self._waits_for_more(seen.peer):
+        if mine == seen.root and (seen.is_settled or not self.is_unproven):
             self._unfinished.pop(seen.peer, None)
             self._floor.equal(seen.peer, now.unix_ms)
         return effects
@@ -321,13 +321,13 @@ class Replica:
             self._settled.discard(seen.peer)
         elif seen.peer not in self._settled:
             self._settled.add(seen.peer)
-            if self.is_unproven:
-                self._comparisons.up(seen.peer, now.mono_ms)
+            self._comparisons.ready(seen.peer, now.mono_ms)
 
-    def _waits_for_more(self, peer: str) -> bool:
-        """Whether a comparison with this peer teaches nothing yet: this node was restored, and the peer was too, or is
-        still to be filled."""
-        return self.is_unproven and peer not in self._settled
+    def _leaves_it(self, peer: str) -> bool:
+        """Whether a comparison with this peer is not to begin here: it is not settled. Either this node was restored,
+        and learns nothing from such a peer, or the peer begins itself when it is filled or rejoins. Until then it would
+        be sent a second time what it copies just now."""
+        return peer not in self._settled and (self.is_unproven or self.mode == "settled")
 
     def _rejoin(self, floor_ms: int, now: Now) -> list[Effect]:
         """This node was away for too long. A comparison under way does not know that: it begins anew."""

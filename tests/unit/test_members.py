@@ -6,6 +6,7 @@ import pytest
 
 from kvs.cluster.members import Table, merge
 from kvs.cluster.membership_events import (
+    Effect,
     MemberDown,
     MemberGone,
     MembershipSettings,
@@ -16,7 +17,7 @@ from kvs.cluster.membership_events import (
 from kvs.cluster.messages import Join, MemberList, MemberState, Persisted, Ping, Rumour, Status
 from kvs.cluster.time_of import Now
 from kvs.errors import BadRequest, KvsError, Unavailable
-from kvs.limits import CHECK_PINGS, CHECKS_AGAIN, MEMBERS_MAX
+from kvs.limits import CHECK_PINGS, CHECKS_AGAIN, MEMBERS_MAX, MEMBERS_SAVE_DELAY_MS
 from tests.members import JOINED_MS, UNIX_MS, Driven, calls, member, of, pings, reports, rumour
 
 ALIVE, SUSPECT, DEAD, LEFT, REMOVED = Status
@@ -371,6 +372,26 @@ def test_a_wall_clock_that_jumps_alone_makes_nobody_forgotten() -> None:
     driven.run(700_000, alive=["c"])
     driven.now = driven.now._replace(unix_ms=driven.now.unix_ms + 1_000 * DAY_MS)
     assert driven.core._table.forget(driven.now) == []
+
+
+def saves(effects: list[Effect]) -> list[list[str]]:
+    return [[m.id for m in effect.state.members] for effect in of(Save, effects)]
+
+
+def test_the_first_other_node_is_on_the_disk_before_it_is_up() -> None:
+    """A node that was filled, and knows nobody when it is back, would raise the floor as if all knew what it knows."""
+    driven = Driven()
+    effects = driven.meet(member("b"))
+    assert [type(effect) for effect in effects if isinstance(effect, Save | MemberUp)] == [Save, MemberUp]
+    assert saves(effects) == [["b"]]
+    assert saves(driven.meet(member("c"))) == [], "they are saved together"
+    assert saves(driven.run(MEMBERS_SAVE_DELAY_MS, alive=["b", "c"])) == [["b", "c"]]
+
+
+def test_one_that_was_removed_is_no_other_node() -> None:
+    driven = Driven(stored=Persisted(members=(member("b", 5, REMOVED),)))
+    assert saves(driven.meet(member("c"))) == [["b", "c"]]
+    assert saves(Driven(stored=Persisted(members=(member("b"),))).meet(member("c"))) == []
 
 
 def test_removing_a_member_tells_the_others_and_saves_first() -> None:

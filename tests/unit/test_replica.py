@@ -69,6 +69,16 @@ def test_a_comparison_with_a_peer_that_goes_down_ends_then() -> None:
     assert at.comparing_with == "c"
 
 
+def test_a_peer_that_is_being_filled_begins_comparisons_itself() -> None:
+    """It would be sent a second time all that it copies just now."""
+    a, at = LoneNode(in_cluster=True), settled()
+    filling, filled = (replica.DigestSeen("b", "x", 0, 0, is_settled) for is_settled in (False, True))
+    assert asked(happen(at, a, 0, replica.Known(["b"]), replica.PeerUp("b"), filling)) == []
+    for at_ms in range(500, 600_000, 500):
+        assert asked(happen(at, a, at_ms, filling, replica.Tick())) == []
+    assert asked(happen(at, a, 600_000, filled)) == ["b"], "the pauses behind those that did not begin are over too"
+
+
 def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
     """Its pings go on, and say that it holds something else."""
     a, at = LoneNode(in_cluster=True), settled()

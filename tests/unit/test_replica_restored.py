@@ -98,6 +98,8 @@ def test_peers_that_know_no_more_teach_it_nothing_until_its_patience_is_over() -
     assert at.replica.mode == "settled"
     assert at.reports == ["No peer knows more: this node goes on with what it was restored from"]
     at.pass_ms(20_000)
+    assert at.compared == [], "whoever is not settled begins itself"
+    at.see("b")
     assert at.compared == ["b"]
 
 
