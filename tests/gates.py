@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from unittest.mock import Mock
 
 import msgspec
 from aiohttp import web
@@ -34,10 +35,11 @@ def request(
     target: str = "/kv/a",
     headers: Mapping[str, str] = MappingProxyType({}),
     method: str = "GET",
+    connection: object = None,
 ) -> web.BaseRequest:
-    """With as many `Authorization` fields as are given."""
+    """With as many `Authorization` fields as are given, on a new connection unless one is."""
     fields = CIMultiDict([("Authorization", given) for given in authorization] + list(headers.items()))
-    made: web.BaseRequest = make_mocked_request(method, target, headers=fields)
+    made: web.BaseRequest = make_mocked_request(method, target, headers=fields, protocol=connection or Mock())
     return made
 
 
@@ -53,6 +55,9 @@ class WatchedStore(MemoryStore):
 
 class House:
     """A node without a runner behind a gate, which hears of changes as the runner tells it."""
+
+    connection: object = None
+    """That all requests come on; None: each on its own."""
 
     def __init__(self, *anonymous: str) -> None:
         self.now_ms = NOW
@@ -108,7 +113,8 @@ class House:
         target: str = "/kv/a",
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Principal:
-        return self.gate.admit(request(*authorization, target=target, headers=headers), needed)
+        asked = request(*authorization, target=target, headers=headers, connection=self.connection)
+        return self.gate.admit(asked, needed)
 
     def bearer(self, token: str, needed: Access = READ) -> Principal:
         return self.ask(f"Bearer {token}", needed=needed)

@@ -69,6 +69,8 @@ class Connection(EagerHandler):
         "_stream",
         "_unsent_bytes",
         "client",
+        "credential",
+        "credential_mark",
         "is_stalled",
         "watcher",
     )
@@ -88,6 +90,9 @@ class Connection(EagerHandler):
         self._is_broken = False
         self.client = ""
         """The network that it comes from, as clients are counted; what headers say of that is not believed."""
+        self.credential = ""
+        """The field `Authorization` that was good last, which most clients show again; what the gate knows it by."""
+        self.credential_mark = b""
         self._is_tls = False
         self._on_lost: Callable[[], None] | None = None
         self.is_stalled = False
@@ -207,6 +212,7 @@ class Connection(EagerHandler):
                 let_go(message.exc)
         self._messages.clear()
         self._body = self._on_lost = None
+        self.credential = ""
 
     # --- answers without an end ---
 

@@ -17,13 +17,16 @@ from kvs.server import access, authentication
 from kvs.server.access import OPEN, READ, WRITE, Access
 from kvs.server.authentication import OpenGate, TokenGate
 from kvs.server.browsers import Browsers
+from kvs.server.system import change_documents
 from kvs.server.token_maker import store_token
 from tests.gates import BEFORE, GROUPS, HOUR_MS, KEY, LOCAL, NOW, STRANGE, House, request
 
 
-@pytest.fixture
-def house() -> House:
+@pytest.fixture(params=["one", "many"])
+def house(request: pytest.FixtureRequest) -> House:
+    """Asked on one connection, which remembers who came last, or on one for each request."""
     made = House()
+    made.connection = Mock() if request.param == "one" else None
     made.user(groups=GROUPS)
     return made
 
@@ -97,6 +100,21 @@ def test_two_fields_are_refused_even_with_one_and_the_same_good_token(house: Hou
     assert house.refuses(good, good)
     assert house.refuses(good, "")
     assert house.refuses("Bearer x", good)
+
+
+def test_a_connection_belongs_to_nobody() -> None:
+    house = House()
+    house.connection = Mock()
+    house.user("u")
+    house.user("v")
+    mine, other = house.token("u").token, house.token("v").token
+    for token, user in ((mine, "u"), (other, "v"), (other, "v"), (mine, "u")):
+        assert house.bearer(token).user == user
+        for refused in ((), ("Bearer x",), (f"Bearer {mine}x",), (f"Bearer {mine}", f"Bearer {other}")):
+            assert house.refuses(*refused)
+    house.do(change_documents(lambda *_: {"user/u": None}))
+    assert house.refuses(f"Bearer {mine}")
+    assert house.bearer(other).user == "v"
 
 
 def test_a_token_anywhere_else_is_none(house: House) -> None:
