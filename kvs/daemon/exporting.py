@@ -14,20 +14,20 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import msgspec
 import orjson
 
 from kvs.client.wire import stands_on_a_line
 from kvs.daemon.failure import Failed
-from kvs.daemon.showing import value_fields
 
 if TYPE_CHECKING:
     from kvs.client import Client, Value
 
 _PAGE = 1_000
 _STATE_EVERY = 1_000
+_LINES_AT_ONCE = 100
 _COPY_BYTES = 1024 * 1024
 VALUE_FILE = ".kvs-value"
 """Of a key that is a folder too, because there are keys below it."""
@@ -73,11 +73,14 @@ def begin(client: "Client", prefix: str) -> State:
 
 def line_of(value: "Value") -> bytes:
     """An item of a bulk request, and with the version what makes it the same value once more, byte for byte."""
-    fields = value_fields(value)
-    if value.is_json and not stands_on_a_line(value.raw):
+    fields: dict[str, Any] = {"op": "put", "path": value.path, "uuid": value.uuid, "timestamp": value.timestamp}
+    if value.expires_at is not None:
+        fields["expires_at"] = value.expires_at
+    if value.is_json and stands_on_a_line(value.raw):
+        fields["data"] = orjson.Fragment(value.raw)
+    else:
         fields |= {"content_type": value.content_type, "encoding": "base64", "data": b64encode(value.raw).decode()}
-    line: bytes = orjson.dumps({"op": "put", **fields})
-    return line + b"\n"
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 # --- one file of lines ---
@@ -86,11 +89,23 @@ def line_of(value: "Value") -> bytes:
 def walk_lines(file: BinaryIO, walk: Walk) -> int:
     """Go on with the lines of a file, behind its last whole one; how many there are."""
     count, after = _whole_lines(file)
+    lines: list[bytes] = []
     for value in walk.values(after):
-        file.write(line_of(value))
-        count += 1
-        walk.on_key(count)
+        lines.append(line_of(value))
+        if len(lines) == _LINES_AT_ONCE:
+            count += _write(file, lines)
+            walk.on_key(count)
+    count += _write(file, lines)
+    walk.on_key(count)
     file.flush()
+    return count
+
+
+def _write(file: BinaryIO, lines: list[bytes]) -> int:
+    """How many there were. A write to a file that is read too costs as much as all else that is done for a line."""
+    count = len(lines)
+    file.write(b"".join(lines))
+    lines.clear()
     return count
 
 
@@ -114,6 +129,8 @@ def mend_lines(file: BinaryIO, target: BinaryIO, walk: Walk) -> int:
     """Write the lines of a file to `target`, with the changes in their places; how many there are then."""
     with tempfile.TemporaryFile() as values:
         places = _gathered(values, walk)
+        if not places:
+            return _copy_all(file, target)
         waiting = sorted(places, key=str.encode)[::-1]
         count = 0
         file.seek(0)
@@ -135,6 +152,16 @@ def mend_lines(file: BinaryIO, target: BinaryIO, walk: Walk) -> int:
 
 class _Path(msgspec.Struct):
     path: str
+
+
+def _copy_all(file: BinaryIO, target: BinaryIO) -> int:
+    count = 0
+    file.seek(0)
+    while data := file.read(_COPY_BYTES):
+        target.write(data)
+        count += data.count(b"\n")
+    target.flush()
+    return count
 
 
 def _gathered(values: BinaryIO, walk: Walk) -> dict[str, tuple[int, int] | None]:
