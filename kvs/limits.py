@@ -326,8 +326,8 @@ WATCH_STEP_ROWS = 500
 WATCH_STEP_BYTES = 256 * 1024
 WATCH_SENDS_PER_TURN = 64
 """Watchers who are written to before other requests have a turn: about a millisecond."""
-WATCH_PAUSE_RATIO = 4
-"""Telling watchers takes a fifth of the time at most: so much longer than it took is the pause behind it."""
+WATCH_PAUSE_RATIO = 5
+"""Telling watchers takes a sixth of the time at most: so much longer than it took is the pause behind it."""
 
 # --- backups ---
 

@@ -262,7 +262,7 @@ class Target:
             if isinstance(one, Problem):
                 self._fail(one.where, one.reason)
                 continue
-            items.append(one._replace(path=prefix + one.path))
+            items.append(one._replace(path=prefix + one.path) if prefix else one)
             size_bytes += len(one.raw)
             if len(items) >= most or size_bytes >= _AT_ONCE_BYTES:
                 yield count, items

@@ -2,7 +2,7 @@
 
     serve    a watcher catches up in steps, one watcher's step at a time, then joins the feed
     round    what waits in the feed is written to all who watch it, some of them in each turn of the event loop
-    pause    four times as long as that took, while which more gathers: watchers slow writers by a fifth at most
+    pause    five times as long as that took, while which more gathers: watchers slow writers by a sixth at most
 
 Nobody waits for a watcher. What he does not take at once waits in his connection, and beyond a bound he is cut off; he
 resumes where he was by the position of the last event that he got.
@@ -238,7 +238,7 @@ class Watching:
                 await self._drained(watcher, request)
 
     async def _rest(self, began_s: float, watcher: Watcher) -> None:
-        """Behind a step that began then: where others ask the node meanwhile, catching up takes a fifth of the loop."""
+        """Behind a step that began then: where others ask the node meanwhile, catching up takes a sixth of the loop."""
         requests = 0 if watcher.connection is None else watcher.connection.requests_seen
         if requests != self._requests_seen:
             self._requests_seen = requests
