@@ -126,6 +126,9 @@ class Scheduler:
 
     def stop(self) -> None:
         if self._timers.running:
+            # The shutdown comes a turn of the loop later. A job that begins in that turn would be cancelled before its
+            # first step, which APScheduler takes for a failure too.
+            self._timers.pause()
             self._timers.shutdown(wait=False)
 
     async def note_expired(self) -> int:

@@ -315,3 +315,21 @@ async def test_work_that_a_stop_interrupts_is_no_failure(site: Site, caplog: pyt
     await asyncio.wait_for(ended.wait(), 10)
     await asyncio.sleep(0)
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_work_that_a_stop_overtakes_is_no_failure(
+    site: Site, caplog: pytest.LogCaptureFixture, turns: int
+) -> None:
+    """Its time comes around the stop, in every order of what the event loop does then."""
+    scheduler, calls = site.scheduler(), Calls()
+    scheduler.schedule_backups(calls.make, "* * * * *", START)
+    scheduler.start()
+    for _ in range(3):
+        scheduler._timers.get_job("backup").modify(next_run_time=datetime.now(UTC))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    scheduler.stop()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert [record for record in caplog.records if record.exc_info] == []
