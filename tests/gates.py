@@ -56,7 +56,7 @@ class WatchedStore(MemoryStore):
 class House:
     """A node without a runner behind a gate, which hears of changes as the runner tells it."""
 
-    connection: object = None
+    connection: Mock | None = None
     """That all requests come on; None: each on its own."""
 
     def __init__(self, *anonymous: str) -> None:

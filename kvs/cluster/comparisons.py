@@ -57,6 +57,7 @@ class Comparisons:
         known = self._peers.get(peer)
         if known is not None:
             known.due_ms = known.rests_until_ms = None
+            known.retry_ms = COMPARE_RETRY_MIN_MS
             self._due(known, now_ms)
 
     def down(self, peer: str) -> None:

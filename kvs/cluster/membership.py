@@ -16,8 +16,8 @@ What happens when (all stretched by the health multiplier where kvs.cluster.dete
     exchange, retry, join                          see kvs.cluster.gossip
     check            ping again who was spoken of and was silent, see kvs.cluster.checks
     member_timeout   a member that is down leaves the list
-    the first other  save it before anything comes of it: a node that got records of others, and knows of none, would
-                     take what it was told as what all know, and let all forget what was deleted
+    the first other  save it before anything comes of it, if the disk takes it: a node that got records of others, and
+                     knows of none, would take what it was told as what all know, and let all forget what was deleted
     a second         save who became known since; in every hour, when each was last seen
     a late wake-up   this node stalled: nothing that ended meanwhile is judged
     leaving          tell up to 10 members; from then on silence
@@ -105,7 +105,7 @@ class Membership:
         self._answering = Answering(self._roster, self._voice, self._hearing, self._out)
         self._replies = Replies(self._roster, self._voice, self._hearing, self._detector, self._out)
         self._save_ms = 0
-        self._has_saved_others = bool(self.remembered())
+        self._has_saved_others = False
         self._is_started = False
 
     # --- what the shell calls ---

@@ -2,11 +2,14 @@
 
     effects = replica.handle(event, here, now)     what to send, what to write, what to tell
 
-    filling       a node that was never filled copies what its peers have (kvs.cluster.bootstrap); no comparisons
+    filling       a node that was never filled copies what its peers have (kvs.cluster.bootstrap); no comparisons: it
+                  would be sent everything twice, and what it lacks so far says nothing
     rejoining     a node that was away for too long compares first, and sets aside what may have been deleted meanwhile
                   a node that was restored waits for a peer that is settled, and compares with that one first: it does
                   not know what was deleted and revoked since the backup, and whoever was restored too knows no more
-    settled       pushes what is written, compares by and by with who is settled too (kvs.cluster.comparisons)
+    settled       pushes what is written, compares by and by (kvs.cluster.comparisons)
+
+Whoever begins a comparison, it is with a peer that is settled.
 
 The shell carries out the effects, in order, and hands in what comes of them. Answers to peers' questions are made by
 `kvs.cluster.diff` and `kvs.cluster.ingest`; they need no state.
@@ -243,8 +246,8 @@ class Replica:
         effects = self._handle(event, here, now)
         if self._session is None and self._bootstrap.is_over:
             peer = self._comparisons.next(now.mono_ms)
-            if peer is not None and self._leaves_it(peer):
-                self._comparisons.failed(now.mono_ms)
+            if peer is not None and peer not in self._settled:
+                self._comparisons.failed(now.mono_ms)  # it begins itself as soon as that is of use
             elif peer is not None:
                 effects += self._begin(peer, here, now)
         return effects
@@ -322,12 +325,6 @@ class Replica:
         elif seen.peer not in self._settled:
             self._settled.add(seen.peer)
             self._comparisons.ready(seen.peer, now.mono_ms)
-
-    def _leaves_it(self, peer: str) -> bool:
-        """Whether a comparison with this peer is not to begin here: it is not settled. Either this node was restored,
-        and learns nothing from such a peer, or the peer begins itself when it is filled or rejoins. Until then it would
-        be sent a second time what it copies just now."""
-        return peer not in self._settled and (self.is_unproven or self.mode == "settled")
 
     def _rejoin(self, floor_ms: int, now: Now) -> list[Effect]:
         """This node was away for too long. A comparison under way does not know that: it begins anew."""

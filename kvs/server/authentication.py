@@ -1,6 +1,6 @@
 """From the `Authorization` field of a request to who it comes from.
 
-    Bearer <token> ─ SHA3-512 ─ remembered? ─ stored under that hash? ─ signature, claims ─ the user lives ─ Principal
+    Bearer <token> ─ remembered? ─ stored under its SHA3-512? ─ signature, claims ─ the user lives ─ Principal
     KVS-Local <token> ─ signature, claims ─ Principal that may manage accounts
 
 An unknown token is refused before anything of it is parsed. What was verified is remembered until it expires or until

@@ -92,9 +92,9 @@ async def _receive(call: Call, declared: int, limit_bytes: int, room: Room | Non
         raise RequestTimeout("the body did not arrive in time") from None
     except RequestPayloadError:
         raise BadRequest("the body is not framed as its headers say", code="malformed_body") from None
-    except (ConnectionError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and request.protocol.connected:
-            raise  # with aiohttp it is a lost connection only where there is none
+    except (OSError, RuntimeError) as error:
+        if not isinstance(error, ConnectionError) and request.protocol.connected:
+            raise  # what else it is, is a lost connection only where there is none: the end of TLS, aiohttp's own words
         # Nobody is there to be told; it is no failure of the node either.
         raise BadRequest("the connection ended before the body", code="malformed_body") from None
     finally:

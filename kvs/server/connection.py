@@ -91,8 +91,9 @@ class Connection(EagerHandler):
         self.client = ""
         """The network that it comes from, as clients are counted; what headers say of that is not believed."""
         self.credential = ""
-        """The field `Authorization` that was good last, which most clients show again; what the gate knows it by."""
         self.credential_mark = b""
+        """The field `Authorization` that was good last, which most clients show again, and what the gate knows it by.
+        The two change together only."""
         self._is_tls = False
         self._on_lost: Callable[[], None] | None = None
         self.is_stalled = False
@@ -212,7 +213,6 @@ class Connection(EagerHandler):
                 let_go(message.exc)
         self._messages.clear()
         self._body = self._on_lost = None
-        self.credential = ""
 
     # --- answers without an end ---
 

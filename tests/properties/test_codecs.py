@@ -11,7 +11,7 @@ from kvs.errors import BadRequest, StoreCorrupt
 from kvs.server.cursor import Cursors
 from kvs.storage.codec import Indexed, Stored, decode, encode, indexed
 from kvs.storage.compression import RAW, ZSTD, Compressor, decompress
-from tests.records import stored
+from tests.records import record, stored
 
 
 @given(st.binary(max_size=64), stored)
@@ -72,6 +72,25 @@ def test_what_the_indexes_hold_is_what_decoding_says(what: Stored, data: st.Data
                 indexed(b"dkey", whole)
         else:
             assert indexed(b"dkey", whole) == wanted
+
+
+_PLAIN = encode(b"dkey", Stored(record(), 1, 1, 0))
+_FORGED = {
+    "an unknown flag": _PLAIN[:21] + b"\2" + _PLAIN[22:],
+    "an unknown codec": _PLAIN[:22] + b"\7" + _PLAIN[23:],
+    "a head that is cut": _PLAIN[:81],
+    "no texts": _PLAIN[:82],
+    "texts that are cut": _PLAIN[:83],
+    "a text that is none": _PLAIN[:82] + b"\xff" + _PLAIN[83:],
+}
+
+
+@pytest.mark.parametrize("forged", _FORGED.values(), ids=_FORGED)
+def test_a_checksum_that_fits_makes_nothing_whole(forged: bytes) -> None:
+    raw = forged[:1] + crc32(forged[5:], crc32(b"dkey")).to_bytes(4, "big") + forged[5:]
+    for look in (decode, indexed):
+        with pytest.raises(StoreCorrupt):
+            look(b"dkey", raw)
 
 
 @given(st.binary(max_size=2000), st.integers(1, 5))

@@ -112,6 +112,7 @@ def test_a_connection_belongs_to_nobody() -> None:
         assert house.bearer(token).user == user
         for refused in ((), ("Bearer x",), (f"Bearer {mine}x",), (f"Bearer {mine}", f"Bearer {other}")):
             assert house.refuses(*refused)
+            assert house.connection.credential == f"Bearer {token}", "what is refused is not remembered"
     house.do(change_documents(lambda *_: {"user/u": None}))
     assert house.refuses(f"Bearer {mine}")
     assert house.bearer(other).user == "v"

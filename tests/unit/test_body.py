@@ -1,6 +1,7 @@
 """Who sends a body is asked again when it took its time, and only then."""
 
 import asyncio
+from ssl import SSLError
 from unittest.mock import AsyncMock, Mock
 
 import pytest
@@ -95,8 +96,20 @@ async def test_who_is_gone_before_he_is_told_to_go_on_is_no_failure_of_the_node(
         await read_body(call, 2)
 
 
-async def test_what_a_reader_of_a_connection_that_is_there_raises_is_a_fault(gate: Gate) -> None:
-    call, content = sent(gate)
-    content.set_exception(RuntimeError("readany() called while another coroutine waits"))
-    with pytest.raises(RuntimeError):
-        await read_body(call, 2)
+_OTHERS = [
+    RuntimeError("readany() called while another coroutine waits"),
+    SSLError("a broken record"),
+    OSError(113, "x"),
+]
+
+
+@pytest.mark.parametrize("error", _OTHERS, ids=lambda error: type(error).__name__)
+async def test_what_else_ends_a_body_is_a_fault_only_on_a_connection_that_is_there(
+    gate: Gate, error: Exception
+) -> None:
+    for is_there, wanted in ((True, type(error)), (False, BadRequest)):
+        call, content = sent(gate)
+        call.request.protocol.connected = is_there  # type: ignore[misc]  # a mock
+        content.set_exception(error)
+        with pytest.raises(wanted):
+            await read_body(call, 2)

@@ -15,7 +15,7 @@ from kvs.cluster.push import Push, Reached
 from kvs.cluster.replica import Replica
 from kvs.cluster.time_of import Now
 from kvs.errors import StoreClosed
-from kvs.limits import LEFT_TO_PUSH_MS
+from kvs.limits import COMPARE_RETRY_MIN_MS, LEFT_TO_PUSH_MS
 from kvs.storage.codec import encode_record
 from kvs.storage.keyspace import EXPIRIES, data_key
 from kvs.storage.record import new_uuid, value_digest
@@ -76,7 +76,25 @@ def test_a_peer_that_is_being_filled_begins_comparisons_itself() -> None:
     assert asked(happen(at, a, 0, replica.Known(["b"]), replica.PeerUp("b"), filling)) == []
     for at_ms in range(500, 600_000, 500):
         assert asked(happen(at, a, at_ms, filling, replica.Tick())) == []
-    assert asked(happen(at, a, 600_000, filled)) == ["b"], "the pauses behind those that did not begin are over too"
+    (call,) = happen(at, a, 600_000, filled)
+    assert isinstance(call, replica.PeerCall)
+    happen(at, a, 600_001, replica.Failed(call.call, "a first failure"))
+    assert at.wake_at_ms == 600_001 + COMPARE_RETRY_MIN_MS, "the pauses of those that did not begin do not count"
+
+
+def test_a_node_that_rejoins_does_not_compare_with_one_that_is_being_filled() -> None:
+    """What that one lacks so far would count as deleted."""
+    a, long_ms = LoneNode(in_cluster=True), 50_000
+    a.do(BEGAN_MS, put(b"1"))
+    floor = Floor(Stored(last=BEGAN_MS), 0, retention_ms=1_000)
+    push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
+    at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), Now(0, BEGAN_MS), push_enabled=True)
+    happen(at, a, long_ms, replica.Known(["b", "c"]), replica.PeerUp("b"))
+    told = happen(at, a, long_ms, replica.DigestSeen("b", "x", 0, BEGAN_MS + 40_000, is_settled=False))
+    assert at.mode == "rejoining"
+    assert asked(told) == asked(happen(at, a, long_ms + 60_000, replica.Tick())) == []
+    whole = replica.PeerUp("c"), replica.DigestSeen("c", "y", 0, BEGAN_MS + 40_000)
+    assert asked(happen(at, a, long_ms + 60_000, *whole)) == ["c"]
 
 
 def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
