@@ -95,8 +95,8 @@ class Faults:
         disk = machine.disk
         if disk is None:
             return None
-        disk.fill(disk.free_bytes() - round(step.amount * _ROOM_MAX_BYTES))
-        return self._busy(machine, step, disk.ballast.unlink)
+        disk.leave(round(step.amount * _ROOM_MAX_BYTES))
+        return self._busy(machine, step, lambda: disk.ballast.unlink(missing_ok=True))
 
     def _blackout(self) -> Mend | None:
         """The power of all nodes goes at once: nobody is left to bring back what one of them loses."""

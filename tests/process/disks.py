@@ -1,5 +1,6 @@
 """A disk of a chosen size: a tmpfs that is filled and freed by the test."""
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -25,6 +26,17 @@ class Disk(NamedTuple):
             os.posix_fallocate(descriptor, 0, size)
         finally:
             os.close(descriptor)
+
+    def leave(self, room: int) -> None:
+        """Fill it until so much is free, while others write to it, who may take some of what was to be filled."""
+        while (size := self.free_bytes() - room) > 0:
+            try:
+                self.fill(size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return
 
     def free_bytes(self) -> int:
         found = os.statvfs(self.folder)
