@@ -92,10 +92,13 @@ class Transport:
         answer_max_bytes: int = PEER_BODY_MAX_BYTES,
     ) -> bytes:
         """The body of the answer. Raises PeerUnreachable, PeerRefused."""
+        session = self._sessions[purpose]
+        if session.closed:  # aiohttp has no kind of error for that; in a stop some work ends behind this
+            raise PeerUnreachable("this node is stopping")
         context = self._tls()
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, PEER_CONNECT_TIMEOUT_S))
         try:
-            async with self._sessions[purpose].request(
+            async with session.request(
                 method,
                 f"http://{address}{path}" if context is None else f"https://{address}{path}",
                 data=body,
