@@ -149,6 +149,8 @@ PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
 PUSH_FANOUT = 3
 """To how many a node sends a write in larger clusters."""
+PUSH_FIRST_MORE = 2
+"""To how many more where the write is made."""
 COMPARE_SOON_MS = 500
 BOOTSTRAP_RETRY_MS = 1_000
 """Until a node that is being filled asks again for what its disk did not take."""

@@ -15,7 +15,7 @@ Nodes that do not agree on who is up choose as if at random. What is left out is
 from collections.abc import Iterable
 from zlib import crc32
 
-_FIRST_MORE = 2
+from kvs.limits import PUSH_FIRST_MORE
 
 
 class Relays:
@@ -34,6 +34,6 @@ class Relays:
         timestamp, counter = version
         first = self._first + crc32(entry, (timestamp + counter) & 0xFFFFFFFF)
         members = self._members
-        count = min(self._count + (_FIRST_MORE if is_first else 0), len(members))
+        count = min(self._count + (PUSH_FIRST_MORE if is_first else 0), len(members))
         found = [members[(first + more) % len(members)] for more in range(count)]
         return [peer for peer in found if peer != self._me]

@@ -14,13 +14,14 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
 import orjson
 
 from kvs.client.wire import stands_on_a_line
 from kvs.daemon.failure import Failed
+from kvs.daemon.showing import value_fields
 
 if TYPE_CHECKING:
     from kvs.client import Client, Value
@@ -73,14 +74,10 @@ def begin(client: "Client", prefix: str) -> State:
 
 def line_of(value: "Value") -> bytes:
     """An item of a bulk request, and with the version what makes it the same value once more, byte for byte."""
-    fields: dict[str, Any] = {"op": "put", "path": value.path, "uuid": value.uuid, "timestamp": value.timestamp}
-    if value.expires_at is not None:
-        fields["expires_at"] = value.expires_at
-    if value.is_json and stands_on_a_line(value.raw):
-        fields["data"] = orjson.Fragment(value.raw)
-    else:
+    fields = value_fields(value)
+    if value.is_json and not stands_on_a_line(value.raw):
         fields |= {"content_type": value.content_type, "encoding": "base64", "data": b64encode(value.raw).decode()}
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps({"op": "put", **fields}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 # --- one file of lines ---

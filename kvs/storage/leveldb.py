@@ -44,8 +44,8 @@ class LevelDBStore:
         """Open the database in `directory`, made if missing (mode 0700).
 
         `sync`: whether a commit returns only after an fsync. `write_buffer_bytes`: what is gathered in memory before it
-        becomes a table; there are two at times. Raises StoreError with one line for the operator when
-        the directory cannot be used, StoreCorrupt when LevelDB's own files are damaged beyond opening.
+        becomes a table; there are two at times. Raises StoreError with one line for the operator when the directory
+        cannot be used, StoreCorrupt when LevelDB's own files are damaged beyond opening.
         """
         self._directory = directory
         self._sync = sync

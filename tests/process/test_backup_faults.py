@@ -212,8 +212,7 @@ def test_a_backup_on_the_disk_of_the_data_leaves_room_for_writes(
     # Less than LevelDB makes a table of: while it does, that is on the disk twice, and the free room moves.
     assert LEVELDB_WRITE_BUFFER_BYTES > 3_000 * 4_500 + MIB
     fill(daemon.client, 3_000, random_bytes=4_000)
-    free = os.statvfs(disk.folder)
-    disk.fill(free.f_bavail * free.f_frsize - 12 * MIB)
+    disk.leave(12 * MIB)
     ended, refused = Event(), list[int]()
 
     def write() -> None:

@@ -87,8 +87,7 @@ def test_a_node_that_rejoins_does_not_compare_with_one_that_is_being_filled() ->
     a, long_ms = LoneNode(in_cluster=True), 50_000
     a.do(BEGAN_MS, put(b"1"))
     floor = Floor(Stored(last=BEGAN_MS), 0, retention_ms=1_000)
-    push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
-    at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), Now(0, BEGAN_MS), push_enabled=True)
+    at = filling(floor, BEGAN_MS, needed=False)
     happen(at, a, long_ms, replica.Known(["b", "c"]), replica.PeerUp("b"))
     told = happen(at, a, long_ms, replica.DigestSeen("b", "x", 0, BEGAN_MS + 40_000, is_settled=False))
     assert at.mode == "rejoining"
@@ -114,7 +113,7 @@ def filled_floor(stored: Stored) -> Floor:
 
 
 def filling(floor: Floor, at_ms: int, *, needed: bool) -> Replica:
-    """Of a node that was made to be filled, and starts now."""
+    """Of a node that starts now, still to be filled if that is `needed`."""
     push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=needed)
     return Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), Now(0, at_ms), push_enabled=True)
 
