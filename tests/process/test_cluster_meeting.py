@@ -23,7 +23,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize("who", ["n1", "n2"])
 def test_a_restart_right_after_the_first_meeting(cluster: Cluster, who: str, how: str) -> None:
-    """Before who was met is saved of itself. Only n2 has a seed."""
+    """Only n2 has a seed: n1 finds it by whom it met, which is saved at once."""
     n1, n2 = cluster.add(), cluster.add()
     cluster.start(n1)
     cluster.start(n2)
