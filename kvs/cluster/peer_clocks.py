@@ -20,16 +20,22 @@ class PeerClocks:
         """By how much each peer's wall clock is ahead of this node's steady clock."""
         self._median_ms: int | None = None
         self._is_judged = True
+        self.heard_count = 0
+        """Moves with everything that is heard of the others' clocks."""
 
     def heard(self, peer: str, unix_ms: int, now: Now) -> None:
         """The peer's clock shows this. 0 is unknown: a peer that does not tell it does not make this one wrong."""
         if unix_ms:
             self._ahead_ms[peer] = unix_ms - now.mono_ms
-            self._is_judged = False
+            self._note()
 
     def lost(self, peer: str) -> None:
         self._ahead_ms.pop(peer, None)
+        self._note()
+
+    def _note(self) -> None:
         self._is_judged = False
+        self.heard_count += 1
 
     def is_right(self, now: Now) -> bool:
         """Whether this node's clock is near those of its peers, as far as they were heard."""
@@ -42,7 +48,7 @@ class PeerClocks:
 
     def median_ms(self, now: Now) -> int | None:
         """By how much peers are ahead, as most of them see it; None without peers."""
-        if not self._is_judged:  # every write of a client asks for it, so it is kept
+        if not self._is_judged:
             self._median_ms = round(median(self._ahead_ms.values())) if self._ahead_ms else None
             self._is_judged = True
         return None if self._median_ms is None else self._median_ms + now.mono_ms - now.unix_ms
