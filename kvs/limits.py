@@ -226,6 +226,8 @@ RECOVERY_RESERVE_BYTES = 1024 * 1024
 # --- LevelDB -------------------------------------------------------------------------------------------------------
 
 LEVELDB_WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+LEVELDB_LOG_AHEAD_BYTES = 512 * 1024
+"""Zeros in front of what is written to the log, see storage/leveldb_log.py."""
 LEVELDB_CACHE_BYTES = 8 * 1024 * 1024
 LEVELDB_OPEN_FILES_MAX = 100
 """LevelDB keeps ten fewer tables open, and maps each into memory, 2 MiB: they count as resident. Where there are more,

@@ -1,4 +1,5 @@
-"""The store on LevelDB, through plyvel: the only file that knows either.
+"""The store on LevelDB, through plyvel: the only file that knows either, but for the form of LevelDB's log
+(leveldb_log.py).
 
 Why a failed write stops everything: when LevelDB fails to append to its log (no space, an I/O error) it keeps no note
 of it. The torn record stays in the middle of the log, later writes are acknowledged behind it, and the next opening
@@ -32,6 +33,7 @@ from kvs.limits import (
     SNAPSHOT_PORTION_BYTES,
     SNAPSHOT_PORTION_ENTRIES,
 )
+from kvs.storage.leveldb_log import LogAhead, drop_torn_ends
 from kvs.storage.store import Batch
 
 log = structlog.get_logger()
@@ -49,6 +51,7 @@ class LevelDBStore:
         """
         self._directory = directory
         self._sync = sync
+        self._ahead = LogAhead(directory)
         self._write_buffer_bytes = write_buffer_bytes
         self._failed = False
         self._acknowledged: Batch = {}
@@ -116,6 +119,8 @@ class LevelDBStore:
             self._failed = True
             self._uncertain = batch
             raise StoreFailed(_one_line(error)) from error
+        if self._sync:
+            self._ahead.wrote(writes.approximate_size())
         self._acknowledged = batch
 
     def reopen(self) -> None:
@@ -135,10 +140,13 @@ class LevelDBStore:
     def _open(self) -> Any:
         """Raises StoreError and its kinds."""
         try:
+            with suppress(plyvel.CorruptionError):
+                return self._open_database(paranoid=True)
+            drop_torn_ends(self._directory)
             return self._open_database(paranoid=True)
         except plyvel.CorruptionError as error:
-            # A power cut may leave the end of the log damaged; nothing acknowledged stands there. But the same error
-            # can mean that older entries of the log rotted, so it is said loudly.
+            # Sectors may have reached the disk in another order than they were written, and then nothing acknowledged
+            # is lost. But the same error can mean that older entries of the log rotted, so it is said loudly.
             self.damage = _one_line(error)
             log.error("Damaged write-ahead log: entries in it may be lost", error=self.damage)
         except (plyvel.Error, OSError) as error:

@@ -27,6 +27,7 @@ _FAULTS = {
     "sync": ("enospc", "eio", "exit"),
     "rename": ("eio", "exit"),
     "open": ("enospc", "eio", "exit"),
+    "pwrite": ("enospc", "eio", "exit"),
 }
 ENDING = ("exit", "half")
 """Kinds that end the process."""

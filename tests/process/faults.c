@@ -5,7 +5,8 @@
  *
  *   KVS_FAULT_DIR     only files under this folder count (an absolute path without links)
  *   KVS_FAULT_SUFFIX  only names that end or begin with one of these words, e.g. ".log,MANIFEST"; empty: every name
- *   KVS_FAULT_CALL    only these calls: open (that creates), write, sync, rename, unlink, mkdir, truncate, fallocate
+ *   KVS_FAULT_CALL    only these calls: open (that creates), write, pwrite, sync, rename, unlink, mkdir, truncate,
+ *                     fallocate
  *   KVS_FAULT_GATE    only while this file exists (so that a test says when the counting begins); empty: always
  *   KVS_FAULT_AT      the number of the call that fails, from 1; 0: none, but each matching call is reported
  *   KVS_FAULT_KIND    enospc, eio: fail       torn: half of the bytes are written, the next matching call gets ENOSPC
@@ -148,13 +149,21 @@ static int struck(const char *call, const char *path) {
 
 /* --- the journal: op:char a_length:u32 b_length:u32 a b --- */
 
-static void note(char op, const char *a, const void *b, size_t b_length) {
+/* `b` is what two places hold, one behind the other. */
+static void note_two(char op, const char *a, const void *b, size_t b_length, const void *c, size_t c_length) {
     if (journal < 0)
         return;
-    uint32_t lengths[2] = {strlen(a), b_length};
-    struct iovec parts[] = {{&op, 1}, {lengths, sizeof lengths}, {(void *)a, lengths[0]}, {(void *)b, b_length}};
-    if (syscall(SYS_writev, journal, parts, 4) < 0)
+    uint32_t lengths[2] = {strlen(a), b_length + c_length};
+    struct iovec parts[] = {
+        {&op, 1}, {lengths, sizeof lengths}, {(void *)a, lengths[0]}, {(void *)b, b_length}, {(void *)c, c_length}};
+    if (syscall(SYS_writev, journal, parts, 5) < 0)
         syscall(SYS_exit_group, 98); /* a journal with a hole would prove nothing */
+}
+
+static void note(char op, const char *a, const void *b, size_t b_length) { note_two(op, a, b, b_length, NULL, 0); }
+
+static void note_write(const char *path, int64_t offset, const void *data, size_t size) {
+    note_two('W', path, &offset, sizeof offset, data, size);
 }
 
 /* Runs `expression` (a system call) under the lock unless a fault strikes; `after` notes what it did. */
@@ -197,8 +206,7 @@ int openat64(int folder, const char *path, int flags, ...) {
     return open_at(folder, path, flags, mode);
 }
 
-/* LevelDB only ever appends, so the journal needs no offsets. Half of one byte is that byte: writes of nothing would be
- * repeated for ever. */
+/* Half of one byte is that byte: writes of nothing would be repeated for ever. */
 ssize_t write(int fd, const void *data, size_t size) {
     char room[PATH_MAX];
     const char *path = path_of(fd, room);
@@ -209,7 +217,7 @@ ssize_t write(int fd, const void *data, size_t size) {
     ssize_t done = strike == 1 ? -1 : syscall(SYS_write, fd, data, strike == 2 && size > 1 ? size / 2 : size);
     int error = errno;
     if (done > 0)
-        note('W', path, data, done);
+        note_write(path, syscall(SYS_lseek, fd, 0, SEEK_CUR) - done, data, done);
     if (strike == 2 && !strcmp(kind, "half"))
         syscall(SYS_exit_group, 99);
     pthread_mutex_unlock(&lock);
@@ -217,14 +225,16 @@ ssize_t write(int fd, const void *data, size_t size) {
     return done;
 }
 
-/* Not used by LevelDB 1.22. Whoever writes this way makes the journal wrong, so it is refused loudly. */
+/* How a log is laid out in advance. It is a call of its own, so that the n-th write is LevelDB's. */
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) {
     char room[PATH_MAX];
-    if (path_of(fd, room))
-        syscall(SYS_exit_group, 97);
-    return syscall(SYS_pwrite64, fd, data, size, offset);
+    const char *path = path_of(fd, room);
+    if (!path)
+        return syscall(SYS_pwrite64, fd, data, size, offset);
+    GUARDED("pwrite", path, syscall(SYS_pwrite64, fd, data, size, offset), note_write(path, offset, data, result));
 }
 ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset) { return pwrite(fd, data, size, offset); }
+/* Not used by LevelDB 1.22. Whoever writes this way makes the journal wrong, so it is refused loudly. */
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     char room[PATH_MAX];
     if (path_of(fd, room))

@@ -12,6 +12,7 @@ KINDS = (".log", ".ldb", "MANIFEST", "CURRENT")
 """How the names of LevelDB's files begin or end."""
 _KEYS, _WRITES_A_START, _STARTS = 400, 250, 3
 _BLOCK_BYTES = 32 * 1024
+_SECTOR_BYTES = 512
 _HEADER_BYTES = 7
 """A log is made of blocks, these of records: checksum:u32 length:u16 type:u8 data (LevelDB's doc/log_format.md)."""
 _TABLE_END_BYTES = 512
@@ -76,10 +77,15 @@ def make_victim(folder: Path, seed: int) -> Victim:
 
 def spread(file: Path, count: int, random: Random, first: int = 0) -> Iterator[Flip]:
     """One flip somewhere in each of `count` equal parts of the file behind `first`."""
-    size = file.stat().st_size - first
+    size = len(_written(file)) - first
     for part in range(count):
         begin, end = part * size // count, (part + 1) * size // count
         yield Flip(file.name, first + random.randrange(begin, max(end, begin + 1)), random.randrange(8))
+
+
+def _written(file: Path) -> bytes:
+    """Without the zeros in front of which a log is written: turned bits among them tell nothing and cost nothing."""
+    return file.read_bytes().rstrip(b"\0")
 
 
 def _log_headers(raw: bytes) -> Iterator[int]:
@@ -99,18 +105,31 @@ def all_flips(victim: Victim, count: int, seed: int) -> list[Flip]:
     random = Random(seed)
     flips = [flip for kind in KINDS for flip in spread(victim.file(kind), count, random)]
     log, table = victim.file(".log"), victim.file(".ldb")
-    headers = list(_log_headers(log.read_bytes()))
+    headers = list(_log_headers(_written(log)))
     flips += (
         Flip(log.name, header + random.randrange(_HEADER_BYTES), random.randrange(8))
         for header in (*random.choices(headers, k=count), *headers[-3:])
     )
-    flips.append(Flip(log.name, headers[-1] + 5, 7))  # the highest bit of the last length: sure to point behind the end
+    flips.append(_longer(log, headers[-1]))
     return [*flips, *spread(table, count, random, first=table.stat().st_size - _TABLE_END_BYTES)]
 
 
+def _longer(log: Path, header: int) -> Flip:
+    """The lowest bit by which this record reaches a sector farther, behind the end of what was written."""
+    raw = log.read_bytes()
+    clear = (bit for bit in range(9, 15) if not int.from_bytes(raw[header + 4 : header + 6], "little") >> bit & 1)
+    return Flip(log.name, header + 5, next(clear) - 8)
+
+
 def looks_like_an_end(victim: Victim, flip: Flip) -> bool:
-    """Whether the flip is in a length in the log's last block."""
+    """Whether the flip is in a length in the log's last block, or in a last record that ends in so many zeros that its
+    last sector may never have reached the disk."""
     raw = (victim.folder / flip.name).read_bytes()
-    if flip.offset // _BLOCK_BYTES < (len(raw) - 1) // _BLOCK_BYTES:
+    written = len(_written(victim.folder / flip.name))
+    if flip.offset // _BLOCK_BYTES < (written - 1) // _BLOCK_BYTES:
         return False
-    return any(flip.offset - header in (4, 5) for header in _log_headers(raw))
+    headers = list(_log_headers(raw[:written]))
+    end = headers[-1] + _HEADER_BYTES + int.from_bytes(raw[headers[-1] + 4 : headers[-1] + 6], "little")
+    if flip.offset >= headers[-1] and -(-written // _SECTOR_BYTES) * _SECTOR_BYTES < end:
+        return True
+    return any(flip.offset - header in (4, 5) for header in headers)

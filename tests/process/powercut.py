@@ -2,8 +2,8 @@
 
     journal := record*
     record  := op:char a_length:u32 b_length:u32 a b          native byte order
-    op      := C create if missing   T create or empty    W append b      L set the length to b (i64)
-               S fsync or fdatasync  R rename a to b       U unlink        M mkdir             a: the path
+    op      := C create if missing   T create or empty    W write b: offset:i64 data    L set the length to b (i64)
+               S fsync or fdatasync  R rename a to b       U unlink                      M mkdir      a: the path
 
 A call stands in the journal once it is over and before its caller goes on, so whatever was promised to anybody rests
 on the records before that moment: the length of the journal (a *mark*) is the clock of these tests.
@@ -23,7 +23,7 @@ from struct import Struct
 from typing import NamedTuple
 
 _HEAD = Struct("=cII")
-_LENGTH = Struct("=q")
+_NUMBER = Struct("=q")
 _STRUCTURAL = b"CTLRU"
 _SECTOR = 512
 
@@ -40,8 +40,8 @@ class Way(Enum):
 
     LEAST = "names as of the last fsync of anything, only synced bytes"
     NAMES = "all names, only synced bytes: files that were never synced are empty"
-    TORN = "names as of any moment since the last fsync, a piece of the bytes behind the synced ones"
-    ZEROS = "all names and lengths, but zeros in some sectors of a log or table that were not synced"
+    TORN = "names as of any moment since the last fsync, the first of the bytes that were written since"
+    ZEROS = "names and lengths, but some sectors of a log or table as of its last fsync (zeros, where it was shorter)"
     OWN = "names synced with their own file or the folder, only synced bytes"
 
 
@@ -54,10 +54,49 @@ class Step(NamedTuple):
     data: bytes
 
 
+class _Change(NamedTuple):
+    """`size` bytes were put in the place of the `old` ones at `offset`."""
+
+    offset: int
+    old: bytes
+    size: int
+
+
 @dataclass(eq=False)
 class _File:
     data: bytearray = field(default_factory=bytearray)
-    synced: int = 0
+    unsynced: list[_Change] = field(default_factory=list)
+
+    def write(self, offset: int, data: bytes) -> None:
+        assert offset <= len(self.data), "a hole"
+        end = offset + len(data)
+        self.unsynced.append(_Change(offset, bytes(self.data[offset:end]), len(data)))
+        self.data[offset:end] = data
+
+    def resize(self, length: int) -> None:
+        if length > len(self.data):
+            self.write(len(self.data), bytes(length - len(self.data)))
+        else:
+            self.unsynced.append(_Change(length, bytes(self.data[length:]), 0))
+            del self.data[length:]
+
+    def after(self, written: int) -> bytearray:
+        """What it held when about so many bytes had been written since the last fsync."""
+        data, left = bytearray(self.data), self.written - written
+        for offset, old, size in reversed(self.unsynced):
+            if not left:
+                break
+            kept = max(0, size - left)
+            if kept < len(old):  # no disk writes less than a sector over what it holds
+                kept = max(0, (offset + kept) // _SECTOR * _SECTOR - offset)
+            data[offset + kept : offset + size] = old[kept:]
+            left = max(0, left - (size - kept))
+        return data
+
+    @property
+    def written(self) -> int:
+        """How many bytes since the last fsync."""
+        return sum(change.size for change in self.unsynced)
 
 
 class Disk:
@@ -85,11 +124,10 @@ class Disk:
             case b"U":
                 self._names.pop(name, None)
             case b"W" if file is not None:
-                file.data += step.data
+                (offset,) = _NUMBER.unpack_from(step.data)
+                file.write(offset, step.data[_NUMBER.size :])
             case b"L" if file is not None:
-                (length,) = _LENGTH.unpack(step.data)
-                file.data = file.data[:length].ljust(length, b"\0")
-                file.synced = min(file.synced, length)
+                file.resize(*_NUMBER.unpack(step.data))
             case b"S":
                 self._sync(name)
         if step.op in _STRUCTURAL:
@@ -99,7 +137,7 @@ class Disk:
         if not name:
             self._own = dict(self._names)
         elif name in self._names:
-            self._names[name].synced = len(self._names[name].data)
+            self._names[name].unsynced.clear()
             self._own[name] = self._names[name]
         self._since_sync = [dict(self._names)]
 
@@ -133,17 +171,23 @@ class Disk:
 
 
 def _surviving(name: str, file: _File, way: Way, random: Random) -> bytes:
-    synced, length = file.synced, len(file.data)
     if way is Way.TORN:
-        return bytes(file.data[: random.randint(synced, length)])
+        return bytes(file.after(random.randint(0, file.written)))
+    synced = bytes(file.after(0))
     if way is Way.ZEROS and name.endswith((".log", ".ldb")):
-        content = bytearray(file.data)
-        for sector in range(synced // _SECTOR, -(-length // _SECTOR)):
+        content, before = bytearray(file.data), synced.ljust(len(file.data), b"\0")
+        for sector in sorted(_sectors(file.unsynced)):
             if random.random() < 0.5:
-                begin, end = max(synced, sector * _SECTOR), min(length, (sector + 1) * _SECTOR)
-                content[begin:end] = bytes(end - begin)
+                place = slice(sector * _SECTOR, min((sector + 1) * _SECTOR, len(content)))
+                content[place] = before[place]
         return bytes(content)
-    return bytes(file.data[:synced])
+    return synced
+
+
+def _sectors(changes: Sequence[_Change]) -> set[int]:
+    return {
+        sector for offset, _, size in changes for sector in range(offset // _SECTOR, -(-(offset + size) // _SECTOR))
+    }
 
 
 def read_journal(path: Path) -> Iterator[Step]:
@@ -183,7 +227,7 @@ def begin_journal(journal: Path, folder: Path, files: Mapping[str, bytes]) -> No
     top = str(folder.resolve())
     with journal.open("wb") as file:
         for name, content in files.items():
-            for op, data in ((b"T", b""), (b"W", content), (b"S", b"")):
+            for op, data in ((b"T", b""), (b"W", _NUMBER.pack(0) + content), (b"S", b"")):
                 path = f"{top}/{name}".encode()
                 file.write(_HEAD.pack(op, len(path), len(data)) + path + data)
         file.write(_HEAD.pack(b"S", len(top.encode()), 0) + top.encode())

@@ -31,7 +31,7 @@ from tests.process.shim import Fault, Shim
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
 SMALL = Mix(SEED, keys=20)
-# Fills LevelDB's memtable (8 MiB) many times over: logs rotate, tables are written, merged and removed.
+# Fills LevelDB's memtable (16 MiB) many times over: logs rotate, tables are written, merged and removed.
 LARGE = Mix(SEED, keys=20, big_share=0.5, big_bytes=512 * 1024)
 LEVELDB_NOTES = ("LOG", "LOG.old")
 """LevelDB's own diary; it is written past the journal and nothing depends on it."""
@@ -201,6 +201,10 @@ def test_the_journal_tells_all_that_the_node_wrote(recorder: Recorder) -> None:
     assert len(real) > 3
 
 
+def _at(offset: int, data: bytes) -> bytes:
+    return pack("=q", offset) + data
+
+
 def _journal(file: Path, *steps: tuple[bytes, str, bytes]) -> Path:
     file.write_bytes(
         b"".join(pack("=cII", op, len(path), len(data)) + path.encode() + data for op, path, data in steps)
@@ -211,11 +215,11 @@ def _journal(file: Path, *steps: tuple[bytes, str, bytes]) -> Path:
 def test_only_what_was_synced_is_left(tmp_path: Path) -> None:
     steps = (
         (b"T", "/d/a", b""),
-        (b"W", "/d/a", b"one"),
+        (b"W", "/d/a", _at(0, b"one")),
         (b"S", "/d/a", b""),
-        (b"W", "/d/a", b"two"),
+        (b"W", "/d/a", _at(3, b"two")),
         (b"T", "/d/b.tmp", b""),
-        (b"W", "/d/b.tmp", b"new"),
+        (b"W", "/d/b.tmp", _at(0, b"new")),
         (b"S", "/d/b.tmp", b""),
         (b"R", "/d/b.tmp", b"/d/b"),
         (b"U", "/d/a", b""),
@@ -233,3 +237,26 @@ def test_only_what_was_synced_is_left(tmp_path: Path) -> None:
     for step in read_journal(_journal(tmp_path / "journal", (b"S", "/d", b""))):
         disk.apply(step)
     assert disk.cut(Way.LEAST, random) == disk.cut(Way.OWN, random) == {"b": b"new"}
+
+
+def test_of_what_was_written_over_whole_sectors_are_left(tmp_path: Path) -> None:
+    empty, a, b, c = (letter * 512 for letter in (b"0", b"a", b"b", b"c"))
+    steps = (
+        (b"T", "/d/1.log", b""),
+        (b"W", "/d/1.log", _at(0, empty * 4)),
+        (b"S", "/d/1.log", b""),
+        (b"W", "/d/1.log", _at(0, a + b)),
+        (b"L", "/d/1.log", pack("=q", 1024)),
+        (b"W", "/d/1.log", _at(1024, c)),
+    )
+    disk, random = Disk("/d"), Random(SEED)
+    for step in read_journal(_journal(tmp_path / "journal", *steps)):
+        disk.apply(step)
+    assert disk.files() == {"1.log": a + b + c}
+    assert disk.cut(Way.LEAST, random) == {"1.log": empty * 4}
+    torn = {disk.cut(Way.TORN, random)["1.log"] for _ in range(200)}
+    over = {left for left in torn if len(left) == 2048}
+    assert over == {empty * 4, a + empty * 3}
+    assert all((a + b + c).startswith(left) and len(left) >= 1024 for left in torn - over)
+    mixed = {disk.cut(Way.ZEROS, random)["1.log"] for _ in range(100)}
+    assert mixed == {one + two + three for one in (a, empty) for two in (b, empty) for three in (c, empty)}

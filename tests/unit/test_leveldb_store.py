@@ -137,15 +137,3 @@ def test_a_rotten_table_is_reported_not_served(tmp_path: Path) -> None:
     with pytest.raises(StoreCorrupt):
         list(store.scan(b"", b"\xff"))
     store.close()
-
-
-def test_a_torn_end_of_the_log_is_survived(tmp_path: Path) -> None:
-    store = LevelDBStore(tmp_path / "db", sync=True)
-    store.commit({b"a": b"1"})
-    store.close()
-    (log,) = (tmp_path / "db").glob("*.log")
-    with log.open("ab") as file:
-        file.write(b"\x01\x02\x03\x04\x20\x00\x01torn")
-    store = LevelDBStore(tmp_path / "db", sync=True)
-    assert store.get(b"a") == b"1"
-    store.close()
