@@ -62,9 +62,8 @@ class Cluster:
         self._tasks = Tasks()
         self._is_stopping = False
         self._is_fetching_again = False
-        self._was_right = (0.0, 0)
-        """When this node's clock was last found to be right, by the loop's time (uvloop's goes in whole ms), and how
-        much had been heard of the others' clocks."""
+        self._writable: tuple[float, int, str] | None = None
+        """When writes were let in last, and what that was judged by."""
         self._runner = runner
         self.scrubber = Scrubber()
         """How far the Merkle tree was compared with the records."""
@@ -162,15 +161,8 @@ class Cluster:
 
     @property
     def is_clock_right(self) -> bool:
-        """Whether this node's clock is near those of its peers, as far as they were heard. Every write of a client asks
-        for it, and many come within one millisecond."""
-        clocks = self._members.clocks
-        asked = self._loop.time(), clocks.heard_count
-        if asked != self._was_right:
-            if not clocks.is_right(self._now()):
-                return False
-            self._was_right = asked
-        return True
+        """Whether this node's clock is near those of its peers, as far as they were heard."""
+        return self._members.clocks.is_right(self._now())
 
     @property
     def is_unproven(self) -> bool:
@@ -199,10 +191,15 @@ class Cluster:
 
     def check_writable(self) -> None:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
+        # Many writes come within one millisecond, in which uvloop's time stands still.
+        state = self._loop.time(), self._members.clocks.heard_count, self._records.replica.mode
+        if state == self._writable:
+            return
         if self.is_syncing:
             raise Unavailable("this node still gets from its peers what it lacks", code="syncing")
         if not self.is_clock_right:
             raise Unavailable("this node's clock differs too much from its peers'", code="clock_skew")
+        self._writable = state
 
     def committed(self, effect: Committed) -> None:
         """The writer's: these records are on the disk."""
