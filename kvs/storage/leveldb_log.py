@@ -2,8 +2,8 @@
 
 An append makes its file longer, and so each fsync of the log waits for the file system's journal too. Where zeros stand
 already, an fsync writes the bytes themselves and nothing else, in about half the time. So a piece of zeros is kept in
-front of what LevelDB appends; LevelDB's reader takes zeros for a part of the log that was prepared and not used. etcd
-prepares its log in the same way; RocksDB and InnoDB write over old ones.
+front of what LevelDB appends; LevelDB's reader takes zeros for a part of the log that was prepared and not used. (etcd
+reserves the room of its log in advance; RocksDB and InnoDB can write over old logs.)
 
     log    := block*                                     32 KiB each, the last one may be shorter
     block  := record* trailer?                           a trailer is up to six zeros, where no head finds room
@@ -12,6 +12,7 @@ prepares its log in the same way; RocksDB and InnoDB write over old ones.
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,8 +25,11 @@ _BLOCK_BYTES = 32 * 1024
 _SECTOR_BYTES = 512
 """Disks write no less at once; newer ones 4 KiB."""
 _HEAD = Struct("<IHB")
+_BLOCK_COST_BYTES = _HEAD.size + 6
+"""What a block takes at most beside batches with one head each: a trailer, and the head of a piece."""
 _KIND_AT = 6
 """The checksum is over the kind and the data."""
+_NAME = re.compile(r"[0-9]{6,}\.log")
 _KINDS = range(1, 5)
 """A whole batch, or the first, a middle, the last piece of one."""
 
@@ -41,11 +45,12 @@ class LogAhead:
 
     def wrote(self, size_bytes: int) -> None:
         """LevelDB has written a batch of so many bytes. No error is raised: without zeros, writing is slower only."""
-        self._room -= size_bytes + _HEAD.size * (2 + size_bytes // (_BLOCK_BYTES - _HEAD.size))
+        self._room -= _HEAD.size + size_bytes
         if self._room <= 0:
-            self._room = LEVELDB_LOG_AHEAD_BYTES
+            self._room = LEVELDB_LOG_AHEAD_BYTES - _BLOCK_COST_BYTES * (LEVELDB_LOG_AHEAD_BYTES // _BLOCK_BYTES)
             with suppress(OSError):
-                _lay_out(self._directory / _newest(self._directory))
+                for log in _logs(self._directory)[-1:]:
+                    _lay_out(log)
 
 
 def _lay_out(log: Path) -> None:
@@ -59,23 +64,23 @@ def _lay_out(log: Path) -> None:
         os.close(descriptor)
 
 
-def _newest(directory: Path) -> str:
-    """The log that LevelDB writes: the one with the highest number. Numbers have six digits or more."""
+def _logs(directory: Path) -> list[Path]:
+    """LevelDB's, in the order in which it wrote them. What else somebody has put there is none of ours."""
     with os.scandir(directory) as entries:
-        logs = [entry.name for entry in entries if entry.name.endswith(".log")]
-    return max(logs, key=lambda name: (len(name), name), default="")
+        names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
+    return [directory / name for name in sorted(names, key=lambda name: (len(name), name))]
 
 
 def drop_torn_ends(directory: Path) -> None:
     """Cut off what a power cut left of a batch at the end of a log.
 
     LevelDB passes over a record that the end of the file cuts short, but behind such a piece of one it finds zeros, and
-    reports damage. Nothing is cut that has its checksum. For a database that nobody has open; while somebody else opens
-    it, nothing is done.
+    reports damage. What has its checksum stays, unless damage in the last block hides where it begins. For a database
+    that nobody has open; while somebody else opens it, nothing is done.
     """
     with suppress(OSError), _locked(directory):
-        for path in directory.glob("*.log"):
-            with path.open("r+b") as file:
+        for path in _logs(directory):
+            with suppress(OSError), path.open("r+b") as file:
                 begin, block = _last_block(file)
                 end = whole_until(block)
                 if end is not None and begin + end < os.fstat(file.fileno()).st_size:

@@ -31,16 +31,16 @@ _SECTOR = 512
 class Way(Enum):
     """How much survives.
 
-    File systems with a journal (ext4, XFS) keep changes of names in their order, and any fsync carries all earlier ones
-    to the disk. Others (Btrfs) keep the name of a file with the file, and renames and removals until the folder itself
-    is synced or much time has passed.
+    File systems with a journal (ext4, XFS) keep changes of names in their order, and any fsync that needs the journal,
+    of a file that is new or has another length, carries all earlier ones to the disk. Others (Btrfs) keep the name of a
+    file with the file, and renames and removals until the folder itself is synced or much time has passed.
 
     No zeros are put into MANIFEST files, because LevelDB then opens no database, whatever else is there.
     """
 
-    LEAST = "names as of the last fsync of anything, only synced bytes"
+    LEAST = "names as of the last fsync that carried them, only synced bytes"
     NAMES = "all names, only synced bytes: files that were never synced are empty"
-    TORN = "names as of any moment since the last fsync, the first of the bytes that were written since"
+    TORN = "names as of any moment since that fsync, the first of the bytes that were written since"
     ZEROS = "names and lengths, but some sectors of a log or table as of its last fsync (zeros, where it was shorter)"
     OWN = "names synced with their own file or the folder, only synced bytes"
 
@@ -84,7 +84,7 @@ class _File:
         """What it held when about so many bytes had been written since the last fsync."""
         data, left = bytearray(self.data), self.written - written
         for offset, old, size in reversed(self.unsynced):
-            if not left:
+            if written and not left:
                 break
             kept = max(0, size - left)
             if kept < len(old):  # no disk writes less than a sector over what it holds
@@ -107,7 +107,7 @@ class Disk:
         self._folder = folder
         self._names: dict[str, _File] = {}
         self._since_sync: list[dict[str, _File]] = [{}]
-        """The names as of the last sync and after each change since."""
+        """The names as of the last sync that carried them, and after each change since."""
         self._own: dict[str, _File] = {}
 
     def apply(self, step: Step) -> None:
@@ -137,8 +137,13 @@ class Disk:
         if not name:
             self._own = dict(self._names)
         elif name in self._names:
-            self._names[name].unsynced.clear()
-            self._own[name] = self._names[name]
+            file = self._names[name]
+            self._own[name] = file
+            is_new = file not in self._since_sync[0].values()
+            has_other_length = any(len(old) != size for _, old, size in file.unsynced)
+            file.unsynced.clear()
+            if not is_new and not has_other_length:
+                return
         self._since_sync = [dict(self._names)]
 
     @classmethod

@@ -260,3 +260,37 @@ def test_of_what_was_written_over_whole_sectors_are_left(tmp_path: Path) -> None
     assert all((a + b + c).startswith(left) and len(left) >= 1024 for left in torn - over)
     mixed = {disk.cut(Way.ZEROS, random)["1.log"] for _ in range(100)}
     assert mixed == {one + two + three for one in (a, empty) for two in (b, empty) for three in (c, empty)}
+
+
+def test_names_wait_for_a_sync_that_needs_the_journal(tmp_path: Path) -> None:
+    begin = (
+        (b"T", "/d/1.log", b""),
+        (b"W", "/d/1.log", _at(0, b"0000")),
+        (b"S", "/d/1.log", b""),
+        (b"T", "/d/a.tmp", b""),
+        (b"S", "/d/a.tmp", b""),
+        (b"R", "/d/a.tmp", b"/d/a"),
+    )
+    for write, names in ((_at(2, b"11"), {"1.log", "a.tmp"}), (_at(3, b"11"), {"1.log", "a"})):
+        disk = Disk("/d")
+        steps = (*begin, (b"W", "/d/1.log", write), (b"S", "/d/1.log", b""))
+        for step in read_journal(_journal(tmp_path / "journal", *steps)):
+            disk.apply(step)
+        left = disk.cut(Way.LEAST, Random(SEED))
+        assert set(left) == names
+        assert left["1.log"] == disk.files()["1.log"]
+
+
+def test_a_file_may_be_as_long_as_before_it_was_cut_short(tmp_path: Path) -> None:
+    steps = (
+        (b"T", "/d/1.log", b""),
+        (b"W", "/d/1.log", _at(0, b"000000")),
+        (b"S", "/d/1.log", b""),
+        (b"L", "/d/1.log", pack("=q", 3)),
+    )
+    disk = Disk("/d")
+    for step in read_journal(_journal(tmp_path / "journal", *steps)):
+        disk.apply(step)
+    assert disk.files() == {"1.log": b"000"}
+    assert disk.cut(Way.LEAST, Random(SEED)) == {"1.log": b"000000"}
+    assert disk.cut(Way.ZEROS, Random(SEED))["1.log"] in (b"000", b"000000")

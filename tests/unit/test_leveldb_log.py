@@ -79,6 +79,27 @@ def test_a_synced_log_is_laid_out_in_front_of_what_is_written(folder: Path) -> N
     store.close()
 
 
+@pytest.mark.parametrize(("size", "count"), [(30, 14_000), (5_000, 1_000), (60_000, 100)])
+def test_the_zeros_do_not_become_more_and_more(size: int, count: int, folder: Path) -> None:
+    store = LevelDBStore(folder, sync=True)
+    for batch in _batches(Random(7), [size] * count):
+        store.commit(batch)
+    assert _log(folder).stat().st_size - len(_written(_log(folder))) < LEVELDB_LOG_AHEAD_BYTES + 16 * 1024
+    store.close()
+
+
+def test_files_of_others_are_left_alone(folder: Path) -> None:
+    names = ("node-output.log", "12345.log", "a.log", "٣٣٣٣٣٣٣.log")
+    store = LevelDBStore(folder, sync=True)
+    for name in names:
+        (folder / name).write_text("start\n")
+    store.commit({b"a": b"1"})
+    store.close()
+    (folder / "999998.log").mkdir()
+    leveldb_log.drop_torn_ends(folder)
+    assert {(folder / name).read_text() for name in names} == {"start\n"}
+
+
 def test_without_fsync_nothing_is_laid_out(folder: Path) -> None:
     store = LevelDBStore(folder, sync=False)
     store.commit({b"a": b"1"})
