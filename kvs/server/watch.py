@@ -112,11 +112,14 @@ class Watching:
         return len(self._watchers)
 
     def stop(self) -> None:
-        """End all streams; new ones are refused."""
+        """End all streams, behind what was committed so far; new ones are refused."""
         self._is_stopping = True
         for timer in (self._round, self._ticks):
             if timer is not None:
                 timer.cancel()
+        with suppress(StoreError):
+            self._gather()
+        self._send_some(len(self._outgoing))
         for watcher in self._watchers:
             watcher.end()
 
@@ -306,25 +309,31 @@ class Watching:
     def _begin_round(self) -> None:
         self._round_began_s = time.monotonic()
         try:
-            parcels = self._feed.take(self._metadata_of)
+            self._gather()
         except StoreError:  # it is being reopened
             self._round = self._loop.call_later(WATCH_KEEPALIVE_S / 10, self._begin_round)
             return
-        for data, watchers in parcels:
-            if data:
-                self._outgoing.extend((data, watcher) for watcher in watchers)
         if self._keepalive_is_due:
             self._keepalive_is_due = False
             data = b":\nid: %b\n\n" % self._feed.position(self._feed.head)
             self._outgoing.extend((data, watcher) for watcher in self._feed.joined())
         self._go_on()
 
-    def _go_on(self) -> None:
-        """Some of a round in this turn of the loop, the rest in the next ones, then the pause."""
-        for _ in range(min(WATCH_SENDS_PER_TURN, len(self._outgoing))):
+    def _gather(self) -> None:
+        """What is to be told now. Raises StoreError."""
+        for data, watchers in self._feed.take(self._metadata_of):
+            if data:
+                self._outgoing.extend((data, watcher) for watcher in watchers)
+
+    def _send_some(self, count: int) -> None:
+        for _ in range(count):
             data, watcher = self._outgoing.popleft()
             if not watcher.ended.done():
                 self._send(watcher, data)
+
+    def _go_on(self) -> None:
+        """Some of a round in this turn of the loop, the rest in the next ones, then the pause."""
+        self._send_some(min(WATCH_SENDS_PER_TURN, len(self._outgoing)))
         self._round = self._loop.call_soon(self._go_on if self._outgoing else self._end_round)
 
     def _end_round(self) -> None:

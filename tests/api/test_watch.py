@@ -148,6 +148,23 @@ def test_a_position_outlives_a_restart(tmp_path_factory: pytest.TempPathFactory)
     node.stop()
 
 
+def test_what_was_committed_is_told_before_the_node_stops(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvs.server.watch.WATCH_PAUSE_RATIO", 10**9)  # behind the first event nothing is told for hours
+    node = RunningNode(tmp_path_factory.mktemp("node") / "data")
+    client = Client(node.address)
+    with Stream(node.address) as stream:
+        stream.begun()
+        client.put("/kv/a", b"1")
+        stream.take(1)
+        for name in ("b", "c"):
+            client.put(f"/kv/{name}", b"1")
+        client.close()
+        node.stop()
+        assert [event.path for event in stream.rest()] == ["b", "c"]
+
+
 def test_a_position_of_an_unsynced_log_does_not(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A power cut may take back what was told, and give its numbers to other changes."""
     folder = tmp_path_factory.mktemp("node") / "data"
