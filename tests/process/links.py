@@ -160,6 +160,11 @@ class Proxy:
 
     async def _close(self) -> None:
         if self._server is not None:
+            # asyncio loses sight of a connection whose server is closed while it is being taken.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(_TURNS_TO_SERVE):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for task in list(self._tasks):
