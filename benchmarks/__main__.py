@@ -13,8 +13,8 @@ PROBES = 300
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Rounds of GET and PUT.")
-@click.option("--seconds", type=click.IntRange(1, 600), default=2, show_default=True, help="Length of each.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=15, show_default=True, help="Rounds of GET and PUT.")
+@click.option("--seconds", type=click.IntRange(1, 600), default=1, show_default=True, help="Length of each.")
 @click.option(
     "--mixed-seconds", type=click.IntRange(0, 3600), default=60, show_default=True, help="0: skip the cluster."
 )
