@@ -19,7 +19,7 @@ class PeerClocks:
         self._ahead_ms: dict[str, int] = {}
         """By how much each peer's wall clock is ahead of this node's steady clock."""
         self._median_ms: int | None = None
-        self._is_judged = True
+        """Of these."""
         self.heard_count = 0
         """Moves with everything that is heard of the others' clocks."""
 
@@ -34,7 +34,7 @@ class PeerClocks:
         self._note()
 
     def _note(self) -> None:
-        self._is_judged = False
+        self._median_ms = round(median(self._ahead_ms.values())) if self._ahead_ms else None
         self.heard_count += 1
 
     def is_right(self, now: Now) -> bool:
@@ -48,7 +48,4 @@ class PeerClocks:
 
     def median_ms(self, now: Now) -> int | None:
         """By how much peers are ahead, as most of them see it; None without peers."""
-        if not self._is_judged:
-            self._median_ms = round(median(self._ahead_ms.values())) if self._ahead_ms else None
-            self._is_judged = True
         return None if self._median_ms is None else self._median_ms + now.mono_ms - now.unix_ms

@@ -13,8 +13,7 @@ reserves the room of its log in advance; RocksDB and InnoDB can write over old l
 import fcntl
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
@@ -78,21 +77,14 @@ def drop_torn_ends(directory: Path) -> None:
     reports damage. What has its checksum stays, unless damage in the last block hides where it begins. For a database
     that nobody has open; while somebody else opens it, nothing is done.
     """
-    with suppress(OSError), _locked(directory):
+    with suppress(OSError), (directory / "LOCK").open("r+b") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # LevelDB's own lock
         for path in _logs(directory):
             with suppress(OSError), path.open("r+b") as file:
                 begin, block = _last_block(file)
                 end = whole_until(block)
                 if end is not None and begin + end < os.fstat(file.fileno()).st_size:
                     file.truncate(begin + end)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Holds LevelDB's own lock. Raises OSError when somebody else does."""
-    with (directory / "LOCK").open("r+b") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 def _last_block(file: BinaryIO) -> tuple[int, bytes]:

@@ -77,13 +77,13 @@ def make_victim(folder: Path, seed: int) -> Victim:
 
 def spread(file: Path, count: int, random: Random, first: int = 0) -> Iterator[Flip]:
     """One flip somewhere in each of `count` equal parts of the file behind `first`."""
-    size = len(_written(file)) - first
+    size = len(written_bytes(file)) - first
     for part in range(count):
         begin, end = part * size // count, (part + 1) * size // count
         yield Flip(file.name, first + random.randrange(begin, max(end, begin + 1)), random.randrange(8))
 
 
-def _written(file: Path) -> bytes:
+def written_bytes(file: Path) -> bytes:
     """Without the zeros in front of which a log is written: turned bits among them tell nothing and cost nothing."""
     return file.read_bytes().rstrip(b"\0")
 
@@ -105,7 +105,7 @@ def all_flips(victim: Victim, count: int, seed: int) -> list[Flip]:
     random = Random(seed)
     flips = [flip for kind in KINDS for flip in spread(victim.file(kind), count, random)]
     log, table = victim.file(".log"), victim.file(".ldb")
-    headers = list(_log_headers(_written(log)))
+    headers = list(_log_headers(written_bytes(log)))
     flips += (
         Flip(log.name, header + random.randrange(_HEADER_BYTES), random.randrange(8))
         for header in (*random.choices(headers, k=count), *headers[-3:])
@@ -124,12 +124,11 @@ def _longer(log: Path, header: int) -> Flip:
 def looks_like_an_end(victim: Victim, flip: Flip) -> bool:
     """Whether the flip is in a length in the log's last block, or in a last record that ends in so many zeros that its
     last sector may never have reached the disk."""
-    raw = (victim.folder / flip.name).read_bytes()
-    written = len(_written(victim.folder / flip.name))
-    if flip.offset // _BLOCK_BYTES < (written - 1) // _BLOCK_BYTES:
+    raw = written_bytes(victim.folder / flip.name)
+    if flip.offset // _BLOCK_BYTES < (len(raw) - 1) // _BLOCK_BYTES:
         return False
-    headers = list(_log_headers(raw[:written]))
+    headers = list(_log_headers(raw))
     end = headers[-1] + _HEADER_BYTES + int.from_bytes(raw[headers[-1] + 4 : headers[-1] + 6], "little")
-    if flip.offset >= headers[-1] and -(-written // _SECTOR_BYTES) * _SECTOR_BYTES < end:
+    if flip.offset >= headers[-1] and -(-len(raw) // _SECTOR_BYTES) * _SECTOR_BYTES < end:
         return True
     return any(flip.offset - header in (4, 5) for header in headers)

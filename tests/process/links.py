@@ -163,8 +163,7 @@ class Proxy:
             # asyncio loses sight of a connection whose server is closed while it is being taken.
             for listening in self._server.sockets:
                 asyncio.get_running_loop().remove_reader(listening.fileno())
-            for _ in range(_TURNS_TO_SERVE):
-                await asyncio.sleep(0)
+            await _turns()
             self._server.close()
             self._server = None
         for task in list(self._tasks):
@@ -221,17 +220,9 @@ class Network:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_TIMEOUT_S)
 
     async def _end(self) -> None:
-        """Of connections that were taken in the last moment: each is served before it can be closed, and the end of one
-        that is being taken may bring another task."""
-        while True:
-            for _ in range(_TURNS_TO_SERVE):
-                await asyncio.sleep(0)
-            under_way = asyncio.all_tasks() - {asyncio.current_task()}
-            if not under_way:
-                return
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+        """What was aborted is closed some turns later."""
+        await _turns()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     def close(self) -> None:
         for proxy in self._proxies:
@@ -240,6 +231,11 @@ class Network:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_TIMEOUT_S)
         self._loop.close()
+
+
+async def _turns() -> None:
+    for _ in range(_TURNS_TO_SERVE):
+        await asyncio.sleep(0)
 
 
 def _bound(port: int) -> socket.socket:

@@ -19,6 +19,7 @@ from tests.auditing import entries_in, forged, numbered, rewritten
 from tests.process.cli import Cli, Result
 from tests.process.daemon import Client, Daemon
 from tests.process.eventually import eventually
+from tests.process.flips import Flip, written_bytes
 from tests.process.load import Load, Mix
 from tests.process.site import Site
 from tests.process.test_cluster_commands import SECRET, all_equal, start
@@ -183,11 +184,9 @@ def test_a_file_that_is_none_is_refused(stopped: Cli, files: Files, tmp_path: Pa
 
 def test_a_damaged_database_says_so_and_keeps_the_output_for_data(stopped: Cli, files: Files) -> None:
     (journal,) = (stopped.folder / "data-node1").glob("*.log")
-    raw = bytearray(journal.read_bytes())
-    written = raw.rstrip(b"\0")
+    written = written_bytes(journal)
     assert written
-    raw[len(written) // 2] ^= 1
-    journal.write_bytes(bytes(raw))
+    Flip(journal.name, len(written) // 2, 0).turn(journal.parent)
     result = verify(stopped, "node1.yaml", "--json")
     assert (result.code, json.loads(result.out)["sound"]) == (1, False)
     assert "may be lost" in json.loads(result.out)["findings"][-1]["text"]

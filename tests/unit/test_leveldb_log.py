@@ -14,6 +14,8 @@ from kvs.limits import LEVELDB_LOG_AHEAD_BYTES
 from kvs.storage import leveldb_log
 from kvs.storage.leveldb import LevelDBStore
 from kvs.storage.store import Batch
+from tests.process.flips import written_bytes
+from tests.process.powercut import write_folder
 
 BLOCK_BYTES, SECTOR_BYTES = 32 * 1024, 512
 BUFFER_BYTES = 3 * 1024 * 1024
@@ -22,10 +24,6 @@ BUFFER_BYTES = 3 * 1024 * 1024
 def _log(folder: Path) -> Path:
     """The log that is written; LevelDB removes the one before it in the background."""
     return max(folder.glob("*.log"))
-
-
-def _written(log: Path) -> bytes:
-    return log.read_bytes().rstrip(b"\0")
 
 
 def _held(folder: Path) -> tuple[dict[bytes, bytes], str]:
@@ -52,10 +50,10 @@ def _write(folder: Path, batches: list[Batch]) -> list[bytes]:
     """What the log held before the first batch and after each of them, zeros at its end left out."""
     store = LevelDBStore(folder, sync=True)
     log = _log(folder)
-    states = [_written(log)]
+    states = [written_bytes(log)]
     for batch in batches:
         store.commit(batch)
-        states.append(_written(log))
+        states.append(written_bytes(log))
     store.close()
     return states
 
@@ -67,12 +65,12 @@ def _all(batches: list[Batch]) -> Batch:
 # --- laid out in advance ---
 
 
-def test_a_synced_log_is_laid_out_in_front_of_what_is_written(folder: Path) -> None:
+def test_a_synced_log_is_laid_out_in_front_of_what_iswritten_bytes(folder: Path) -> None:
     store = LevelDBStore(folder, sync=True)
     sizes = []
     for batch in _batches(Random(1), [3_000] * 600):
         store.commit(batch)
-        assert _log(folder).stat().st_size > len(_written(_log(folder))), "nothing in front"
+        assert _log(folder).stat().st_size > len(written_bytes(_log(folder))), "nothing in front"
         sizes.append(_log(folder).stat().st_size)
     assert 3 <= len(set(sizes)) <= 6, "one piece of zeros for many commits"
     assert max(sizes) <= 600 * 3_100 + 2 * LEVELDB_LOG_AHEAD_BYTES
@@ -87,7 +85,7 @@ def test_the_zeros_do_not_become_more_and_more(size: int, count: int, folder: Pa
         store.commit(batch)
         if (now := _log(folder).stat().st_size) not in sizes:
             sizes.add(now)
-            ahead = now - len(_written(_log(folder)))
+            ahead = now - len(written_bytes(_log(folder)))
     assert len(sizes) > 3
     assert ahead < LEVELDB_LOG_AHEAD_BYTES + 16 * 1024
     store.close()
@@ -108,7 +106,7 @@ def test_files_of_others_are_left_alone(folder: Path) -> None:
 def test_without_fsync_nothing_is_laid_out(folder: Path) -> None:
     store = LevelDBStore(folder, sync=False)
     store.commit({b"a": b"1"})
-    assert _log(folder).stat().st_size == len(_written(_log(folder)))
+    assert _log(folder).stat().st_size == len(written_bytes(_log(folder)))
     store.close()
 
 
@@ -118,7 +116,7 @@ def test_the_next_log_is_laid_out_too(folder: Path) -> None:
     for batch in _batches(Random(2), [30_000] * 400):
         store.commit(batch)
         logs.add(_log(folder).name)
-        in_front += _log(folder).stat().st_size > len(_written(_log(folder))) + SECTOR_BYTES
+        in_front += _log(folder).stat().st_size > len(written_bytes(_log(folder))) + SECTOR_BYTES
     assert len(logs) > 3
     assert in_front > 300, "a new log goes without for 512 KiB at most"
     store.close()
@@ -159,7 +157,7 @@ def test_on_a_disk_that_is_nearly_full_nothing_is_laid_out(folder: Path, monkeyp
     monkeypatch.setattr(os, "fstatvfs", nearly_full)
     store = LevelDBStore(folder, sync=True)
     store.commit({b"a": b"1"})
-    assert _log(folder).stat().st_size == len(_written(_log(folder)))
+    assert _log(folder).stat().st_size == len(written_bytes(_log(folder)))
     store.close()
 
 
@@ -167,15 +165,8 @@ def test_on_a_disk_that_is_nearly_full_nothing_is_laid_out(folder: Path, monkeyp
 
 
 def _files(folder: Path) -> dict[str, bytes]:
+    """To put back: LevelDB goes on to another log when it is opened."""
     return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-def _put_back(folder: Path, files: dict[str, bytes]) -> None:
-    """LevelDB goes on to another log when it is opened."""
-    for file in folder.iterdir():
-        file.unlink()
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
 
 
 def _torn(states: list[bytes], random: Random) -> Iterator[tuple[int, bytes]]:
@@ -194,7 +185,7 @@ def test_a_batch_that_is_there_in_part_is_dropped_in_silence(folder: Path) -> No
     states = _write(folder, batches)
     log, kept, seen = _log(folder), _files(folder), 0
     for whole, left in _torn(states, random):
-        _put_back(folder, kept)
+        write_folder(folder, kept)
         log.write_bytes(left.ljust(len(states[-1]) + LEVELDB_LOG_AHEAD_BYTES, b"\0"))
         assert _held(folder) == (_all(batches[:whole]), ""), (whole, len(left))
         seen += 1
@@ -205,9 +196,19 @@ def test_a_piece_of_a_head_at_the_end_is_no_damage(folder: Path) -> None:
     _write(folder, [{b"a": b"1"}])
     log, kept = _log(folder), _files(folder)
     for piece in (b"\1\2\3\4", b"\1\2\3\4\5", b"\1\2\3\4\5\1"):
-        _put_back(folder, kept)
-        log.write_bytes((_written(log) + piece).ljust(log.stat().st_size, b"\0"))
+        write_folder(folder, kept)
+        log.write_bytes((written_bytes(log) + piece).ljust(log.stat().st_size, b"\0"))
         assert _held(folder) == ({b"a": b"1"}, ""), piece
+
+
+def test_a_torn_end_of_the_log_is_survived(folder: Path) -> None:
+    """Of one without zeros, as it is without fsync."""
+    store = LevelDBStore(folder, sync=False)
+    store.commit({b"a": b"1"})
+    store.close()
+    with _log(folder).open("ab") as file:
+        file.write(b"\x01\x02\x03\x04\x20\x00\x01torn")
+    assert _held(folder) == ({b"a": b"1"}, "")
 
 
 def test_a_turned_bit_in_a_whole_record_is_told(folder: Path) -> None:
