@@ -46,11 +46,17 @@ class Run:
         self._node_id = node_id
         self._log = log
         self.newest = newest
-        self._frontier = Frontier()
-        self._oldest = self._newest = ""
-        self._is_timed = True
+        self._begin()
         self._last = 0 if newest is None else newest.last
         self._end = genesis(log) if newest is None else bytes.fromhex(newest.chain)
+
+    def _begin(self) -> None:
+        """With no entry."""
+        self._frontier = Frontier()
+        self._oldest = self._newest = ""
+        self._moment = b""
+        """When the last entry was written, as it stands in the stored ones; empty where that is not known."""
+        self._is_timed = True
 
     @property
     def position(self) -> int:
@@ -61,18 +67,25 @@ class Run:
         """The next stored entry, which may be damaged: that is for verifying to find. False, and nothing is taken, when
         it belongs into a later hour than those before it: these want their head first. A clock that is set back ends no
         hour."""
-        timestamp = timestamp_of(raw)
-        if not timestamp:
-            self._is_timed = False
-        elif timestamp != self._newest:  # those of one commit are of one moment
-            if self._newest and hour_of(timestamp) > hour_of(self._newest):
+        # Those of one commit are of one moment, which is read once.
+        if not (self._moment and raw.startswith(self._moment, raw.find(b"\n", SIGNATURE_BYTES))):
+            timestamp = timestamp_of(raw)
+            if timestamp and self._newest and hour_of(timestamp) > hour_of(self._newest):
                 return False
-            self._oldest = min(self._oldest or timestamp, timestamp)
-            self._newest = max(self._newest, timestamp)
+            self._time(timestamp)
         self._end = raw[:SIGNATURE_BYTES]
         self._last = number
         self._frontier.append(raw)
         return True
+
+    def _time(self, timestamp: str) -> None:
+        """The next entry was written then; empty where that cannot be read."""
+        if not timestamp:
+            self._is_timed, self._moment = False, b""
+            return
+        self._oldest = min(self._oldest or timestamp, timestamp)
+        self._newest = max(self._newest, timestamp)
+        self._moment = b"\n%b\n" % timestamp.encode()
 
     def is_due(self, now_ms: int) -> bool:
         """Whether the hour of what was taken is over, or the newest head is not by the key of today."""
@@ -108,6 +121,4 @@ class Run:
     def written(self, head: Head) -> None:
         """Begin behind this head."""
         self.newest = head
-        self._frontier = Frontier()
-        self._oldest = self._newest = ""
-        self._is_timed = True
+        self._begin()

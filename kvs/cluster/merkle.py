@@ -21,24 +21,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from struct import Struct
-from typing import NamedTuple
+
+import msgspec
 
 from kvs.cluster.packing import separator
 from kvs.errors import StoreCorrupt
 from kvs.limits import RUN_ITEMS_MAX, RUN_ITEMS_MEAN, RUNS_FOR_A_COARSE_SPLIT
 from kvs.storage.keyspace import ITEMS, RUNS, after
-from kvs.storage.record import Record
+from kvs.storage.record import Record, hash_256
 from kvs.storage.store import Reader
 
 ITEM_BYTES = 32
 FINGERPRINT_BYTES = 32
 _MODULUS = 1 << 256
 _SIZES = 1 << 64
+_number = int.from_bytes
+"""Big-endian, as everything that is stored."""
 _VERSION = Struct(">HQIQQI?QBBB")
 _RUN = Struct(">I32s")
 
 
-class Sum(NamedTuple):
+class Sum(msgspec.Struct, frozen=True, gc=False):
     """How many items, and their sum modulo 2^256."""
 
     size: int
@@ -59,7 +62,7 @@ class Sum(NamedTuple):
         is not the peer's.
         """
         data = self.total.to_bytes(32, "big") + (self.size % _SIZES).to_bytes(8, "big")
-        return blake2b(data, digest_size=FINGERPRINT_BYTES).digest()
+        return hash_256(data)
 
 
 EMPTY = Sum(0, 0)
@@ -71,20 +74,21 @@ def item_of(entry: bytes, record: Record, digest: bytes) -> bytes:
     Everything that another node would store is in it, nothing of how it is stored: not the codec.
     """
     origin, owner, content_type = record.origin.encode(), record.owner.encode(), record.content_type.encode()
+    base_timestamp, base_counter = record.base
     head = _VERSION.pack(
         len(entry),
         record.timestamp,
         record.counter,
         record.origin_joined,
-        *record.base,
+        base_timestamp,
+        base_counter,
         record.deleted,
         record.expires_at,
         len(origin),
         len(owner),
         len(content_type),
     )
-    data = b"".join((head, entry, record.uuid, origin, owner, content_type, digest))
-    return blake2b(data, digest_size=ITEM_BYTES).digest()
+    return hash_256(b"".join((head, entry, record.uuid, origin, owner, content_type, digest)))
 
 
 def read_tree(reader: Reader) -> "Tree":
@@ -94,7 +98,7 @@ def read_tree(reader: Reader) -> "Tree":
         if len(raw) != _RUN.size:
             raise StoreCorrupt("a run of the Merkle tree is unreadable")
         count, total = _RUN.unpack(raw)
-        runs[row[1:]] = Sum(count, int.from_bytes(total, "big"))
+        runs[row[1:]] = Sum(count, _number(total))
     return Tree(runs)
 
 
@@ -117,7 +121,7 @@ class Tree:
 
     def apply(self, edit: "TreeEdit") -> None:
         """Take over what a committed group changed."""
-        size, total = self.root
+        size, total = self.root.size, self.root.total
         for start, run in edit.changed.items():
             old = self._runs.pop(start, None)
             if old is not None:
@@ -242,8 +246,7 @@ class TreeEdit:
         start = self.run_start(entry)
         run = self.run(start)
         if old is not None:
-            total = run.total + int.from_bytes(item, "big") - int.from_bytes(old, "big")
-            self.changed[start] = Sum(run.size, total % _MODULUS)
+            self.changed[start] = Sum(run.size, (run.total + _number(item) - _number(old)) % _MODULUS)
         elif _is_cut(entry):
             self._cut(view, start, entry, _sum(item))
         else:
@@ -252,7 +255,7 @@ class TreeEdit:
                 self._cut(view, start, keys[len(keys) // 2], EMPTY)
                 start = self.run_start(entry)
                 run = self.run(start)
-            self.changed[start] = Sum(run.size + 1, (run.total + int.from_bytes(item, "big")) % _MODULUS)
+            self.changed[start] = Sum(run.size + 1, (run.total + _number(item)) % _MODULUS)
         batch[row] = item
 
     def remove(self, view: Reader, entry: bytes) -> dict[bytes, bytes | None]:
@@ -334,7 +337,7 @@ def sum_items(reader: Reader, start: bytes, stop: bytes) -> Sum:
 
 
 def sum_of_items(found: Iterable[bytes]) -> Sum:
-    numbers = [int.from_bytes(item, "big") for item in found]
+    numbers = [_number(item) for item in found]
     return Sum(len(numbers), sum(numbers) % _MODULUS)
 
 
@@ -343,8 +346,8 @@ def _sum_of(found: Sequence[tuple[bytes, bytes]]) -> Sum:
 
 
 def _sum(item: bytes) -> Sum:
-    return Sum(1, int.from_bytes(item, "big"))
+    return Sum(1, _number(item))
 
 
 def _is_cut(entry: bytes) -> bool:
-    return int.from_bytes(blake2b(entry, digest_size=4).digest(), "big") % RUN_ITEMS_MEAN == 0
+    return _number(blake2b(entry, digest_size=4).digest()) % RUN_ITEMS_MEAN == 0

@@ -66,6 +66,7 @@ from kvs.storage.retention import expiry_limit, may_go, must_stay_as_tombstone, 
 from kvs.storage.state import PROGRESS_ROW, Progress, encode_progress
 from kvs.storage.store import Reader
 
+_SYSTEM = SYSTEM[0]
 _FORGOTTEN = Merged(Verdict("forgotten"))
 _TAKEN = Merged(UNOPPOSED)
 
@@ -160,7 +161,7 @@ class Node:
                     if self.trail is not None:
                         self.trail.note(command, plan.outcome, lines)
             effects.append(reply)
-        changed = tuple(entry for entry in view.batch if entry.startswith(SYSTEM))
+        changed = tuple([entry for entry in view.batch if entry[0] == _SYSTEM])
         if changed:
             effects.insert(0, Changed(changed))
         edit = self._rows.edit

@@ -203,14 +203,14 @@ class Runner:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
+            case Reply(ticket, outcomes):  # most are
+                self._resolve(ticket, outcomes)
             case Committed():
                 for heard in self.on_committed:
                     heard(effect)
             case Changed(entries):
                 for told in self.on_changed:
                     told(entries)
-            case Reply(ticket, outcomes):
-                self._resolve(ticket, outcomes)
             case Report(event, fields, level):
                 getattr(log, level)(event, **fields)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from kvs.cluster.address import host_of, is_loopback
 from kvs.config import Config
@@ -22,6 +23,7 @@ from kvs.errors import Forbidden
 from kvs.setting_checks import is_ip
 
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
+_FETCH_SITE = istr("Sec-Fetch-Site")
 _OWN_SITE = frozenset(("same-origin", "none"))
 _REMEMBERED = 64
 _UNOWNED = tuple(f".{name}" for name in ("localhost", "local", "internal", "home.arpa", "test", "invalid", "example"))
@@ -50,7 +52,7 @@ class Browsers:
             return
         origin = request.headers.get(hdrs.ORIGIN)
         is_foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
-        if is_foreign or request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
+        if is_foreign or request.headers.get(_FETCH_SITE, "none") not in _OWN_SITE:
             raise Forbidden("a web page of another site may not write without a token", code="foreign_origin")
 
     def _knows(self, host: str) -> bool:

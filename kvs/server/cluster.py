@@ -62,7 +62,7 @@ class Cluster:
         self._tasks = Tasks()
         self._is_stopping = False
         self._is_fetching_again = False
-        self._writable: tuple[float, int, str] | None = None
+        self._writable: tuple[float, int, int] | None = None
         """When writes were let in last, and what that was judged by."""
         self._runner = runner
         self.scrubber = Scrubber()
@@ -192,7 +192,7 @@ class Cluster:
     def check_writable(self) -> None:
         """Raises Unavailable when a write of a client would be stamped by a clock that is wrong, or come too early."""
         # Many writes come within one millisecond, in which uvloop's time stands still.
-        state = self._loop.time(), self._members.clocks.heard_count, self._records.replica.mode
+        state = self._loop.time(), self._members.clocks.heard_count, self._records.handled_count
         if state == self._writable:
             return
         if self.is_syncing:

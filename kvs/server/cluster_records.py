@@ -93,6 +93,8 @@ class RecordsShell:
         self._tickets = 0
         self.addresses: dict[str, str] = {}
         """Of the members that are up, by id."""
+        self.handled_count = 0
+        """How many events `replica` was told, which changes by nothing else."""
         self.conduct = Conduct()
         has_seeds = bool(config.other_seeds)
         self.push = Push(config.node_id, config.push_fanout, chance)
@@ -186,7 +188,8 @@ class RecordsShell:
 
     def committed(self, changes: Sequence[Change]) -> None:
         """These records are on the disk."""
-        self.handle(replica.Written(changes))
+        if self.addresses:  # else nobody is there to be told
+            self.handle(replica.Written(changes))
 
     def tick(self) -> None:
         self.handle(replica.Tick())
@@ -196,6 +199,7 @@ class RecordsShell:
         self._timer.end()
 
     def handle(self, event: replica.Event) -> None:
+        self.handled_count += 1
         for effect in self.replica.handle(event, self.here(), self._now()):
             match effect:
                 case replica.PeerCall():

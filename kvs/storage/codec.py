@@ -68,6 +68,7 @@ def encode(key: bytes, stored: Stored) -> bytes:
     origin = record.origin.encode()
     owner = record.owner.encode()
     content_type = b"" if record.content_type == JSON else record.content_type.encode()
+    base_timestamp, base_counter = record.base  # a `*record.base` between the others takes 0.2 µs more
     try:
         head = _BODY.pack(
             stored.seq,
@@ -78,7 +79,8 @@ def encode(key: bytes, stored: Stored) -> bytes:
             record.timestamp,
             record.counter,
             record.origin_joined,
-            *record.base,
+            base_timestamp,
+            base_counter,
             record.expires_at,
             record.uuid,
             len(origin),
@@ -162,14 +164,15 @@ def decode_record(raw: bytes) -> Record:
 def decode(key: bytes, raw: bytes) -> Stored:
     """What `encode` stored under the entry key `key`. Raises StoreCorrupt for any other bytes."""
     try:
-        version, checksum, seq, generation, kept, *fields = _HEAD.unpack_from(raw)
+        fields = _HEAD.unpack_from(raw)
     except struct.error:
         raise StoreCorrupt("a stored record is too short") from None
+    version, checksum, seq, generation, kept = fields[:5]
     if version != FORMAT:
         raise StoreCorrupt(f"a stored record has the unknown format {version}")
     if checksum != crc32(memoryview(raw)[_PREFIX.size :], crc32(key)):
         raise StoreCorrupt("a stored record fails its checksum")
-    return Stored(_record(raw, _HEAD.size, fields), seq, generation, kept)
+    return Stored(_record(raw, _HEAD.size, fields[5:]), seq, generation, kept)
 
 
 def _record(raw: bytes, origin_at: int, fields: Sequence[Any]) -> Record:

@@ -52,9 +52,19 @@ def is_media_type(text: str) -> bool:
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
+_BLAKE2B_256 = blake2b(digest_size=32)
+
+
+def hash_256(data: bytes) -> bytes:
+    """BLAKE2b-256. Copying an empty state takes a third less than making one, and each write hashes twice."""
+    state = _BLAKE2B_256.copy()
+    state.update(data)
+    return state.digest()
+
+
 def value_digest(data: bytes) -> bytes:
     """BLAKE2b-256 of a value as the client sent it."""
-    return blake2b(data, digest_size=32).digest()
+    return hash_256(data)
 
 
 class UuidSource:
@@ -67,15 +77,22 @@ class UuidSource:
 
     def __call__(self) -> bytes:
         if self._at == len(self._block):
-            self._block, self._at = urandom(4096), 0
-        number = int.from_bytes(self._block[self._at : self._at + 16], "big")
-        self._at += 16
-        return (number & _UUID_RANDOM | _UUID_FIXED).to_bytes(16, "big")
+            block = bytearray(urandom(4096))
+            block[6::16] = block[6::16].translate(_VERSION_4)
+            block[8::16] = block[8::16].translate(_VARIANT_1)
+            self._block, self._at = bytes(block), 0
+        at = self._at
+        self._at = at + 16
+        return self._block[at : at + 16]
 
 
 _UUID_RANDOM = ~((0xF << 76) | (0x3 << 62))
 _UUID_FIXED = (0x4 << 76) | (0x2 << 62)
 """Version 4, variant 1 (RFC 9562)."""
+
+_VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
+_VARIANT_1 = bytes(byte & 0x3F | 0x80 for byte in range(256))
+"""What becomes of the bytes 6 and 8, which hold them."""
 
 new_uuid = UuidSource()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 def kept_after(kept: int, versions_max: int) -> int:
     """How many revisions stay beside a new current record that has replaced one with `kept` revisions."""
-    return max(0, min(kept + 1, versions_max - 1))
+    return kept + 1 if kept + 1 < versions_max else versions_max - 1
 
 
 def dropped(generation: int, kept: int, kept_new: int) -> Iterator[int]:

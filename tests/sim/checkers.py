@@ -4,7 +4,7 @@ from itertools import permutations
 from random import Random
 
 from kvs.cluster.merging import judge
-from kvs.cluster.merkle import item_of, items, read_tree
+from kvs.cluster.merkle import Sum, item_of, items, read_tree
 from kvs.storage.codec import decode
 from kvs.storage.current import index_rows, seq_of
 from kvs.storage.keyspace import (
@@ -137,7 +137,7 @@ def check_rows(process: Process) -> None:
     total = sum(int.from_bytes(item, "big") for item in found_items.values()) % 2**256
     tree = process.node.tree
     assert tree is not None
-    if not tree.root == read_tree(store).root == (len(found_items), total):
+    if not tree.root == read_tree(store).root == Sum(len(found_items), total):
         raise Violation(f"{process.host.name}: the runs of the tree are not the sums of its items")
 
 

@@ -122,7 +122,7 @@ def unwrap_ttl(data: bytes) -> tuple[bytes, int | None]:
 
 def stored_type(text: str) -> str:
     """The content type a value is stored under: JSON, whatever its parameters, or a blob's own. Raises BadRequest."""
-    if text.partition(";")[0].strip().lower() in _AS_JSON:
+    if text in _AS_JSON or text.partition(";")[0].strip().lower() in _AS_JSON:
         return JSON
     if len(text) > CONTENT_TYPE_MAX_BYTES or not is_media_type(text):
         raise BadRequest(
