@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ from kvs.client.errors import (
 )
 from kvs.client.http import Answer, Doubt, Http
 from kvs.client.model import JSON, Duration, Group, NewToken, Token, User, WhoAmI, duration_text
+from kvs.client.paging import paged
 from kvs.client.wire import WireUuid, convert, decode
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -208,22 +210,15 @@ class Accounts:
                 raise cause from None
             raise OutcomeUnknownError(f"{doubt.url} got the request and did not answer: {doubt}") from None
 
-    async def pages(
-        self, path: str, name: str, query: Mapping[str, str] = _NONE
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    def pages(self, path: str, name: str, query: Mapping[str, str] = _NONE) -> AsyncGenerator[dict[str, Any], None]:
         """The items of all pages of a list, as the node sends them."""
         asked = {"limit": str(_PAGE), **query}
-        while True:
-            answer = await self._http.request("GET", f"{path}?{urlencode(asked)}", repeatable=True)
-            page = answer.json
-            if not isinstance(page, dict) or not isinstance(page.get(name), list):
-                raise ProtocolError(f"what answers at {answer.url} is no node of KVS")
-            for item in page[name]:
-                yield item
-            cursor = page.get("next_cursor")
-            if cursor is None:
-                return
-            asked["cursor"] = cursor
+        return paged(partial(self._page, path, asked, ""), partial(_listed, name))
+
+    async def _page(self, path: str, query: Mapping[str, str], at: str, cursor: str | None) -> Answer:
+        """The page of this cursor; None: the first one. Of the node `at` this URL, if one is named."""
+        asked = query if cursor is None else {**query, "cursor": cursor}
+        return await self._http.request("GET", f"{path}?{urlencode(asked)}", repeatable=True, at=at)
 
     async def _read(self, resource: str, uuid: str) -> Answer:
         return await self._http.request("GET", f"/api/{resource}/{quote(uuid, safe='')}", repeatable=True)
@@ -242,6 +237,15 @@ class Accounts:
             return dict((await self._http.request("GET", path, repeatable=True, is_about_node=True)).json)
         except UnavailableError as error:
             return error.problem
+
+
+def _listed(name: str, answer: Answer) -> list[dict[str, Any]]:
+    """What is listed under this name. Raises ProtocolError."""
+    page = answer.json
+    if not isinstance(page, dict) or not isinstance(page.get(name), list):
+        raise ProtocolError(f"what answers at {answer.url} is no node of KVS")
+    found: list[dict[str, Any]] = page[name]
+    return found
 
 
 def _account(kind: type[Account], answer: Answer) -> Account:

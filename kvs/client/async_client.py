@@ -3,6 +3,7 @@
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from kvs.client.model import (
     Version,
     duration_text,
 )
+from kvs.client.paging import paged
 from kvs.client.snapshot import changes_since, position_of
 from kvs.client.watching import follow
 from kvs.client.wire import (
@@ -158,7 +160,7 @@ class AsyncClient(Accounts):
 
     # --- many values ---
 
-    async def range(
+    def range(
         self, prefix: str = "", *, start: str = "", end: str | None = None, page: int = 100, at: str = ""
     ) -> AsyncGenerator[Value, None]:
         """Values in key order, from `start` to `end`, both included, `page` in one request, of the node `at` this URL
@@ -166,14 +168,7 @@ class AsyncClient(Accounts):
         query = {"prefix": prefix, "start_key": start, "limit": str(page)}
         if end is not None:
             query["end_key"] = end
-        while True:
-            answer = await self._http.request("GET", f"/kv/_range?{urlencode(query)}", repeatable=True, at=at)
-            found = decode(answer.body, WireRange, answer.url)
-            for pair in found.pairs:
-                yield pair.value(answer.url)
-            if found.next_cursor is None:
-                return
-            query["cursor"] = found.next_cursor
+        return paged(partial(self._page, "/kv/_range", query, at), _values)
 
     async def list(self, prefix: str = "", *, delimiter: str = "/", depth: int = 1) -> AsyncGenerator[Entry, None]:
         """One level of the hierarchy below `prefix`, or several: keys, and the prefixes that have more below them."""
@@ -361,6 +356,11 @@ def _item(item: BulkPut | BulkDelete) -> dict[str, object]:
     if kind == JSON and stands_on_a_line(raw):
         return {"op": "put", **fields, "data": orjson.Fragment(raw)}
     return {"op": "put", **fields, "content_type": kind, "encoding": "base64", "data": b64encode(raw).decode()}
+
+
+def _values(answer: Answer) -> list[Value]:
+    """Of a page of a range. Raises ProtocolError."""
+    return [pair.value(answer.url) for pair in decode(answer.body, WireRange, answer.url).pairs]
 
 
 def _result(raw: msgspec.Raw, url: str) -> BulkResult:

@@ -9,7 +9,6 @@ from kvs.client.errors import ProtocolError
 from kvs.client.model import JSON, Value
 
 JSON_SPACE = b" \t\r\n"
-JSON_SPACES = (b"", b" ", b"\t", b"\r", b"\n")
 _DATA = b'"data":'
 
 
@@ -46,7 +45,7 @@ def exact(value: Value, envelope: bytes) -> Value:
 
 def stands_on_a_line(raw: bytes) -> bool:
     """Whether a document can stand on a line among others, with nothing around it that would be lost."""
-    return b"\n" not in raw and b"\r" not in raw and raw[:1] not in JSON_SPACES and raw[-1:] not in JSON_SPACES
+    return 0 < len(raw) == len(raw.strip(JSON_SPACE)) and b"\n" not in raw and b"\r" not in raw
 
 
 class WireEntry(msgspec.Struct):
@@ -84,7 +83,12 @@ class WirePair(msgspec.Struct):
 
 class WireRange(msgspec.Struct):
     pairs: list[WirePair]
-    next_cursor: str | None
+
+
+class WireCursor(msgspec.Struct):
+    """Of any page: the rest of it is passed over."""
+
+    next_cursor: str | None = None
 
 
 class WireWritten(msgspec.Struct):

@@ -21,7 +21,6 @@ import orjson
 
 from kvs.client.wire import stands_on_a_line
 from kvs.daemon.failure import Failed
-from kvs.daemon.showing import value_fields
 
 if TYPE_CHECKING:
     from kvs.client import Client, Value
@@ -74,10 +73,14 @@ def begin(client: "Client", prefix: str) -> State:
 
 def line_of(value: "Value") -> bytes:
     """An item of a bulk request, and with the version what makes it the same value once more, byte for byte."""
-    fields = value_fields(value)
-    if value.is_json and not stands_on_a_line(value.raw):
-        fields |= {"content_type": value.content_type, "encoding": "base64", "data": b64encode(value.raw).decode()}
-    return orjson.dumps({"op": "put", **fields}, option=orjson.OPT_APPEND_NEWLINE)
+    path, uuid = orjson.dumps(value.path), orjson.dumps(value.uuid)
+    rest = b"" if value.expires_at is None else b',"expires_at":%d' % value.expires_at
+    if value.is_json and stands_on_a_line(value.raw):
+        data = value.raw
+    else:
+        rest += b',"content_type":%b,"encoding":"base64"' % orjson.dumps(value.content_type)
+        data = b'"%b"' % b64encode(value.raw)
+    return b'{"op":"put","path":%b,"uuid":%b,"timestamp":%d%b,"data":%b}\n' % (path, uuid, value.timestamp, rest, data)
 
 
 # --- one file of lines ---

@@ -105,5 +105,4 @@ def derived_uuid(seed: bytes, name: bytes) -> bytes:
 
 def uuid_text(uuid: bytes) -> str:
     """The usual form in 36 characters."""
-    text = uuid.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return f"{uuid[:4].hex()}-{uuid[4:10].hex('-', 2)}-{uuid[10:].hex()}"

@@ -5,7 +5,6 @@ null does.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import orjson
 import structlog
@@ -36,12 +35,8 @@ log = structlog.get_logger()
 _HIGHEST = b"\xff"
 """Sorts behind every key that continues a prefix: UTF-8 has no such byte."""
 
-
-class _Seen(NamedTuple):
-    """A stored entry under a key; `record` is None for one that is deleted, expired, corrupt or not to be read."""
-
-    key: bytes
-    record: Record | None
+_Seen = tuple[bytes, Record | None]
+"""A key with a stored entry, and its record: None for one that is deleted, expired, corrupt or not to be read."""
 
 
 class Listing:
@@ -97,9 +92,9 @@ class Listing:
                 log.error(
                     "A corrupt record is left out of a page", key=entry[1:].decode(errors="replace"), error=str(error)
                 )
-                yield _Seen(entry[1:], None)
+                yield entry[1:], None
             else:
-                yield _Seen(entry[1:], record if shown else None)
+                yield entry[1:], record if shown else None
 
 
 class _Page:
