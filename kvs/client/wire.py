@@ -86,9 +86,9 @@ class WireRange(msgspec.Struct):
 
 
 class WireCursor(msgspec.Struct):
-    """Of any page: the rest of it is passed over."""
+    """Of any page: the rest of it is passed over. Only a cursor of null is the end."""
 
-    next_cursor: str | None = None
+    next_cursor: str | None
 
 
 class WireWritten(msgspec.Struct):

@@ -101,9 +101,12 @@ async def test_a_page_that_failed_and_that_nobody_wanted_is_no_matter() -> None:
     assert not unhandled
 
 
-async def test_what_is_no_page_is_no_node() -> None:
+@pytest.mark.parametrize("body", [b'{"next_cursor":5}', b"{}", b"[]", b"hello"])
+async def test_what_is_no_page_is_no_node(body: bytes) -> None:
+    """One without a cursor might be taken for the last."""
+
     async def ask(_: str | None) -> Answer:
-        return Answer(200, {}, b'{"next_cursor":5}', URL)
+        return Answer(200, {}, body, URL)
 
     with pytest.raises(ProtocolError):
         await anext(paged(ask, lambda _: []))
