@@ -73,6 +73,10 @@ LOGIN_TRACKED_MAX = 10_000
 
 # --- one group commit ---
 
+THREAD_SWITCH_INTERVAL_S = 0.0001
+"""How long a thread waits for the interpreter's lock before the one that has it must give it up. By default that is
+5 ms, and the wait begins anew whenever the event loop looks for I/O: beside a loop that is never idle, a commit took up
+to half a second."""
 GROUP_GATHER_TURNS = 3
 """Turns of the event loop before a group is closed; some microseconds each when nothing else is to do."""
 GROUP_MAX_WRITES = 2_000
@@ -329,7 +333,12 @@ WATCH_STEP_ROWS = 500
 """Rows and records that are looked at for one watcher who catches up, before others have a turn: some milliseconds."""
 WATCH_STEP_BYTES = 256 * 1024
 WATCH_SENDS_PER_TURN = 64
-"""Watchers who are written to before other requests have a turn: about a millisecond."""
+WATCH_TURN_MAX_BYTES = 1024 * 1024
+"""Watchers who are written to, and what is written to them, before other requests have a turn: about a millisecond."""
+WATCH_GATHER_MAX_EVENTS = 4_096
+"""When so many events wait to be told, of each key only the newest is, and so on whenever they have doubled."""
+WATCH_GATHER_MAX_BYTES = 64 * 1024 * 1024
+"""What events that wait may take up; when half of it is newest events of their keys, who waits for them is cut off."""
 WATCH_PAUSE_RATIO = 5
 """Telling watchers takes a sixth of the time at most: so much longer than it took is the pause behind it."""
 

@@ -3,8 +3,12 @@
     Committed ─ Feed.publish ─ channels by prefix ─ Feed.take ─ parcels: bytes, and who gets them
 
 An event is rendered once, when somebody watches its key, and its bytes are shared. Watchers of one prefix make a
-channel; within it those who see the same share one parcel, however many they are. So a commit costs one look at the
-prefixes that are watched, and nothing for each watcher.
+channel; within it those who see the same share the same parcels, however many they are. So a commit costs one look at
+the prefixes that are watched, and nothing for each watcher.
+
+More may be written than so many watchers can be told of. Then of each key the newest event is told, as to one who
+resumes, and what waits is bounded by the keys that change, not by how often they do. Where that is too much as well, a
+channel is given up: its watchers resume from the change log.
 
 A position is what an event's `id` holds: the number in the change log, and which change log that is, because numbers of
 two nodes have nothing to do with each other. It is a decimal number, and rises with the other.
@@ -12,16 +16,18 @@ two nodes have nothing to do with each other. It is a decimal number, and rises 
 Who is not at the head of the log comes there by `kvs/server/catching_up.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from kvs.auth.permissions import Action, Metadata, is_readable_by_all, permits
 from kvs.auth.principal import Principal
 from kvs.auth.scopes import KV
 from kvs.cluster.events import Change, Committed, Ended
 from kvs.errors import BadRequest, ResyncRequired, StoreCorrupt
+from kvs.limits import WATCH_GATHER_MAX_BYTES, WATCH_GATHER_MAX_EVENTS, WATCH_STEP_BYTES, WATCH_STEP_ROWS
 from kvs.server.render import event_json
 from kvs.storage.codec import decode
 from kvs.storage.keyspace import DATA, change_row, split_change
@@ -36,6 +42,8 @@ MetadataOf = Callable[[bytes], Metadata | None]
 _LOG_BITS = 32
 """Of two nodes one in 4 * 10^9 takes the positions of the other for its own."""
 _POSITION_MAX_DIGITS = 30
+_EVENT_BYTES = 512
+"""What an event and its record take up beside key and value."""
 
 
 def sight_of(principal: Principal) -> Principal:
@@ -58,6 +66,11 @@ class Event:
         self.metadata: Metadata | None = None
         self.is_resolved = self.is_open = self.is_hidden = False
         self._raw = b""
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes up in memory."""
+        return _EVENT_BYTES + len(self.entry) + len(self.record.payload)
 
     def resolve(self, metadata_of: MetadataOf) -> None:
         """Look up who may read it. If the metadata are corrupt, whom they let in is unknown: nobody. Raises
@@ -113,11 +126,44 @@ Watcher = TypeVar("Watcher", bound=Subscription)
 class _Channel(Generic[Watcher]):
     """Events that wait for the watchers of one prefix."""
 
-    __slots__ = ("by_sight", "pending")
+    __slots__ = ("_coalesce_at", "_size_bytes", "by_sight", "pending")
 
     def __init__(self) -> None:
-        self.pending: list[Event] = []
         self.by_sight: dict[Principal, dict[Watcher, None]] = {}
+        self.empty()
+
+    def empty(self) -> None:
+        self.pending: list[Event] = []
+        self._size_bytes = 0
+        self._coalesce_at = WATCH_GATHER_MAX_EVENTS
+
+    def add(self, event: Event) -> bool:
+        """False: more waits than may."""
+        self.pending.append(event)
+        self._size_bytes += event.size_bytes
+        if len(self.pending) < self._coalesce_at and self._size_bytes <= WATCH_GATHER_MAX_BYTES:
+            return True
+        self._coalesce()
+        return self._size_bytes <= WATCH_GATHER_MAX_BYTES // 2
+
+    def _coalesce(self) -> None:
+        """Keep the newest event of each key."""
+        newest = {event.entry: event for event in self.pending}
+        for alike in self.by_sight.values():
+            for subscription in alike:
+                known = self.pending[: subscription.skip]
+                subscription.skip = sum(newest[event.entry] is event for event in known)
+        self.pending = [event for event in self.pending if newest[event.entry] is event]
+        self._size_bytes = sum(event.size_bytes for event in self.pending)
+        self._coalesce_at = max(WATCH_GATHER_MAX_EVENTS, 2 * len(self.pending))
+
+
+class _Parcel(NamedTuple, Generic[Watcher]):
+    """The same for all of these watchers, who see it alike."""
+
+    events: Sequence[Event]
+    sight: Principal
+    watchers: Sequence[Watcher]
 
 
 class Feed(Generic[Watcher]):
@@ -131,6 +177,8 @@ class Feed(Generic[Watcher]):
         self._lengths: list[int] = []
         """Of the prefixes that are watched, each once, in rising order."""
         self._dirty: dict[bytes, _Channel[Watcher]] = {}
+        self._full: set[bytes] = set()
+        """The prefixes of channels in which more waits than may."""
 
     @property
     def has_pending(self) -> bool:
@@ -184,11 +232,12 @@ class Feed(Generic[Watcher]):
 
     # --- what happens ---
 
-    def publish(self, committed: Committed, now_ms: int) -> None:
+    def publish(self, committed: Committed, now_ms: int) -> list[Watcher]:
+        """Returns those for whom too much waits: they are told nothing more, and must resume."""
         changes, ended = committed
         self.head = max(self.head, changes[-1].seq if changes else 0, ended[-1].seq if ended else 0)
         if not self._channels:
-            return
+            return []
         in_order: Sequence[Change | Ended] = changes
         if ended:
             in_order = sorted(chain(changes, ended), key=lambda one: one.seq)
@@ -196,6 +245,7 @@ class Feed(Generic[Watcher]):
             if one.entry.startswith(DATA):
                 kind = kind_of(one.record, now_ms) if isinstance(one, Change) else (EXPIRE if one.expired else DELETE)
                 self._add(one.seq, kind, one.entry, one.record)
+        return self._given_up() if self._full else []
 
     def publish_log(self, reader: Reader, seq: int, now_ms: int) -> None:
         """The change log behind the head, up to `seq`: for commits of which nobody knew whether they succeeded. Raises
@@ -218,29 +268,52 @@ class Feed(Generic[Watcher]):
             channel = self._channels.get(prefix)
             if channel is not None:
                 event = event or Event(seq, kind, entry, record)
-                channel.pending.append(event)
                 self._dirty[prefix] = channel
+                if not channel.add(event):
+                    self._full.add(prefix)
 
-    def take(self, metadata_of: MetadataOf) -> list[tuple[bytes, Sequence[Watcher]]]:
-        """What waits, in bytes, and for whom; then nothing waits. Raises StoreClosed; then everything waits still."""
+    def _given_up(self) -> list[Watcher]:
+        full, self._full = self._full, set()
+        lost = [watcher for prefix in full for alike in self._channels[prefix].by_sight.values() for watcher in alike]
+        for watcher in lost:
+            self.leave(watcher)
+        return lost
+
+    def take(self, metadata_of: MetadataOf) -> Iterator[tuple[bytes, Sequence[Watcher]]]:
+        """What waits, in bytes, and for whom; then nothing waits. It is rendered piece by piece, as it is asked for.
+        Raises StoreClosed; then everything waits still."""
         for channel in self._dirty.values():
             if not all(sight.bypasses for sight in channel.by_sight):
                 for event in channel.pending:
                     event.resolve(metadata_of)
         dirty, self._dirty = self._dirty, {}
-        return [parcel for channel in dirty.values() for parcel in self._parcels(channel)]
+        return self._rendered([parcel for channel in dirty.values() for parcel in self._parcels(channel)])
 
-    def _parcels(self, channel: _Channel[Watcher]) -> Iterator[tuple[bytes, Sequence[Watcher]]]:
-        pending, channel.pending = channel.pending, []
+    def _parcels(self, channel: _Channel[Watcher]) -> Iterator[_Parcel[Watcher]]:
+        pending = channel.pending
+        channel.empty()
         for sight, alike in channel.by_sight.items():
             late = [subscription for subscription in alike if subscription.skip]
             for subscription in late:
-                yield self._bytes(pending[subscription.skip :], sight), (subscription,)
+                yield _Parcel(pending[subscription.skip :], sight, (subscription,))
             on_time = [subscription for subscription in alike if not subscription.skip]
             for subscription in late:
                 subscription.skip = 0
             if on_time:
-                yield self._bytes(pending, sight), on_time
+                yield _Parcel(pending, sight, on_time)
 
-    def _bytes(self, events: Sequence[Event], sight: Principal) -> bytes:
-        return b"".join(event.raw(self.position(event.seq)) for event in events if event.is_seen_by(sight))
+    def _rendered(self, parcels: Iterable[_Parcel[Watcher]]) -> Iterator[tuple[bytes, Sequence[Watcher]]]:
+        for events, sight, watchers in parcels:
+            piece: list[bytes] = []
+            size_bytes = 0
+            for event in events:
+                if not event.is_seen_by(sight):
+                    continue
+                with suppress(StoreCorrupt):  # whoever reads it is told
+                    piece.append(event.raw(self.position(event.seq)))
+                    size_bytes += len(piece[-1])
+                if len(piece) == WATCH_STEP_ROWS or size_bytes >= WATCH_STEP_BYTES:
+                    yield b"".join(piece), watchers
+                    piece, size_bytes = [], 0
+            if piece:
+                yield b"".join(piece), watchers

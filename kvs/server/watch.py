@@ -12,9 +12,9 @@ He is asked again who he is when a record changes that this rests on, and when h
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain, islice
 from uuid import uuid4
 
 import structlog
@@ -26,12 +26,14 @@ from kvs.cluster.events import Committed
 from kvs.cluster.runner import Runner
 from kvs.errors import KvsError, ResyncRequired, StoreError, Unavailable
 from kvs.limits import (
+    WATCH_GATHER_MAX_BYTES,
     WATCH_KEEPALIVE_S,
     WATCH_PAUSE_RATIO,
     WATCH_QUEUE_MAX_BYTES,
     WATCH_QUEUES_MAX_BYTES,
     WATCH_SENDS_PER_TURN,
     WATCH_TICK_S,
+    WATCH_TURN_MAX_BYTES,
     WATCHERS_MAX,
 )
 from kvs.server.authorisation import read_metadata
@@ -53,13 +55,15 @@ _PAUSE_MIN_S = 0.001
 class Watcher(Subscription):
     """One stream. `admit` tells who he is now, or raises the KvsError that refuses him."""
 
-    __slots__ = ("_admit", "connection", "ended", "principal")
+    __slots__ = ("_admit", "connection", "ended", "principal", "round")
 
     def __init__(self, prefix: bytes, principal: Principal, admit: Callable[[], Principal]) -> None:
         super().__init__(prefix, sight_of(principal))
         self.principal = principal
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.connection: Connection | None = None
+        self.round = 0
+        """The last one that told him something."""
         self._admit = admit
 
     def is_admitted(self) -> bool:
@@ -95,8 +99,9 @@ class Watching:
         self._by_record: dict[bytes, set[Watcher]] = {}
         self._steps = asyncio.Lock()
         self._requests_seen = 0
-        self._outgoing: deque[tuple[bytes, Watcher]] = deque()
+        self._outgoing: Iterator[tuple[bytes, Watcher]] = iter(())
         self._round: asyncio.Handle | None = None
+        self._rounds = 0
         self._round_began_s = 0.0
         self._free_at_s = 0.0
         self._ticks: asyncio.TimerHandle | None = None
@@ -119,7 +124,8 @@ class Watching:
                 timer.cancel()
         with suppress(StoreError):
             self._gather()
-        self._send_some(len(self._outgoing))
+        while not self._send_some():
+            pass
         for watcher in self._watchers:
             watcher.end()
 
@@ -127,7 +133,11 @@ class Watching:
 
     def committed(self, effect: Committed) -> None:
         """The writer's: these records are on the disk."""
-        self._feed.publish(effect, self._now_ms())
+        lost = self._feed.publish(effect, self._now_ms())
+        for watcher in lost:
+            self._drop(watcher, "slow")
+        if lost:
+            log.warning("Watchers were cut off: more is written than they can be told of", watchers=len(lost))
         if self._feed.has_pending and self._round is None:
             self._plan_round()
 
@@ -292,9 +302,12 @@ class Watching:
 
     # --- what is sent when ---
 
-    def _send(self, watcher: Watcher, data: bytes) -> None:
+    def _send(self, watcher: Watcher, data: bytes, *, is_more: bool = False) -> None:
+        """`is_more`: of what this round tells him. He had no time yet to take the first piece of it."""
         assert watcher.connection is not None
         most = min(WATCH_QUEUE_MAX_BYTES, WATCH_QUEUES_MAX_BYTES // len(self._watchers))
+        if is_more:
+            most = max(most, WATCH_GATHER_MAX_BYTES)
         if not watcher.connection.send(data, most):
             self.dropped["slow"] += 1
             log.info("A watcher was cut off: it takes events too slowly", client=watcher.connection.peername)
@@ -308,6 +321,7 @@ class Watching:
 
     def _begin_round(self) -> None:
         self._round_began_s = time.monotonic()
+        self._rounds += 1
         try:
             self._gather()
         except StoreError:  # it is being reopened
@@ -316,25 +330,30 @@ class Watching:
         if self._keepalive_is_due:
             self._keepalive_is_due = False
             data = b":\nid: %b\n\n" % self._feed.position(self._feed.head)
-            self._outgoing.extend((data, watcher) for watcher in self._feed.joined())
+            self._outgoing = chain(self._outgoing, ((data, watcher) for watcher in list(self._feed.joined())))
         self._go_on()
 
     def _gather(self) -> None:
         """What is to be told now. Raises StoreError."""
-        for data, watchers in self._feed.take(self._metadata_of):
-            if data:
-                self._outgoing.extend((data, watcher) for watcher in watchers)
+        pieces = self._feed.take(self._metadata_of)
+        self._outgoing = chain(self._outgoing, ((data, watcher) for data, watchers in pieces for watcher in watchers))
 
-    def _send_some(self, count: int) -> None:
-        for _ in range(count):
-            data, watcher = self._outgoing.popleft()
+    def _send_some(self) -> bool:
+        """What one turn of the loop has time for; whether that was all there is."""
+        count = size_bytes = 0
+        for data, watcher in islice(self._outgoing, WATCH_SENDS_PER_TURN):
+            count += 1
             if not watcher.ended.done():
-                self._send(watcher, data)
+                self._send(watcher, data, is_more=watcher.round == self._rounds)
+                watcher.round = self._rounds
+                size_bytes += len(data)
+            if size_bytes >= WATCH_TURN_MAX_BYTES:
+                return False
+        return count < WATCH_SENDS_PER_TURN
 
     def _go_on(self) -> None:
         """Some of a round in this turn of the loop, the rest in the next ones, then the pause."""
-        self._send_some(min(WATCH_SENDS_PER_TURN, len(self._outgoing)))
-        self._round = self._loop.call_soon(self._go_on if self._outgoing else self._end_round)
+        self._round = self._loop.call_soon(self._end_round if self._send_some() else self._go_on)
 
     def _end_round(self) -> None:
         """One turn behind the last one, because uvloop writes at the end of a turn. What others did in these turns is

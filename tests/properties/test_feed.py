@@ -90,11 +90,27 @@ class Watched(RuleBasedStateMachine):
     def begin_feed(self) -> None:
         self.feed: Feed[Subscription] = Feed("this log", read_progress(self.node.store).seq)
 
-    @initialize(in_cluster=st.booleans(), step=st.sampled_from([1, 1, 2, 500]), watched=watched)
-    def begin(self, in_cluster: bool, step: int, watched: Sequence[tuple[bytes, Principal]]) -> None:
+    @initialize(
+        in_cluster=st.booleans(),
+        step=st.sampled_from([1, 1, 2, 500]),
+        gathered=st.sampled_from([1, 2, 5, 5_000]),
+        gathered_bytes=st.sampled_from([2_000, 5_000, 10_000_000]),
+        watched=watched,
+    )
+    def begin(
+        self,
+        in_cluster: bool,
+        step: int,
+        gathered: int,
+        gathered_bytes: int,
+        watched: Sequence[tuple[bytes, Principal]],
+    ) -> None:
         self.node = LoneNode(tombstone_retention_ms=RETENTION_MS, in_cluster=in_cluster)
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("kvs.server.catching_up.WATCH_STEP_ROWS", step)
+        self.patch.setattr("kvs.server.feed.WATCH_STEP_ROWS", step)
+        self.patch.setattr("kvs.server.feed.WATCH_GATHER_MAX_EVENTS", gathered)
+        self.patch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", gathered_bytes)
         self.clients = [Client(prefix, reader) for prefix, reader in watched]
 
     def teardown(self) -> None:
@@ -110,7 +126,13 @@ class Watched(RuleBasedStateMachine):
         self.node.store.commit(planned.batch)
         for effect in self.node.node.committed(planned):
             if isinstance(effect, Committed):
-                self.feed.publish(effect, self.now_ms)
+                self.publish(effect)
+
+    def publish(self, effect: Committed) -> None:
+        lost = self.feed.publish(effect, self.now_ms)
+        for client in self.clients:
+            if client.subscription in lost:
+                self.break_off(client)
 
     @rule(group=groups)
     def write_and_lose_track(self, group: Sequence[tuple[object, ...]]) -> None:
@@ -132,7 +154,7 @@ class Watched(RuleBasedStateMachine):
             self.step_of(client)
         for effect in self.node.node.committed(planned):
             if isinstance(effect, Committed):
-                self.feed.publish(effect, self.now_ms)
+                self.publish(effect)
 
     @rule(by_ms=steps_ms)
     def time_passes(self, by_ms: int) -> None:

@@ -31,7 +31,7 @@ def test_principals_of_one_sight_are_told_with_the_same_bytes(feed: Feed[Subscri
     for principal in (ADA, again, EVERYBODY, EVERYBODY, Principal(user="bob")):
         feed.join(Subscription(b"", sight_of(principal)))
     feed.publish(committed(b"a", b"b"), 1)
-    parcels = feed.take(lambda _: None)
+    parcels = list(feed.take(lambda _: None))
     assert sorted(len(watchers) for _, watchers in parcels) == [1, 2, 2]
     assert len({data for data, _ in parcels}) == 1
 
@@ -39,7 +39,7 @@ def test_principals_of_one_sight_are_told_with_the_same_bytes(feed: Feed[Subscri
 def test_metadata_are_looked_up_once_for_all_and_only_for_those_who_need_them(feed: Feed[Subscription]) -> None:
     feed.join(Subscription(b"", sight_of(EVERYBODY)))
     feed.publish(committed(b"a"), 1)
-    assert feed.take(nobody_asked)
+    assert list(feed.take(nobody_asked))
     for user in ("ada", "bob", "eve"):
         feed.join(Subscription(b"", Principal(user=user)))
     asked: list[bytes] = []
@@ -57,8 +57,7 @@ def test_corrupt_metadata_let_nobody_in_but_who_bypasses_them(feed: Feed[Subscri
     def corrupt(_: bytes) -> Metadata | None:
         raise StoreCorrupt("rotten")
 
-    told = {watchers[0]: data for data, watchers in feed.take(corrupt)}
-    assert (bool(told[bypassing]), told[other]) == (True, b"")
+    assert [watchers for _, watchers in feed.take(corrupt)] == [[bypassing]]
 
 
 def test_what_cannot_be_judged_now_waits(feed: Feed[Subscription]) -> None:
@@ -73,7 +72,7 @@ def test_what_cannot_be_judged_now_waits(feed: Feed[Subscription]) -> None:
     assert feed.has_pending
     ((data, _),) = feed.take(lambda _: None)
     assert data.count(b"event: put") == 2
-    assert feed.take(lambda _: None) == []
+    assert list(feed.take(lambda _: None)) == []
 
 
 def test_nothing_is_kept_for_watchers_who_left(feed: Feed[Subscription]) -> None:
@@ -88,6 +87,66 @@ def test_nothing_is_kept_for_watchers_who_left(feed: Feed[Subscription]) -> None
     feed.publish(committed(b"a", seq=2), 1)
     assert not feed.has_pending
     assert feed.head == 2
+
+
+def keys_of(data: bytes) -> list[bytes]:
+    return [line.split(b'"')[3] for line in data.split(b"\n") if line.startswith(b"data: ")]
+
+
+def test_when_much_waits_the_newest_of_each_key_is_told(
+    feed: Feed[Subscription], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who joined in between is told what is newer than that, as ever."""
+    monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_EVENTS", 4)
+    early, late, later = (Subscription(b"", sight_of(EVERYBODY)) for _ in range(3))
+    feed.join(early)
+    feed.publish(committed(b"a", b"b"), 1)
+    feed.join(late)
+    feed.publish(committed(b"a", b"a", b"c", seq=3), 1)
+    feed.join(later)
+    feed.publish(committed(b"a", seq=6), 1)
+    told = {watchers[0]: data for data, watchers in feed.take(nobody_asked)}
+    assert keys_of(told[early]) == [b"b", b"c", b"a"]
+    assert keys_of(told[late]) == [b"c", b"a"]
+    assert keys_of(told[later]) == [b"a"]
+    assert b"id: %b\n" % feed.position(2) in told[early]
+    assert b"id: %b\n" % feed.position(3) not in told[early]
+
+
+def test_what_waits_is_bounded_by_the_keys_that_change(
+    feed: Feed[Subscription], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_EVENTS", 4)
+    feed.join(Subscription(b"", sight_of(EVERYBODY)))
+    for seq in range(1, 1_000):
+        assert feed.publish(committed(b"%d" % (seq % 10), seq=seq), 1) == []
+    ((data, _),) = feed.take(nobody_asked)
+    assert 10 <= len(keys_of(data)) <= 20
+    assert set(keys_of(data)[-10:]) == {b"%d" % number for number in range(10)}
+
+
+def test_watchers_for_whom_too_much_waits_are_given_up(
+    feed: Feed[Subscription], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", 10_000)
+    all_keys, one_key = Subscription(b"", sight_of(EVERYBODY)), Subscription(b"1", sight_of(EVERYBODY))
+    feed.join(all_keys)
+    feed.join(one_key)
+    lost = [watcher for seq in range(1, 50) for watcher in feed.publish(committed(b"%d" % seq, seq=seq), 1)]
+    assert lost == [all_keys]
+    assert list(feed.joined()) == [one_key]
+    ((data, watchers),) = feed.take(nobody_asked)
+    assert watchers == [one_key]
+    assert keys_of(data)[:2] == [b"1", b"10"]
+
+
+def test_much_is_rendered_in_pieces(feed: Feed[Subscription]) -> None:
+    """One piece when its turn comes: others wait meanwhile."""
+    feed.join(Subscription(b"", sight_of(EVERYBODY)))
+    feed.publish(committed(*[b"%d" % number for number in range(1_200)]), 1)
+    pieces = [keys_of(data) for data, _ in feed.take(nobody_asked)]
+    assert [len(piece) for piece in pieces] == [500, 500, 200]
+    assert [key for piece in pieces for key in piece] == [b"%d" % number for number in range(1_200)]
 
 
 def test_positions_rise_with_the_log_and_belong_to_it(feed: Feed[Subscription]) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from kvs.auth.principal import EVERYBODY
 from kvs.cluster.events import Committed, Put, Submission
 from kvs.cluster.node import Node, NodeSettings
@@ -19,33 +21,56 @@ MANY = 100
 
 
 class Taking:
-    """A connection whose client takes everything at once."""
+    """A connection whose client takes everything at once, or `holds` what he is sent."""
 
     requests_seen = 0
     writing_paused = False
+    peername = "1.2.3.4:5"
 
-    def __init__(self) -> None:
+    def __init__(self, *, holds: bool = False) -> None:
         self.sent = b""
+        self.holds = holds
 
     def send(self, data: bytes, most: int) -> bool:
+        if self.holds and len(self.sent) > most:
+            return False
         self.sent += data
         return True
 
 
+class Watched:
+    """A node with watchers, and a way to write."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.node = Node(NodeSettings("n", 1, 1, 1, 1), read_progress(self.store))
+        self.watching = Watching(self.store, Runner(self.store, self.node, lambda: NOW_MS), "log", lambda: NOW_MS)
+
+    def write(self, *entries: bytes, payload: bytes = b"1") -> None:
+        puts = tuple(Put(entry=entry, uuid=new_uuid(), codec=RAW, payload=payload) for entry in entries)
+        group = self.node.plan_group([Submission(1, puts, 0)], self.store, NOW_MS)
+        self.store.commit(group.batch)
+        for effect in self.node.committed(group):
+            if isinstance(effect, Committed):
+                self.watching.committed(effect)
+
+    def watcher(self, *, holds: bool = False) -> tuple[Watcher, Taking]:
+        """One who has joined."""
+        watcher, connection = Watcher(b"", EVERYBODY, lambda: EVERYBODY), Taking(holds=holds)
+        watcher.connection = cast(Any, connection)
+        self.watching._enter(watcher)
+        self.watching._join(watcher, b"")
+        return watcher, connection
+
+
 async def test_many_watchers_come_to_the_head_beside_a_writer() -> None:
     """Something new is written between any two steps of one of them."""
-    store = MemoryStore()
-    node = Node(NodeSettings("n", 1, 1, 1, 1), read_progress(store))
-    watching = Watching(store, Runner(store, node, lambda: NOW_MS), "log", lambda: NOW_MS)
+    node = Watched()
+    watching = node.watching
 
     async def write() -> None:
         while True:
-            put = Put(entry=b"da", uuid=new_uuid(), codec=RAW, payload=b"1")
-            group = node.plan_group([Submission(1, (put,), 0)], store, NOW_MS)
-            store.commit(group.batch)
-            for effect in node.committed(group):
-                if isinstance(effect, Committed):
-                    watching.committed(effect)
+            node.write(b"da")
             await asyncio.sleep(0)
 
     async def come() -> bytes:
@@ -63,3 +88,50 @@ async def test_many_watchers_come_to_the_head_beside_a_writer() -> None:
         told = await asyncio.gather(*(come() for _ in range(MANY)))
     writing.cancel()
     assert all(b"event: uptodate\n" in each for each in told)
+
+
+async def test_large_events_do_not_hold_up_the_loop() -> None:
+    """In a turn of it others wait for a megabyte at most, or for one larger event."""
+    node = Watched()
+    watched = [node.watcher() for _ in range(20)]
+    sent_before = 0
+    node.write(*(b"d%d" % number for number in range(8)), payload=b'"%b"' % (b"x" * 400_000))
+    async with asyncio.timeout(20):
+        while node.watching._round is not None:
+            await asyncio.sleep(0)
+            sent = sum(len(connection.sent) for _, connection in watched)
+            assert sent - sent_before <= 2 * 1024 * 1024
+            sent_before = sent
+    assert all(connection.sent.count(b"event: put") == 8 for _, connection in watched)
+    node.watching.stop()
+
+
+async def test_who_has_no_time_to_take_what_one_round_brings_is_not_cut_off() -> None:
+    node = Watched()
+    _, connection = node.watcher(holds=True)
+    large = b'"%b"' % (b"x" * 1_000_000)
+
+    async def told() -> None:
+        while node.watching._round is not None:  # noqa: ASYNC110  # turns of the loop are what it takes
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(20):
+        node.write(*(b"d%d" % number for number in range(20)), payload=large)
+        await told()
+        assert connection.sent.count(b"event: put") == 20
+        assert node.watching.dropped["slow"] == 0
+        node.write(b"dlast")
+        await told()
+    assert node.watching.dropped["slow"] == 1
+    node.watching.stop()
+
+
+async def test_watchers_of_more_than_can_be_told_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", 20_000)
+    node = Watched()
+    watcher, _ = node.watcher()
+    for number in range(100):
+        node.write(b"d%d" % number)
+    assert watcher.ended.done()
+    assert node.watching.dropped["slow"] == 1
+    node.watching.stop()
