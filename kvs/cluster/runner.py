@@ -44,13 +44,14 @@ from kvs.limits import (
 )
 from kvs.meter import CommitMeter
 from kvs.storage.state import read_progress
-from kvs.storage.store import Batch, Store
+from kvs.storage.store import Store
 
 log = structlog.get_logger()
 
 
 class Runner:
-    """Owns the node and the store's writing side. Everything but `Store.commit` and `Store.probe` runs on the loop."""
+    """Owns the node and the store's writing side. Everything runs on the loop, but for `Store.probe` and what
+    `Store.stage` returns."""
 
     def __init__(
         self,
@@ -182,7 +183,8 @@ class Runner:
             return
         try:
             if group.batch:
-                await self._loop.run_in_executor(self._thread, self._store_batch, group.batch)
+                write = self._store.stage(group.batch)
+                await self._loop.run_in_executor(self._thread, self._timed, write)
                 if self._meter is not None:
                     self._meter.writes.add(sum([len(submission.commands) for submission in submissions]))
         except Exception as error:  # whatever it was, nobody knows what the disk holds
@@ -192,13 +194,13 @@ class Runner:
         for effect in self._node.committed(group):
             self._perform(effect)
 
-    def _store_batch(self, batch: Batch) -> None:
+    def _timed(self, write: Callable[[], None]) -> None:
         """In the commit thread."""
         if self._meter is None:
-            self._store.commit(batch)
+            write()
         else:
             started_s = perf_counter()
-            self._store.commit(batch)
+            write()
             self._meter.seconds.add(perf_counter() - started_s)
 
     def _perform(self, effect: Effect) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from kvs.daemon.readiness import Readiness
 from kvs.daemon.reopen import reopen_log, take_log_path
 from kvs.daemon.signals import Signals
 from kvs.errors import ConfigError, StartError
-from kvs.limits import GC_YOUNG_MAX, OPEN_FILES_WANTED
+from kvs.limits import GC_YOUNG_MAX, OPEN_FILES_WANTED, THREAD_SWITCH_INTERVAL_S
 from kvs.server.server import Server
 from kvs.settings import SETTINGS
 
@@ -56,6 +57,7 @@ def _run(config_path: Path, shown: Path, readiness: Readiness, log_path: Path | 
         logs.catch_crashes()
         _allow_open_files()
         _collect_garbage_seldom()
+        sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
         map_large_blocks()
         node = _Node(config, shown, dict(os.environ), log_path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,7 +1,8 @@
 """The store in memory: a verified fake that can fail on request and forget what was not synced."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Lock
 
 from kvs.errors import StoreClosed, StoreFailed
@@ -55,6 +56,9 @@ class MemoryStore:
                     self._entries[key] = value
         if self._sync:
             self.sync()
+
+    def stage(self, batch: Batch) -> Callable[[], None]:
+        return partial(self.commit, batch)
 
     def probe(self) -> None:
         if self._failing is not None:

@@ -4,7 +4,7 @@ Start here to see what the rest of the program may rely on. `leveldb.py` is the 
 both pass the same suite (`tests/conformance`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 Batch = Mapping[bytes, bytes | None]
@@ -36,7 +36,7 @@ class Snapshot(Reader, Protocol):
 
 
 class Store(Reader, Protocol):
-    """`commit` and `probe` come from one thread at a time; they may run while others read."""
+    """Commits and `probe` come from one thread at a time; they may run while others read."""
 
     def snapshot(self) -> Snapshot:
         """What was committed until now: of each batch all or nothing. From any thread; close it in the end, because
@@ -49,6 +49,10 @@ class Store(Reader, Protocol):
         going on could lose later writes (a torn record in the middle of LevelDB's log hides what follows it).
         Reads go on.
         """
+
+    def stage(self, batch: Batch) -> Callable[[], None]:
+        """Get a batch ready, where nobody else wants the interpreter's lock: calling what is returned, in any thread
+        and before anything else is committed, does and raises what `commit` does. Raises StoreFailed as `commit`."""
 
     def probe(self) -> None:
         """After StoreFailed: see whether the disk takes what `reopen` will write. Raises StoreFailed when not."""

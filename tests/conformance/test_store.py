@@ -37,6 +37,16 @@ def store(open_store: Open) -> Store:
     return open_store()
 
 
+def test_a_staged_batch_is_there_once_it_is_written(store: Store) -> None:
+    store.commit({b"a": b"1", b"b": b"1"})
+    write = store.stage({b"a": b"2", b"b": None})
+    assert (store.get(b"a"), store.get(b"b")) == (b"1", b"1")
+    writer = Thread(target=write)
+    writer.start()
+    writer.join()
+    assert (store.get(b"a"), store.get(b"b")) == (b"2", None)
+
+
 def test_what_was_never_written_is_not_there(store: Store) -> None:
     assert store.get(b"a") is None
     assert list(store.scan(b"", b"\xff")) == []
