@@ -223,6 +223,7 @@ class Feed(Generic[Watcher]):
         if not channel.by_sight:
             del self._channels[subscription.prefix]
             self._dirty.pop(subscription.prefix, None)
+            self._full.discard(subscription.prefix)
             self._lengths = sorted({len(prefix) for prefix in self._channels})
 
     def joined(self) -> Iterator[Watcher]:
@@ -247,9 +248,10 @@ class Feed(Generic[Watcher]):
                 self._add(one.seq, kind, one.entry, one.record)
         return self._given_up() if self._full else []
 
-    def publish_log(self, reader: Reader, seq: int, now_ms: int) -> None:
-        """The change log behind the head, up to `seq`: for commits of which nobody knew whether they succeeded. Raises
-        StoreError; then all who watch must resume, for whom the head is where it should be."""
+    def publish_log(self, reader: Reader, seq: int, now_ms: int) -> list[Watcher]:
+        """The change log behind the head, up to `seq`: for commits of which nobody knew whether they succeeded. Returns
+        what `publish` does. Raises StoreError; then all who watch must resume, for whom the head is where it should
+        be."""
         try:
             for row, entry in reader.scan(change_row(self.head + 1), change_row(seq + 1)):
                 raw = reader.get(entry)
@@ -258,6 +260,7 @@ class Feed(Generic[Watcher]):
                     self._add(split_change(row), kind_of(record, now_ms), entry, record)
         finally:
             self.head = max(self.head, seq)
+        return self._given_up()
 
     def _add(self, seq: int, kind: bytes, entry: bytes, record: Record) -> None:
         event = None

@@ -133,11 +133,7 @@ class Watching:
 
     def committed(self, effect: Committed) -> None:
         """The writer's: these records are on the disk."""
-        lost = self._feed.publish(effect, self._now_ms())
-        for watcher in lost:
-            self._drop(watcher, "slow")
-        if lost:
-            log.warning("Watchers were cut off: more is written than they can be told of", watchers=len(lost))
+        self._give_up(self._feed.publish(effect, self._now_ms()))
         if self._feed.has_pending and self._round is None:
             self._plan_round()
 
@@ -145,7 +141,7 @@ class Watching:
         """The writer's: the store is open again behind a commit that may have reached the disk."""
         try:
             lost = read_log_start(self._store) > self._feed.head
-            self._feed.publish_log(self._store, read_progress(self._store).seq, self._now_ms())
+            self._give_up(self._feed.publish_log(self._store, read_progress(self._store).seq, self._now_ms()))
         except StoreError as error:
             log.error("The change log cannot be read: all watchers must resume", error=str(error))
             lost = True
@@ -284,6 +280,13 @@ class Watching:
 
     def _metadata_of(self, entry: bytes) -> Metadata | None:
         return read_metadata(self._store, entry, self._now_ms()) if self._runner.has_metadata else None
+
+    def _give_up(self, watchers: Sequence[Watcher]) -> None:
+        """For whom more waits than may."""
+        for watcher in watchers:
+            self._drop(watcher, "slow")
+        if watchers:
+            log.warning("Watchers were cut off: more is written than they can be told of", watchers=len(watchers))
 
     def _drop(self, watcher: Watcher, reason: str) -> None:
         if not watcher.ended.done():

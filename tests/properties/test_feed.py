@@ -139,9 +139,9 @@ class Watched(RuleBasedStateMachine):
         """The commit fails, but is on the disk: it is published from there."""
         self.node.fail(self.now_ms, *[self.command(*what) for what in group], landed=True)
         lost = read_log_start(self.node.store) > self.feed.head
-        self.feed.publish_log(self.node.store, read_progress(self.node.store).seq, self.now_ms)
-        if lost:
-            for client in self.clients:
+        given_up = self.feed.publish_log(self.node.store, read_progress(self.node.store).seq, self.now_ms)
+        for client in self.clients:
+            if lost or client.subscription in given_up:
                 self.break_off(client)
 
     @rule(group=groups, steps=st.integers(1, 6))

@@ -7,6 +7,9 @@ from kvs.auth.principal import EVERYBODY, Principal
 from kvs.cluster.events import Change, Committed
 from kvs.errors import BadRequest, ResyncRequired, StoreClosed, StoreCorrupt
 from kvs.server.feed import Feed, Subscription, sight_of
+from kvs.storage.codec import Stored, encode
+from kvs.storage.keyspace import change_row
+from kvs.storage.memory import MemoryStore
 from tests.records import record
 
 ADA = Principal(user="ada", groups=frozenset(("team",)), scopes=frozenset(("read",)), token_id="1")
@@ -138,6 +141,38 @@ def test_watchers_for_whom_too_much_waits_are_given_up(
     ((data, watchers),) = feed.take(nobody_asked)
     assert watchers == [one_key]
     assert keys_of(data)[:2] == [b"1", b"10"]
+
+
+def test_watchers_who_leave_in_time_are_not_given_up(feed: Feed[Subscription], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their channel is gone then, also where reading the log broke off before anybody was told."""
+    store = MemoryStore()
+    store.commit({change_row(number): b"dk%d" % number for number in range(1, 100)})
+    store.commit(
+        {b"dk%d" % number: encode(b"dk%d" % number, Stored(record(), number, 1, 0)) for number in range(1, 99)}
+    )
+    store.commit({b"dk99": b"rotten"})
+    monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", 10_000)
+    subscription = Subscription(b"", sight_of(EVERYBODY))
+    feed.join(subscription)
+    with pytest.raises(StoreCorrupt):
+        feed.publish_log(store, 99, 1)
+    feed.leave(subscription)
+    assert feed.publish(committed(b"a", seq=100), 1) == []
+    feed.join(subscription)
+    assert feed.publish(committed(b"b", seq=101), 1) == []
+
+
+def test_what_the_log_brings_is_bounded_too(feed: Feed[Subscription], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    store.commit({change_row(number): b"dk%d" % number for number in range(1, 100)})
+    store.commit(
+        {b"dk%d" % number: encode(b"dk%d" % number, Stored(record(), number, 1, 0)) for number in range(1, 100)}
+    )
+    monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", 10_000)
+    subscription = Subscription(b"", sight_of(EVERYBODY))
+    feed.join(subscription)
+    assert feed.publish_log(store, 99, 1) == [subscription]
+    assert not feed.has_pending
 
 
 def test_much_is_rendered_in_pieces(feed: Feed[Subscription]) -> None:
