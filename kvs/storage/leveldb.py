@@ -23,7 +23,7 @@ from typing import Any
 import plyvel
 import structlog
 
-from kvs.disk import make_private
+from kvs.disk import make_private, sync
 from kvs.errors import StoreClosed, StoreCorrupt, StoreError, StoreFailed
 from kvs.limits import (
     LEVELDB_BLOOM_BITS,
@@ -173,7 +173,7 @@ class LevelDBStore:
             raise StoreError(self._explain(error)) from None
 
     def _open_database(self, *, paranoid: bool) -> Any:
-        return plyvel.DB(
+        database = plyvel.DB(
             os.fspath(self._directory),
             create_if_missing=True,
             paranoid_checks=paranoid,
@@ -182,6 +182,16 @@ class LevelDBStore:
             max_open_files=LEVELDB_OPEN_FILES_MAX,
             bloom_filter_bits=LEVELDB_BLOOM_BITS,
         )
+        if self._sync:
+            # The last thing LevelDB does is a renaming that it does not sync. Were that undone by a power cut, it would
+            # begin with the old log again, of which the end may never have been synced, though everybody has seen by
+            # then what was found there, and what was written since rests on it.
+            try:
+                sync(self._directory)
+            except OSError:
+                database.close()
+                raise
+        return database
 
     def _explain(self, error: Exception) -> str:
         text = _one_line(error)
@@ -273,8 +283,8 @@ class LevelDBSnapshot:
 
 
 def _one_line(error: Exception) -> str:
-    """LevelDB's own words; plyvel hands them on as bytes."""
-    text = error.args[0] if error.args else ""
+    """LevelDB's own words, which plyvel hands on as bytes, or those of the system."""
+    text = getattr(error, "strerror", None) or (error.args[0] if error.args else "")
     return " ".join((text.decode(errors="replace") if isinstance(text, bytes) else str(error)).split())
 
 

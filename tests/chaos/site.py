@@ -46,7 +46,6 @@ class Machine:
         self.image: Path = folder / "image"
         """A copy of its data of an earlier time, if there is one."""
         self._folder, self._library, self._chance = folder, library, chance
-        self._starts = 0
         self.shim = self._new_shim()
 
     @property
@@ -63,7 +62,6 @@ class Machine:
     def begin(self) -> None:
         """Each life has another call that will fail, if it is asked to."""
         self.shim = self._new_shim()
-        self._starts += 1
         if self.shim.journal.exists() and self.shim.journal.stat().st_size > _JOURNAL_MAX_BYTES:
             self.remember_all()
         self.node.daemon.environment = self.shim.environment
@@ -92,9 +90,8 @@ class Machine:
         """The process is gone, and so is what was not synced; how much of it, and in which way, is chance."""
         if self.node.is_up:
             self.node.kill()
-        ways = list(Way) if self._starts > 1 else [way for way in Way if way is not Way.OWN]
         disk = Remembered.now(self.shim.journal, self.data)
-        files = disk.cut(self._chance.choice(ways), self._chance)
+        files = disk.cut(self._chance.choice(list(Way)), self._chance)
         write_folder(self.data, files)
         begin_journal(self.shim.journal, self.data, files)
 
@@ -108,7 +105,6 @@ class Machine:
         self.is_original = False
         self.node.wipe()
         self.shim.journal.unlink(missing_ok=True)
-        self._starts = 0
 
     def take_image(self) -> None:
         shutil.rmtree(self.image, ignore_errors=True)

@@ -99,9 +99,6 @@ def _cut_everywhere(recording: Recording, cuts: int, scratch: Path) -> tuple[Cou
     images, wrong = Counter[str](), []
     for mark, disk in replay(recording.journal, recording.folder, marks):
         for way in Way:
-            # LevelDB does not sync the folder behind the last renaming of its first start.
-            if way is Way.OWN and mark < recording.served[1]:
-                continue
             write_folder(scratch, disk.cut(way, random))
             images[way.name] += 1
             wrong += [f"cut at {mark}, {way.name}: {text}" for text in _judge(scratch, recording.ledger.at(mark), way)]
