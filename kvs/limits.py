@@ -330,7 +330,8 @@ WATCH_QUEUE_MAX_BYTES = 8 * 1024 * 1024
 WATCH_QUEUES_MAX_BYTES = 512 * 1024 * 1024
 """The same for all together: the more there are, the less may wait for each."""
 WATCH_STEP_ROWS = 500
-"""Rows and records that are looked at for one watcher who catches up, before others have a turn: some milliseconds."""
+"""Rows and records that are looked at for one watcher who catches up, before others have a turn: some milliseconds. And
+the events in one piece of what all are told."""
 WATCH_STEP_BYTES = 256 * 1024
 WATCH_SENDS_PER_TURN = 64
 WATCH_TURN_MAX_BYTES = 1024 * 1024

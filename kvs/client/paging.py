@@ -23,27 +23,20 @@ async def paged(
     anything but the cursor is read of it, and the request gets the turns to leave: reading a page takes a client as
     long as making it takes a node, and whoever takes the items may not wait before the last of them.
     """
-    answer = await ask(None)
-    for item in items_of(answer):
-        yield item
-    cursor = _cursor(answer)
-    if cursor is None:
-        return
-    answer = await ask(cursor)
-    while (cursor := _cursor(answer)) is not None:
-        ahead = asyncio.create_task(ask(cursor))
-        try:
-            for _ in range(_TURNS_TO_LEAVE):
-                await asyncio.sleep(0)
+    ahead: asyncio.Task[Answer] | None = None
+    answer, is_first = await ask(None), True
+    try:
+        while True:
+            cursor = decode(answer.body, WireCursor, answer.url).next_cursor
+            if cursor is not None and not is_first:
+                ahead = asyncio.create_task(ask(cursor))
+                for _ in range(_TURNS_TO_LEAVE):
+                    await asyncio.sleep(0)
             for item in items_of(answer):
                 yield item
-            answer = await ahead
-        finally:
-            ahead.cancel()  # also of one that failed: asyncio then takes its error for seen
-    for item in items_of(answer):
-        yield item
-
-
-def _cursor(answer: Answer) -> str | None:
-    """Of the page behind this one; None behind the last one."""
-    return decode(answer.body, WireCursor, answer.url).next_cursor
+            if cursor is None:
+                return
+            answer, is_first = await (ahead or ask(cursor)), False
+    finally:
+        if ahead is not None:
+            ahead.cancel()  # also one that failed: asyncio then takes its error for seen

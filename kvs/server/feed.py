@@ -1,6 +1,6 @@
 """What watchers are told: new versions and ends of keys, as server-sent events (WHATWG HTML, 9.2).
 
-    Committed ─ Feed.publish ─ channels by prefix ─ Feed.take ─ parcels: bytes, and who gets them
+    Committed ─ Feed.publish ─ channels by prefix ─ Feed.take ─ pieces: bytes, and who gets them
 
 An event is rendered once, when somebody watches its key, and its bytes are shared. Watchers of one prefix make a
 channel; within it those who see the same share the same parcels, however many they are. So a commit costs one look at
@@ -246,7 +246,7 @@ class Feed(Generic[Watcher]):
             if one.entry.startswith(DATA):
                 kind = kind_of(one.record, now_ms) if isinstance(one, Change) else (EXPIRE if one.expired else DELETE)
                 self._add(one.seq, kind, one.entry, one.record)
-        return self._given_up() if self._full else []
+        return self._given_up()
 
     def publish_log(self, reader: Reader, seq: int, now_ms: int) -> list[Watcher]:
         """The change log behind the head, up to `seq`: for commits of which nobody knew whether they succeeded. Returns

@@ -109,8 +109,8 @@ class LevelDBStore:
         self.stage(batch)()
 
     def stage(self, batch: Batch) -> Callable[[], None]:
-        # plyvel gives up the interpreter's lock for every entry. A thread gets it back from a busy event loop 5 ms
-        # later each time: 265 entries took half a second beside one that told 1,000 watchers.
+        # plyvel gives up the interpreter's lock for every entry, and a thread that does so waits for it each time while
+        # the event loop is busy: 265 entries took it half a second beside one that told 1,000 watchers.
         if self._failed or self._db is None:
             raise StoreFailed("an earlier write failed")
         writes = self._db.write_batch(sync=self._sync)

@@ -86,21 +86,18 @@ class UuidSource:
         return self._block[at : at + 16]
 
 
-_UUID_RANDOM = ~((0xF << 76) | (0x3 << 62))
-_UUID_FIXED = (0x4 << 76) | (0x2 << 62)
-"""Version 4, variant 1 (RFC 9562)."""
-
 _VERSION_4 = bytes(byte & 0x0F | 0x40 for byte in range(256))
 _VARIANT_1 = bytes(byte & 0x3F | 0x80 for byte in range(256))
-"""What becomes of the bytes 6 and 8, which hold them."""
+"""What becomes of the bytes 6 and 8, which hold them (RFC 9562)."""
 
 new_uuid = UuidSource()
 
 
 def derived_uuid(seed: bytes, name: bytes) -> bytes:
     """A UUIDv4 for one of several records that are written together, drawn from the random `seed` and its name."""
-    number = int.from_bytes(blake2b(name, key=seed, digest_size=16).digest(), "big")
-    return (number & _UUID_RANDOM | _UUID_FIXED).to_bytes(16, "big")
+    raw = bytearray(blake2b(name, key=seed, digest_size=16).digest())
+    raw[6], raw[8] = _VERSION_4[raw[6]], _VARIANT_1[raw[8]]
+    return bytes(raw)
 
 
 def uuid_text(uuid: bytes) -> str:

@@ -31,7 +31,9 @@ def test_what_was_found_and_built_upon_does_not_vanish(shim: Path, tmp_path: Pat
     recorded = Shim(shim, tmp_path / "shim", data).with_journal()
     begin_journal(recorded.journal, data, {})
     for script in (_FIRST, _SECOND):
-        subprocess.run([sys.executable, "-c", script, str(data)], check=True, env=_environment(recorded))
+        subprocess.run(
+            [sys.executable, "-c", script, str(data)], check=True, env={**os.environ, **recorded.environment}
+        )
     disk, random = Disk.now(recorded.journal, data), Random(SEED)
     for number in range(20):
         left = tmp_path / f"left{number}"
@@ -39,7 +41,3 @@ def test_what_was_found_and_built_upon_does_not_vanish(shim: Path, tmp_path: Pat
         store = LevelDBStore(left, sync=True)
         assert [store.get(key) for key in (b"a", b"b", b"c")] == [b"1", b"1", b"1"]
         store.close()
-
-
-def _environment(recorded: Shim) -> dict[str, str]:
-    return {**os.environ, **recorded.environment}

@@ -143,13 +143,18 @@ def test_watchers_for_whom_too_much_waits_are_given_up(
     assert keys_of(data)[:2] == [b"1", b"10"]
 
 
+def logged(count: int) -> MemoryStore:
+    """So many records, of which nobody has heard, with their rows in the change log."""
+    store = MemoryStore()
+    for seq in range(1, count + 1):
+        entry = b"dk%d" % seq
+        store.commit({change_row(seq): entry, entry: encode(entry, Stored(record(), seq, 1, 0))})
+    return store
+
+
 def test_watchers_who_leave_in_time_are_not_given_up(feed: Feed[Subscription], monkeypatch: pytest.MonkeyPatch) -> None:
     """Their channel is gone then, also where reading the log broke off before anybody was told."""
-    store = MemoryStore()
-    store.commit({change_row(number): b"dk%d" % number for number in range(1, 100)})
-    store.commit(
-        {b"dk%d" % number: encode(b"dk%d" % number, Stored(record(), number, 1, 0)) for number in range(1, 99)}
-    )
+    store = logged(99)
     store.commit({b"dk99": b"rotten"})
     monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", 10_000)
     subscription = Subscription(b"", sight_of(EVERYBODY))
@@ -163,11 +168,7 @@ def test_watchers_who_leave_in_time_are_not_given_up(feed: Feed[Subscription], m
 
 
 def test_what_the_log_brings_is_bounded_too(feed: Feed[Subscription], monkeypatch: pytest.MonkeyPatch) -> None:
-    store = MemoryStore()
-    store.commit({change_row(number): b"dk%d" % number for number in range(1, 100)})
-    store.commit(
-        {b"dk%d" % number: encode(b"dk%d" % number, Stored(record(), number, 1, 0)) for number in range(1, 100)}
-    )
+    store = logged(99)
     monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", 10_000)
     subscription = Subscription(b"", sight_of(EVERYBODY))
     feed.join(subscription)

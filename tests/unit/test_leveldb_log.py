@@ -65,7 +65,7 @@ def _all(batches: list[Batch]) -> Batch:
 # --- laid out in advance ---
 
 
-def test_a_synced_log_is_laid_out_in_front_of_what_iswritten_bytes(folder: Path) -> None:
+def test_a_synced_log_is_laid_out_in_front_of_what_is_written(folder: Path) -> None:
     store = LevelDBStore(folder, sync=True)
     sizes = []
     for batch in _batches(Random(1), [3_000] * 600):
