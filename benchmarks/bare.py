@@ -1,6 +1,6 @@
-"""What KVS is compared with: the least that aiohttp and uvloop can do for a request.
+"""What KVS is compared with: the least that aiohttp can do for a request, on uvloop or on asyncio's own event loop.
 
-    python -m benchmarks.bare FOLDER
+    python -m benchmarks.bare uvloop|asyncio FOLDER
 
 GET answers with constant bytes. PUT reads the body and, before it answers, writes it as one LevelDB batch without
 fsync.
@@ -48,4 +48,6 @@ async def _serve(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(sys.argv[1]))
+    _, loop, folder = sys.argv
+    run = {"uvloop": uvloop.run, "asyncio": asyncio.run}[loop]
+    run(_serve(folder))

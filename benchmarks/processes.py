@@ -70,8 +70,8 @@ class Running:
 
 
 @contextmanager
-def bare(folder: Path) -> Iterator[Running]:
-    with _run(["benchmarks.bare", str(folder / "bare")], "/kv/ready", folder) as (server, _):
+def bare(folder: Path, loop: str = "uvloop") -> Iterator[Running]:
+    with _run(["benchmarks.bare", loop, str(folder / "bare")], "/kv/ready", folder) as (server, _):
         yield server
 
 

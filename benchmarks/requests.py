@@ -4,6 +4,7 @@ authentication, the same as a member of a cluster, bare handlers, and other data
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +46,7 @@ class Server(Protocol):
 def servers() -> list[Server]:
     return [
         Local("bare", "constant bytes; a LevelDB batch without fsync", processes.bare),
+        Local("plain", "the same on asyncio's own event loop", partial(processes.bare, loop="asyncio")),
         Local("open", "KVS without authentication", processes.open_node),
         Local("member", "KVS in a cluster, without authentication", processes.member),
         Local("KVS", "all defaults, with a user's token", processes.node),
@@ -97,7 +99,8 @@ def _all_started(folder: Path, findings: Findings) -> Iterator[list[Server]]:
 def _rates(outcomes: dict[tuple[str, str], list[Outcome]]) -> list[Row]:
     wanted = [
         ("GET of a 100 byte document, against constant bytes", "KVS", "bare", "GET", GET_AIM),
-        ("PUT with fsync, against one batch without", "KVS", "bare", "PUT", PUT_AIM),
+        ("PUT with fsync, against one batch without, on uvloop as KVS", "KVS", "bare", "PUT", PUT_AIM),
+        ("PUT with fsync, against one batch without, on asyncio's own loop", "KVS", "plain", "PUT", PUT_AIM),
         ("GET with a token, against none asked for", "KVS", "open", "GET", AUTH_AIM),
         ("PUT with a token, against none asked for", "KVS", "open", "PUT", AUTH_AIM),
         ("PUT with clustering, against without", "member", "open", "PUT", TREE_AIM),
