@@ -298,6 +298,9 @@ within one window, share those below."""
 RATE_SHARED_WINDOWS = 1_024
 RATE_LOOKED_AT = 4
 """Windows that a new client may find over, and take the place of one."""
+JSON_DEPTH_MAX = 512
+"""Levels of arrays and objects. What reads an answer has a bound of its own: Python's parsers stop near 990, msgspec
+before that where the stack is deep already."""
 SLOW_REQUEST_MS = 1_000
 """Requests from this duration on are logged at `info`."""
 QUERY_PARAMETERS_MAX_COUNT = 32

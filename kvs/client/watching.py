@@ -113,7 +113,7 @@ def event_of(block: Block, url: str) -> Event | None:
         return Event("uptodate", position=block.id or "")
     try:
         found = msgspec.json.decode(block.data, type=WireValue)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ProtocolError(f"what answers at {url} is no node of KVS") from None
     value = found.value() if kind == "put" else None
     return Event(kind, found.path, found.uuid, found.timestamp, value, block.id or "")

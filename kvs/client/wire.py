@@ -112,5 +112,5 @@ def decode(raw: bytes | msgspec.Raw, kind: type[T], url: str) -> T:
     """Raises ProtocolError."""
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"{url} did not answer as a node of KVS does: {error}") from None

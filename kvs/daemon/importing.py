@@ -87,6 +87,8 @@ def of_lines(file: BinaryIO) -> Iterator[Found]:
             yield _item(where, decode(line))
         except (msgspec.DecodeError, ValueError) as error:
             yield Problem(where, str(error))
+        except RecursionError:
+            yield Problem(where, "it has too many levels of arrays and objects")
 
 
 def _item(where: str, line: _Line) -> Item:

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from kvs.auth.principal import Principal
-from kvs.errors import Forbidden, KvsError, StoreError, TooManyRequests, Unauthorized, let_go
+from kvs.errors import BadRequest, Forbidden, KvsError, StoreError, TooManyRequests, Unauthorized, let_go
 from kvs.limits import OFFLOAD_MIN_BYTES, SLOW_REQUEST_MS
 from kvs.server import request_id as ids
 from kvs.server.authentication import Gate
@@ -65,6 +65,8 @@ class Dispatcher:
             private = private or access.open
             admit = partial(self._gate.admit, request, access)
             principal = admit()
+            if "#" in request.raw_path:  # the parser takes what is behind it away, and with it a part of the key
+                raise BadRequest("a request names no fragment; a '#' is written %23", field="path")
             if access.counted:
                 self._limit.count(principal.user, client_of(request), started_s * 1000)
             room = None if access.peer else self._rooms.bodies

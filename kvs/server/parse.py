@@ -15,8 +15,13 @@ from kvs.limits import ETAGS_MAX_COUNT, KEY_MAX_BYTES, QUERY_PARAMETERS_MAX_COUN
 _ETAG = pattern(r'\s*(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"\s*')
 
 
+_BROKEN_ESCAPE = pattern("%(?![0-9A-Fa-f]{2})")
+
+
 def parse_key(raw: str) -> bytes:
     """The key behind the raw rest of a path. Raises BadRequest."""
+    if _BROKEN_ESCAPE.search(raw):  # read as it stands it would be a second name of another key
+        raise BadRequest("a '%' in a path begins an escape of two hexadecimal digits", code="invalid_key")
     key = unquote_to_bytes(raw.encode("utf-8", "surrogateescape"))
     check_key(key)
     return key

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from kvs.limits import JSON_DEPTH_MAX
 from tests.api.client import Client
 
 MIB = 1024 * 1024
@@ -64,14 +65,27 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("levels", [900, 960, 1000, 1020])
+@pytest.mark.parametrize("levels", [JSON_DEPTH_MAX - 1, JSON_DEPTH_MAX + 1, 960, 1000, 1020])
 @pytest.mark.parametrize("form", INSIDE.values(), ids=INSIDE)
 def test_levels_inside_of_another_document(client: Client, key: str, form: tuple[str, str, bytes], levels: int) -> None:
     method, target, body = form
     body = body.replace(b"{key}", key.encode()) % (b"[" * levels + b"]" * levels)
     reply = client.send(method, target.format(key=key), body)
     (result,) = reply.json["results"] if reply.status == 200 and method == "POST" else [{"status": reply.status}]
-    assert result["status"] in ((200, 201) if levels == 900 else (200, 201, 400))
+    assert (result["status"] == 400) is (levels > JSON_DEPTH_MAX)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b' [ "[[{", '])
+def test_levels_of_a_document_are_counted(client: Client, key: str, opening: bytes) -> None:
+    def nested(levels: int) -> bytes:
+        closing = b"}" if opening.startswith(b"{") else b"]"
+        return opening * (levels - 1) + b"[]" + closing * (levels - 1)
+
+    assert client.put(f"/kv/{key}", nested(JSON_DEPTH_MAX)).status == 201
+    reply = client.put(f"/kv/{key}", nested(JSON_DEPTH_MAX + 1))
+    assert (reply.status, reply.code) == (400, "invalid_json")
+    wide = b"[%b]" % b",".join([b"[{}]"] * JSON_DEPTH_MAX)
+    assert client.put(f"/kv/{key}", wide).status == 200
 
 
 def test_members_that_occur_twice_are_kept_as_they_are(client: Client, key: str) -> None:

@@ -46,6 +46,11 @@ INVALID = [
     "%ED%A0%80",
     "%F4%90%80%80",
     "a%E2%82",
+    "%",
+    "a%",
+    "a%2",
+    "%zz",
+    "a%2gb",
     "a" * 1025,
     "%61" * 1025,
     "%F0%9F%98%80" * 257,
@@ -113,6 +118,14 @@ def test_what_is_no_key_is_refused(client: Client, raw: str) -> None:
         else:
             assert reply.status == 400
             assert method == "HEAD" or reply.code == "invalid_key"
+
+
+def test_a_fragment_is_refused_and_does_not_cut_the_key(client: Client, key: str) -> None:
+    client.put(f"/kv/{key}", b"1")
+    for method, rest in (("PUT", "#1"), ("DELETE", "#"), ("GET", "#a"), ("PUT", "?ttl=1h#a"), ("GET", "/metadata#")):
+        reply = client.send(method, f"/kv/{key}{rest}", b"2" if method == "PUT" else None)
+        assert (reply.status, reply.code, reply.json["field"]) == (400, "bad_request", "path")
+    assert client.get(f"/kv/{key}").json["data"] == 1
 
 
 @pytest.mark.parametrize("raw", RESERVED)

@@ -18,6 +18,7 @@ from kvs.daemon import exporting
 from kvs.daemon.commands_export import _into_file, _into_folder
 from kvs.daemon.session import Session, Way
 from kvs.daemon.trust import Trust
+from kvs.limits import JSON_DEPTH_MAX
 from tests.api.running import RunningNode
 from tests.process.cli import Cli, free_port
 from tests.process.site import everyday
@@ -115,6 +116,21 @@ def test_what_is_wrong_is_told_and_the_rest_is_written(kvs: Cli, key: str) -> No
         "line 4",
     ]
     assert kvs.run("ls", "-R", key).out == f"{key}/e\n"
+
+
+def test_what_is_as_deep_as_may_be_goes_out_and_comes_in_again(kvs: Cli, key: str) -> None:
+    deep = b"[" * JSON_DEPTH_MAX + b"]" * JSON_DEPTH_MAX
+    assert kvs.pipe("set", key, given=deep)[0] == 0
+    assert kvs.pipe("get", key)[1] == deep
+    assert deep in kvs.pipe("history", key, "--json")[1]
+    line = kvs.pipe("export", "--prefix", key)[1]
+    assert deep in line
+    assert written(kvs, given=line) == "written 1, failed 0, expired 0\n"
+    deeper = b"[" * 600 + deep + b"]" * 600
+    code, _, errors = kvs.pipe("import", given=line + line.replace(deep, deeper))
+    assert (code, errors.splitlines()[-1]) == (1, "written 1, failed 1, expired 0")
+    assert "line 2: " in errors
+    assert "Traceback" not in errors
 
 
 def test_large_values_travel_alone(kvs: Cli, key: str) -> None:

@@ -94,7 +94,7 @@ class Bulk:
             raise BadRequest("a put has data", field="data")
         content_type = JSON
         if item.encoding == "base64":
-            content_type = stored_type(item.content_type)
+            content_type = stored_type(item.content_type, "content_type")
             try:
                 data = b64decode(msgspec.json.decode(data, type=str), validate=True)
             except (msgspec.ValidationError, Base64Error):

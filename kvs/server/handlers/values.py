@@ -120,12 +120,11 @@ def unwrap_ttl(data: bytes) -> tuple[bytes, int | None]:
     return bytes(form.data), parse.ttl_ms(form.ttl)
 
 
-def stored_type(text: str) -> str:
-    """The content type a value is stored under: JSON, whatever its parameters, or a blob's own. Raises BadRequest."""
+def stored_type(text: str, field: str = hdrs.CONTENT_TYPE) -> str:
+    """The content type a value is stored under: JSON, whatever its parameters, or a blob's own. Raises BadRequest that
+    names the field."""
     if text in _AS_JSON or text.partition(";")[0].strip().lower() in _AS_JSON:
         return JSON
     if len(text) > CONTENT_TYPE_MAX_BYTES or not is_media_type(text):
-        raise BadRequest(
-            f"a content type is a media type of at most {CONTENT_TYPE_MAX_BYTES} bytes", field=hdrs.CONTENT_TYPE
-        )
+        raise BadRequest(f"a content type is a media type of at most {CONTENT_TYPE_MAX_BYTES} bytes", field=field)
     return text
