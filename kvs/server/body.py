@@ -134,8 +134,8 @@ def _is_too_deep(text: bytes) -> bool:
 
 def take_apart(decoder: msgspec.json.Decoder[_Fields], text: bytes) -> _Fields:
     """What `decoder` reads out of a JSON text. No objects are made of the rest, which is looked at less strictly: a
-    number there may overflow a double. Raises BadRequest for a text that is no JSON or has too many levels (some hundred
-    more than JSON_DEPTH_MAX), msgspec.ValidationError for JSON of another shape."""
+    number there may overflow a double. Raises BadRequest for a text that is no JSON or has too many levels (some
+    hundred more than JSON_DEPTH_MAX), msgspec.ValidationError for JSON of another shape."""
     try:
         text.decode()
         _anything.decode(text)
