@@ -129,7 +129,8 @@ DIFF_EARLY_ROUNDS = 3
 DIFF_KEYS_MAX = DIFF_RANGES_MAX * DIFF_LIST_BELOW_LATE
 FETCH_KEYS_MAX = 1_000
 SEND_MAX_BYTES = 4 * 1024 * 1024
-"""Records in one answer; one larger record still goes alone."""
+"""Records in one message, by what their values unpack to, which is what they cost whoever takes them; one larger record
+still goes alone."""
 
 PEER_BODY_MAX_BYTES = 128 * 1024 * 1024
 """A message between nodes: one value of the largest size, with room."""
@@ -314,6 +315,10 @@ PAGE_MAX_BYTES = 8 * 1024 * 1024
 """A page of values ends early here; the cursor goes on after it."""
 PAGE_MAX_SCANNED = 4_000
 """Stored entries looked at for one page, deleted and expired ones too: a page never holds the loop for long."""
+REVISIONS_MAX = 1_000
+"""What `max_revisions` may be."""
+HISTORY_MAX_BYTES = 64 * 1024 * 1024
+"""An answer with a history ends early here: three blobs of the largest size by default fit in."""
 LIST_DEPTH_MAX = 512
 DELIMITER_MAX_BYTES = 16
 METADATA_MAX_BYTES = 16 * 1024
@@ -401,7 +406,8 @@ REVISION_SWEEP_INTERVAL_S = 600
 SCRUB_INTERVAL_S = 1
 SCRUB_MAX_RECORDS = 128
 SCRUB_MAX_BYTES = 256 * 1024
-"""Of one step: about a millisecond, in which nobody else has a turn. A million records take two hours and more."""
+"""Values of one step, unpacked: about a millisecond, in which nobody else has a turn. A million records take two hours
+and more."""
 SCRUB_PAUSE_MS = 3_600_000
 """From the end of a pass to the next one."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from kvs.actions import ACTIONS, DEFAULT_ACTIONS
-from kvs.limits import DECOMPRESSED_MAX_BYTES, NODE_ID_MAX_BYTES
+from kvs.limits import DECOMPRESSED_MAX_BYTES, NODE_ID_MAX_BYTES, REVISIONS_MAX
 from kvs.setting_checks import is_host, is_host_port, is_schedule
 from kvs.setting_kinds import Duration, FilePath, Flag, Kind, Number, Text, Texts
 from kvs.types import Millis
@@ -115,7 +115,7 @@ class Settings:
     )
     compression_level: int = _setting(3, Number(1, 19), "The zstd level: 1 is fastest, 19 smallest.")
     revision_history_enabled: bool = _setting(True, _FLAG, "Keep the values that were overwritten or deleted.")
-    max_revisions: int = _setting(3, Number(1, 1000), "Versions kept of a key, the current one counted.")
+    max_revisions: int = _setting(3, Number(1, REVISIONS_MAX), "Versions kept of a key, the current one counted.")
 
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "The least important lines that are logged.", live=True

@@ -21,6 +21,7 @@ def record(
     expires_at: int = 0,
     deleted: bool = False,
     content_type: str = JSON,
+    codec: int = RAW,
     payload: bytes = b'{"a":1}',
 ) -> Record:
     """A record like most others."""
@@ -35,7 +36,7 @@ def record(
         expires_at=expires_at,
         deleted=deleted,
         content_type=content_type,
-        codec=RAW,
+        codec=codec,
         payload=b"" if deleted else payload,
     )
 

@@ -1,5 +1,6 @@
 """`AsyncClient`: everything a node offers to programs, on asyncio."""
 
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -204,13 +205,20 @@ class AsyncClient(Accounts):
 
     async def history(self, path: str) -> Sequence[Revision]:
         """The kept versions of a key, newest first; empty if there are none."""
-        try:
-            answer = await self._http.request("GET", history_target(path), repeatable=True)
-        except NotFoundError as error:
-            if error.code != "not_found":
-                raise
-            return []
-        return [_revision(path, found) for found in decode(answer.body, list[WireValue], answer.url)]
+        revisions: list[Revision] = []
+        target, at = history_target(path), ""
+        while target:
+            try:
+                answer = await self._http.request("GET", target, repeatable=True, at=at)
+            except NotFoundError as error:
+                if error.code != "not_found":
+                    raise
+                break
+            revisions += [_revision(path, found) for found in decode(answer.body, list[WireValue], answer.url)]
+            rest = _REST.fullmatch(answer.headers.get("Link", ""))
+            target = f"{history_target(path)}?from={rest[1]}" if rest is not None else ""
+            at = answer.url  # a history is each node's own
+        return revisions
 
     async def revision(self, path: str, number: int) -> Revision:
         """One of them. Raises NotFoundError."""
@@ -317,6 +325,10 @@ def key_target(path: str) -> str:
     except node_errors.BadRequest as error:
         raise BadRequestError(400, {"status": 400, "code": error.code, "detail": error.detail}, "") from None
     return f"/kv/{quote(path, safe='/')}"
+
+
+_REST = re.compile(r'<\?from=(\d+)>; rel="next"')
+"""Where a history goes on that is too large for one answer."""
 
 
 def history_target(path: str) -> str:

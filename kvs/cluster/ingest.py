@@ -23,7 +23,7 @@ from kvs.limits import (
     SEND_MAX_BYTES,
     TIMESTAMP_MAX,
 )
-from kvs.storage.codec import decode, decode_record, record_bytes
+from kvs.storage.codec import decode, decode_record, record_bytes, value_bytes
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import DATA, SYSTEM, TIMES, after, split_time, time_row
 from kvs.storage.record import JSON, Record, is_media_type, value_digest
@@ -116,7 +116,7 @@ def records_between(
         sent = _sendable(reader, entry, limits)
         if sent is not None:
             found.append((entry, sent[1]))
-            size_bytes += len(entry) + len(sent[1])
+            size_bytes += len(entry) + value_bytes(sent[1])
     return found, b""
 
 
@@ -133,7 +133,7 @@ def recent(reader: Reader, before: bytes, since_ms: int, limits: Limits) -> tupl
         sent = _sendable(reader, entry, limits)
         if sent is not None:
             found.append((entry, sent[1]))
-            size_bytes += len(entry) + len(sent[1])
+            size_bytes += len(entry) + value_bytes(sent[1])
     return found, b""
 
 
@@ -164,7 +164,7 @@ def fetched(
         sent = _sendable(reader, entry, limits)
         if sent is not None and (sent[0].timestamp, sent[0].counter) >= version:
             found.append((place - 1, sent[1]))
-            size_bytes += len(sent[1])
+            size_bytes += value_bytes(sent[1])
             if size_bytes > SEND_MAX_BYTES:
                 break
     return place, found
@@ -176,7 +176,7 @@ def in_messages(records: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[b
     size_bytes = 0
     for entry, raw in records:
         portion.append((entry, raw))
-        size_bytes += len(entry) + len(raw)
+        size_bytes += len(entry) + value_bytes(raw)
         if len(portion) == FETCH_KEYS_MAX or size_bytes > SEND_MAX_BYTES:
             yield portion
             portion, size_bytes = [], 0

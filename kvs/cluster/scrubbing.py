@@ -84,9 +84,9 @@ def _expected(
     for entry, raw in chain.from_iterable(spaces):
         if len(expected) == SCRUB_MAX_RECORDS or size_bytes > SCRUB_MAX_BYTES:
             return expected, corrupt, entry
-        size_bytes += len(raw)
         try:
             record = decode(entry, raw).record
+            size_bytes += record.size_bytes
             expected[entry] = item_of(entry, record, value_digest(record.data))
         except StoreCorrupt as error:
             expected[entry], corrupt[entry] = None, error

@@ -86,7 +86,7 @@ class CatchingUp:
             if event is None or not self._may_see(event, metadata_of):
                 continue
             step.events.append(event)
-            size_bytes += len(event.record.payload)
+            size_bytes += event.record.size_bytes
             if size_bytes >= WATCH_STEP_BYTES:
                 break
         return step

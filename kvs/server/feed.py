@@ -69,8 +69,8 @@ class Event:
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes up in memory."""
-        return _EVENT_BYTES + len(self.entry) + len(self.record.payload)
+        """About what it takes up in memory once it is rendered."""
+        return _EVENT_BYTES + len(self.entry) + self.record.size_bytes
 
     def resolve(self, metadata_of: MetadataOf) -> None:
         """Look up who may read it. If the metadata are corrupt, whom they let in is unknown: nobody. Raises

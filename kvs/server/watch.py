@@ -99,6 +99,8 @@ class Watching:
         self._by_record: dict[bytes, set[Watcher]] = {}
         self._steps = asyncio.Lock()
         self._requests_seen = 0
+        self._undrained_bytes = 0
+        """Of those who catch up: what they were sent and have not taken."""
         self._outgoing: Iterator[tuple[bytes, Watcher]] = iter(())
         self._round: asyncio.Handle | None = None
         self._rounds = 0
@@ -244,7 +246,7 @@ class Watching:
                 await asyncio.sleep(_PAUSE_MIN_S if step.is_early else 0)
                 await self._rest(began_s, watcher)
             if request.protocol.writing_paused:
-                await self._drained(watcher, request)
+                await self._drained(watcher, request, len(data))
 
     async def _rest(self, began_s: float, watcher: Watcher) -> None:
         """Behind a step that began then: where others ask the node meanwhile, catching up takes a sixth of the loop."""
@@ -271,12 +273,22 @@ class Watching:
             log.error("A corrupt record is left out of a stream", key=entry[1:].decode(errors="replace"))
         return step
 
-    async def _drained(self, watcher: Watcher, request: web.BaseRequest) -> None:
-        drain = asyncio.ensure_future(request.writer.drain())
-        await asyncio.wait((drain, watcher.ended), return_when=asyncio.FIRST_COMPLETED)
-        drain.cancel()
-        with suppress(asyncio.CancelledError, ConnectionError):
-            await drain
+    async def _drained(self, watcher: Watcher, request: web.BaseRequest, size_bytes: int) -> None:
+        """So much waits for him. Each step brings bytes of its own, so those who take none are bounded together."""
+        self._undrained_bytes += size_bytes
+        try:
+            if self._undrained_bytes > WATCH_QUEUES_MAX_BYTES:
+                self._give_up([watcher])
+                if watcher.connection is not None:
+                    watcher.connection.end_stream()
+                return
+            drain = asyncio.ensure_future(request.writer.drain())
+            await asyncio.wait((drain, watcher.ended), return_when=asyncio.FIRST_COMPLETED)
+            drain.cancel()
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await drain
+        finally:
+            self._undrained_bytes -= size_bytes
 
     def _metadata_of(self, entry: bytes) -> Metadata | None:
         return read_metadata(self._store, entry, self._now_ms()) if self._runner.has_metadata else None
@@ -286,7 +298,7 @@ class Watching:
         for watcher in watchers:
             self._drop(watcher, "slow")
         if watchers:
-            log.warning("Watchers were cut off: more is written than they can be told of", watchers=len(watchers))
+            log.warning("Watchers were cut off: more waits for them than may", watchers=len(watchers))
 
     def _drop(self, watcher: Watcher, reason: str) -> None:
         if not watcher.ended.done():
@@ -349,7 +361,7 @@ class Watching:
             if not watcher.ended.done():
                 self._send(watcher, data, is_more=watcher.round == self._rounds)
                 watcher.round = self._rounds
-                size_bytes += len(data)
+            size_bytes += len(data)  # it was rendered for those who are gone, too
             if size_bytes >= WATCH_TURN_MAX_BYTES:
                 return False
         return count < WATCH_SENDS_PER_TURN

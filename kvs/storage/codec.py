@@ -25,7 +25,7 @@ from zlib import crc32
 import msgspec
 
 from kvs.errors import StoreCorrupt
-from kvs.storage.compression import RAW, ZSTD
+from kvs.storage.compression import RAW, ZSTD, unpacked_bytes
 from kvs.storage.record import JSON, Record
 
 FORMAT = 1
@@ -38,6 +38,9 @@ _BODY = struct.Struct(">QII BBQIQQIQ16s BBB")
 _OWN = struct.Struct(">QII")
 _INDEXED = struct.Struct(">BIQ8x BBQI20xQ16x BBB")
 """The fields of `_HEAD` that `indexed` looks at."""
+
+_CODEC_AT = 1
+"""In `_RECORD_HEAD`."""
 
 _OWN_BYTES = _HEAD.size - _RECORD_HEAD.size
 """Format, checksum, sequence, generation, kept: what stands in front of a record."""
@@ -135,6 +138,15 @@ def encode_record(record: Record) -> bytes:
     The bytes are those of `record` in the grammar above. Raises ValueError when a field does not fit its place.
     """
     return record_bytes(encode(b"", Stored(record, 0, 0, 0)))
+
+
+def value_bytes(record: bytes) -> int:
+    """About how large the value in the `encode_record` of a record is, as the client sent it; of bytes that are none,
+    how many they are."""
+    if len(record) < _RECORD_HEAD.size or record[_CODEC_AT] == RAW:
+        return len(record)
+    payload_at = _RECORD_HEAD.size + sum(record[_RECORD_HEAD.size - 3 : _RECORD_HEAD.size])  # behind the three texts
+    return unpacked_bytes(record[_CODEC_AT], record[payload_at:])
 
 
 def record_bytes(stored: bytes) -> bytes:

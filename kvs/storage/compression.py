@@ -35,6 +35,18 @@ class Compressor:
         return (ZSTD, packed) if len(packed) < len(data) else (RAW, data)
 
 
+def unpacked_bytes(codec: int, payload: bytes) -> int:
+    """How large the value behind a payload is, by what its frame says; 0 for a payload that `decompress` refuses at
+    once. A packed value may be a thousand times larger than its payload, and it is what work and memory go by."""
+    if codec == RAW:
+        return len(payload)
+    try:
+        size = zstandard.get_frame_parameters(payload).content_size
+    except zstandard.ZstdError:
+        return 0
+    return size if size <= DECOMPRESSED_MAX_BYTES else 0
+
+
 def decompress(codec: int, payload: bytes) -> bytes:
     """The value behind a payload. Raises StoreCorrupt when it is none, or larger than DECOMPRESSED_MAX_BYTES.
 

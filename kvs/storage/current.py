@@ -86,8 +86,10 @@ def seq_of(reader: Reader, entry: bytes, stored: Stored) -> int:
     return decode_seq(noted) if noted else stored.seq
 
 
-def history(reader: Reader, entry: bytes, now_ms: int, versions_max: int) -> Iterator[tuple[int, Record]]:
-    """(revision number, record), newest first; 1 is the current record, tombstones included.
+def history(
+    reader: Reader, entry: bytes, now_ms: int, versions_max: int, first: int = 1
+) -> Iterator[tuple[int, Record]]:
+    """(revision number, record) from the number `first` on, newest first; 1 is the current record, tombstones included.
 
     `versions_max` counts the current record: more may be on the disk for a while after the setting was lowered.
     A version that has expired is left out: its value must not be readable any more. Its number is not given to
@@ -97,7 +99,7 @@ def history(reader: Reader, entry: bytes, now_ms: int, versions_max: int) -> Ite
     if raw is None:
         return
     stored = decode(entry, raw)
-    for back in range(min(stored.kept + 1, versions_max)):
+    for back in range(first - 1, min(stored.kept + 1, versions_max)):
         if back:
             raw = reader.get(revision_row(entry, stored.generation - back))
         if raw is None:

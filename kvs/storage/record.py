@@ -6,7 +6,7 @@ from os import urandom
 
 import msgspec
 
-from kvs.storage.compression import RAW, decompress
+from kvs.storage.compression import RAW, decompress, unpacked_bytes
 
 JSON = "application/json"
 """Content type of JSON documents; anything else is an opaque blob."""
@@ -41,6 +41,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def data(self) -> bytes:
         """The value as the client sent it. Raises StoreCorrupt when the payload does not decompress."""
         return self.payload if self.codec == RAW else decompress(self.codec, self.payload)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the value as the client sent it."""
+        return len(self.payload) if self.codec == RAW else unpacked_bytes(self.codec, self.payload)
 
     def is_live(self, now_ms: int) -> bool:
         """Whether a reader at `now_ms` sees a value."""

@@ -171,3 +171,24 @@ def test_a_version_that_ended_is_not_shown(make_client: Callable[..., Client], c
     assert client.get("/api/data/a/history/2").status == 404
     assert client.post("/api/data/a/history/2/restore").status == 404
     assert client.get("/kv/a").json["data"] == "long"
+
+
+def test_a_history_larger_than_an_answer_goes_on_in_the_next_one(
+    client: Client, key: str, history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = client.get(history).json
+    monkeypatch.setattr("kvs.server.handlers.history.HISTORY_MAX_BYTES", 1)
+    first = client.get(history)
+    assert (first.json, first.headers["link"]) == (whole[:1], '<?from=2>; rel="next"')
+    second = client.get(f"{history}?from=2")
+    assert (second.json, second.headers["link"]) == (whole[1:2], '<?from=3>; rel="next"')
+    last = client.get(f"{history}?from=3")
+    assert last.json == whole[2:]
+    assert "link" not in last.headers
+    assert client.get(f"{history}?from=4").code == "not_found"
+
+
+@pytest.mark.parametrize("first", ["0", "x", "", "1001"])
+def test_a_history_begins_with_a_number(client: Client, history: str, first: str) -> None:
+    reply = client.get(f"{history}?from={first}")
+    assert (reply.status, reply.json["field"]) == (400, "from")

@@ -6,10 +6,10 @@ import pytest
 
 from kvs.auth.principal import EVERYBODY
 from kvs.cluster.events import Put, Sweep
-from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
+from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS, WATCH_STEP_BYTES
 from kvs.server.catching_up import CatchingUp, LostPlace
 from kvs.server.feed import Subscription, sight_of
-from kvs.storage.compression import RAW
+from kvs.storage.compression import RAW, Compressor
 from kvs.storage.keyspace import EXPIRIES
 from kvs.storage.record import new_uuid
 from kvs.storage.state import read_progress
@@ -45,3 +45,20 @@ def test_an_end_that_is_swept_while_the_log_is_read_is_not_passed_over() -> None
     way.seq = 0
     with pytest.raises(LostPlace):
         way.step(Swept(node), read_progress(node.store).seq, LATER_MS, lambda entry: None)
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_a_step_is_as_long_as_what_its_values_unpack_to(*, snapshot: bool) -> None:
+    node = LoneNode()
+    size_bytes = WATCH_STEP_BYTES // 2 + 1
+    codec, payload = Compressor(enabled=True, level=3).pack(b'"%b"' % (b"x" * size_bytes))
+    for number in range(10):
+        node.do(NOW_MS, Put(entry=b"d%d" % number, uuid=new_uuid(), codec=codec, payload=payload))
+    head = read_progress(node.store).seq
+    way = CatchingUp(Subscription(b"", sight_of(EVERYBODY)), 0, node.store, snapshot=snapshot)
+    way.seq = head if snapshot else 0
+    told = []
+    while (step := way.step(node.store, head, NOW_MS, lambda entry: None)) is not None:
+        told.append(len(step.events))
+    assert sum(told) == 10
+    assert max(told) == 2

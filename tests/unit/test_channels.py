@@ -8,6 +8,7 @@ from kvs.cluster.events import Change, Committed
 from kvs.errors import BadRequest, ResyncRequired, StoreClosed, StoreCorrupt
 from kvs.server.feed import Feed, Subscription, sight_of
 from kvs.storage.codec import Stored, encode
+from kvs.storage.compression import Compressor
 from kvs.storage.keyspace import change_row
 from kvs.storage.memory import MemoryStore
 from tests.records import record
@@ -198,3 +199,15 @@ def test_positions_rise_with_the_log_and_belong_to_it(feed: Feed[Subscription]) 
     for text in ("", "-1", "1.0", "\N{SUPERSCRIPT TWO}", "1" * 31):
         with pytest.raises(BadRequest):
             feed.parse(text)
+
+
+def test_what_waits_is_measured_by_what_it_unpacks_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvs.server.feed.WATCH_GATHER_MAX_BYTES", 100_000)
+    feed: Feed[Subscription] = Feed("log", 0)
+    subscription = Subscription(b"", sight_of(EVERYBODY))
+    feed.join(subscription)
+    codec, payload = Compressor(enabled=True, level=3).pack(bytes(30_000))
+    large = record(content_type="application/octet-stream", codec=codec, payload=payload)
+    changes = [Change(b"d%d" % number, large, number + 1) for number in range(3)]
+    assert feed.publish(Committed(changes, []), 1) == []
+    assert feed.publish(Committed([Change(b"d3", large, 4)], []), 1) == [subscription]

@@ -3,7 +3,7 @@ import zstandard
 
 from kvs.errors import StoreCorrupt
 from kvs.limits import COMPRESS_MIN_BYTES, DECOMPRESSED_MAX_BYTES
-from kvs.storage.compression import RAW, ZSTD, Compressor, decompress
+from kvs.storage.compression import RAW, ZSTD, Compressor, decompress, unpacked_bytes
 
 
 def test_what_gets_smaller_is_packed() -> None:
@@ -39,3 +39,23 @@ def test_several_frames_are_refused() -> None:
 
 def test_an_empty_value_in_a_frame() -> None:
     assert decompress(ZSTD, zstandard.ZstdCompressor().compress(b"")) == b""
+
+
+def test_how_large_a_value_is_can_be_told_without_unpacking_it() -> None:
+    packed = zstandard.ZstdCompressor().compress(bytes(1_000_000))
+    assert unpacked_bytes(ZSTD, packed) == 1_000_000
+    assert unpacked_bytes(RAW, b"abc") == 3
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        b"no frame",
+        b"",
+        zstandard.ZstdCompressor().compress(bytes(DECOMPRESSED_MAX_BYTES + 1)),
+        zstandard.ZstdCompressor(write_content_size=False).compress(b"a" * 1000),
+    ],
+    ids=["no frame", "nothing", "too large", "unknown size"],
+)
+def test_what_is_refused_takes_no_room(refused: bytes) -> None:
+    assert unpacked_bytes(ZSTD, refused) == 0

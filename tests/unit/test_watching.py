@@ -30,6 +30,10 @@ class Taking:
     def __init__(self, *, holds: bool = False) -> None:
         self.sent = b""
         self.holds = holds
+        self.ended = False
+
+    def end_stream(self) -> None:
+        self.ended = True
 
     def send(self, data: bytes, most: int) -> bool:
         if self.holds and len(self.sent) > most:
@@ -134,4 +138,41 @@ async def test_watchers_of_more_than_can_be_told_are_cut_off(monkeypatch: pytest
         node.write(b"d%d" % number)
     assert watcher.ended.done()
     assert node.watching.dropped["slow"] == 1
+    node.watching.stop()
+
+
+async def test_those_who_take_nothing_while_they_catch_up_are_bounded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kvs.server.watch.WATCH_QUEUES_MAX_BYTES", 2_500_000)
+    node = Watched()
+    node.write(b"da", payload=b'"%b"' % (b"x" * 1_000_000))
+    node.write(b"db")
+
+    async def never() -> None:
+        await asyncio.Future[None]()
+
+    ways = []
+    for _ in range(3):
+        watcher, connection = Watcher(b"", EVERYBODY, lambda: EVERYBODY), Taking()
+        connection.writing_paused = True
+        watcher.connection = cast(Any, connection)
+        request = SimpleNamespace(protocol=connection, writer=SimpleNamespace(drain=never))
+        way = node.watching.begin(watcher, "snapshot")
+        assert way is not None
+        node.watching._enter(watcher)
+        ways.append(
+            (asyncio.create_task(node.watching._catch_up(watcher, way, cast(Any, request))), watcher, connection)
+        )
+    async with asyncio.timeout(20):
+        done, waiting = await asyncio.wait([task for task, _, _ in ways], return_when=asyncio.FIRST_COMPLETED)
+    assert (len(done), len(waiting)) == (1, 2)
+    assert [(watcher.ended.done(), connection.ended) for task, watcher, connection in ways if task in done] == [
+        (True, True)
+    ]
+    for _, watcher, _ in ways:
+        node.watching._leave(watcher)
+    async with asyncio.timeout(20):
+        await asyncio.wait(waiting)
+    assert node.watching._undrained_bytes == 0
     node.watching.stop()

@@ -1,10 +1,12 @@
 """`/api/data/{key}/history`: what a key held before, and the way back."""
 
+from collections.abc import Iterator
 from functools import partial
 
 from kvs.auth.permissions import Action, permits
 from kvs.cluster.events import Restore
-from kvs.errors import BadRequest, Forbidden, NotFound
+from kvs.errors import BadRequest, Forbidden, KvsError, NotFound
+from kvs.limits import HISTORY_MAX_BYTES, REVISIONS_MAX
 from kvs.server import parse
 from kvs.server.authorisation import is_revision_readable, read_metadata, tombstone_guard, write_guard
 from kvs.server.handlers.context import Context
@@ -24,17 +26,25 @@ class History:
         self._context = context
 
     async def list(self, call: Call) -> Response:
-        revisions = self._revisions(call)
-        if not revisions:
-            raise NotFound("this key has no history")
-        body = b"[%b]" % b",".join(revision_json(number, record) for number, record in revisions.items())
-        return Response(200, body)
+        first = parse.integer(parse.query(call.request), "from", default=1, least=1, most=REVISIONS_MAX)
+        entries: list[bytes] = []
+        size_bytes = 0
+        fields = b""
+        for number, record in self._readable(call, first):
+            if size_bytes >= HISTORY_MAX_BYTES:
+                fields = b'Link: <?from=%d>; rel="next"\r\n' % number
+                break
+            entries.append(revision_json(number, record))
+            size_bytes += len(entries[-1])
+        if not entries:
+            raise self._nothing(call, "this key has no history")
+        return Response(200, b"[%b]" % b",".join(entries), fields=fields)
 
     async def get(self, call: Call) -> Response:
-        number = _number(call)
-        record = self._revisions(call).get(number)
-        if record is None:
-            raise NotFound("this revision is not kept")
+        wanted = _number(call)
+        number, record = next(self._readable(call, wanted), (0, None))
+        if record is None or number != wanted:
+            raise self._nothing(call, "this revision is not kept")
         fields = version_fields(record, uuid_text(record.uuid))
         return Response(200, revision_json(number, record), fields=fields)
 
@@ -55,21 +65,24 @@ class History:
         tag = uuid_text(record.uuid)
         return Response(200, version_json(record, tag), fields=version_fields(record, tag))
 
-    def _revisions(self, call: Call) -> dict[int, Record]:
-        """Those that the caller may read. Raises Forbidden for a key whose metadata keep him out, whether it has a
-        history or not."""
+    def _readable(self, call: Call, first: int = 1) -> Iterator[tuple[int, Record]]:
+        """The revisions that the caller may read, from this number on."""
         self._check_enabled()
         entry = requested_entry(call.parameters["key"])
         now_ms = self._context.now_ms()
         metadata = read_metadata(self._context.store, entry, now_ms)
-        revisions = {
-            number: record
-            for number, record in history(self._context.store, entry, now_ms, self._context.config.max_revisions)
-            if permits(call.principal, Action.READ, metadata, record.owner)
-        }
-        if not revisions and not permits(call.principal, Action.READ, metadata, None):
-            raise Forbidden
-        return revisions
+        for number, record in history(self._context.store, entry, now_ms, self._context.config.max_revisions, first):
+            if permits(call.principal, Action.READ, metadata, record.owner):
+                yield number, record
+
+    def _nothing(self, call: Call, detail: str) -> KvsError:
+        """Why there is nothing to show: for a key whose metadata keep him out Forbidden, whether it has a history or
+        not."""
+        if next(self._readable(call), None) is not None:
+            return NotFound(detail)
+        entry = requested_entry(call.parameters["key"])
+        metadata = read_metadata(self._context.store, entry, self._context.now_ms())
+        return NotFound(detail) if permits(call.principal, Action.READ, metadata, None) else Forbidden()
 
     def _check_enabled(self) -> None:
         if not self._context.config.revision_history_enabled:

@@ -33,6 +33,7 @@ from kvs.server.body import read_body
 from kvs.server.handlers.peer_tools import PeerTools, outcome_code
 from kvs.server.response import Response
 from kvs.server.router import Call
+from kvs.storage.codec import value_bytes
 
 _Answer = Callable[[bytes, Sender], Awaitable[msgspec.Struct]]
 
@@ -99,7 +100,7 @@ class Peers:
         records = exchange.decode(body, ReplicateRequest).records
         if len(records) > FETCH_KEYS_MAX:
             raise BadMessage(f"there are more than {FETCH_KEYS_MAX} records")
-        if len(body) < OFFLOAD_MIN_BYTES:
+        if sum(value_bytes(raw) for _, raw in records) < OFFLOAD_MIN_BYTES:
             brought = _merges(records, sender.node_id)
         else:
             brought = await asyncio.to_thread(_merges, records, sender.node_id)

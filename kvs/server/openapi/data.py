@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kvs.limits import DELIMITER_MAX_BYTES, LIST_DEPTH_MAX
+from kvs.limits import DELIMITER_MAX_BYTES, LIST_DEPTH_MAX, REVISIONS_MAX
 from kvs.server import schemas
 from kvs.server.openapi.parts import (
     BINARY,
@@ -121,8 +121,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/api/data/{key}/history"): Operation(
         "readHistory",
         "Show the kept versions of a key, newest first",
-        {200: json("Those that may be read.", list[schemas.Revision])},
-        problems=("not_found", "history_disabled", *READS),
+        {200: json("Those that may be read. `Link` names the rest, where there is one.", list[schemas.Revision])},
+        (query("from", "The first number that is shown.", whole(1, REVISIONS_MAX, 1)),),
+        problems=("bad_request", "not_found", "history_disabled", *READS),
     ),
     ("GET", "/api/data/{key}/history/{n}"): Operation(
         "readRevision",
