@@ -4,6 +4,3 @@ from typing import NewType
 
 Millis = NewType("Millis", int)
 """A duration in milliseconds."""
-
-UnixMillis = NewType("UnixMillis", int)
-"""A point in time: milliseconds since the Unix epoch."""
