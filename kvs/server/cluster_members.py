@@ -141,6 +141,9 @@ class MembersShell:
                     await self._save(effect.state)
                 else:
                     self._carry_out_one(effect)
+        turned = self.clocks.turned(self._now())
+        if turned is not None:
+            self._log(turned)
         self._timer.set(self.membership.wake_at_ms)
 
     def _carry_out_one(self, effect: membership_events.Effect) -> None:
@@ -165,8 +168,11 @@ class MembersShell:
                 self._introduced.set()
             case membership_events.CloneFound(detail, is_refused):
                 self._note_clone(detail, is_refused=is_refused)
-            case membership_events.Report(event, fields, level):
-                (log.warning if level == "warning" else log.info)(event, **fields)
+            case membership_events.Report():
+                self._log(effect)
+
+    def _log(self, report: membership_events.Report) -> None:
+        (log.warning if report.level == "warning" else log.info)(report.event, **report.fields)
 
     def _note_clone(self, detail: str, *, is_refused: bool) -> None:
         """A newcomer stops. One that was a member before, or takes writes already, goes on: whoever took its id, its

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from kvs.limits import MEMBER_NUMBER_MAX, MEMBERS_MAX
 from tests.api.peers import CLUSTER, PEER1, Peer
@@ -145,6 +146,16 @@ def test_a_clock_that_differs_too_much_stops_writes_until_it_is_mended(peer: Pee
         reply = peer.put("/kv/clock", b"1")
         assert reply.status == status
         assert status != 503 or reply.code == "clock_skew"
+
+
+def test_the_log_tells_when_writes_are_refused_for_the_clock_and_when_no_more(peer: Peer) -> None:
+    with structlog.testing.capture_logs() as log:
+        for clock_ms in (NOW_MS, NOW_MS + 90_000, NOW_MS + 90_001, NOW_MS + 30_000, NOW_MS):
+            peer.ask("/members/ping", {"sender": {**PEER1, "last_seen": clock_ms}, "to": "node1"})
+    told = [entry for entry in log if "clock" in entry["event"]]
+    assert [entry["log_level"] for entry in told] == ["warning", "info"]
+    assert [entry["offset_ms"] for entry in told] == [90_000, 30_000]
+    assert told[0]["max_clock_drift_ms"] == 60_000
 
 
 def test_a_peer_that_does_not_tell_its_clock_stops_nothing(peer: Peer) -> None:
