@@ -18,7 +18,7 @@ import structlog
 from kvs.cluster import membership_events, messages
 from kvs.cluster.events import Committed, Scrub
 from kvs.cluster.membership_events import Sender
-from kvs.cluster.messages import MemberView, Status
+from kvs.cluster.messages import MemberView
 from kvs.cluster.node import Node
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
@@ -110,8 +110,8 @@ class Cluster:
 
     @property
     def known_count(self) -> int:
-        """Members that have not left, this node included."""
-        return sum(1 for member in self.members() if member.status != Status.LEFT) or 1
+        """Nodes that were not removed, this one included: those that left may be back in a moment, as at a restart."""
+        return len(self.known()) + 1
 
     def addresses(self) -> list[str]:
         """Where this node and the members that are up are reached, this node first. Raises Unavailable."""

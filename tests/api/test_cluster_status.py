@@ -286,6 +286,43 @@ def test_without_a_secret_nobody_can_join(tmp_path: Path) -> None:
         assert (reply.status, reply.code) == (404, "not_found")
 
 
+# --- who counts for copies ---
+
+
+def put_on(peer: Peer, nodes: int) -> tuple[int, object]:
+    """The status of a write that is to be on so many nodes, and how many have it."""
+    reply = peer.put(f"/kv/copies?w={nodes}&timeout=50ms", b"1")
+    return reply.status, reply.json.get("replicated")
+
+
+def test_a_write_may_wait_for_all_that_are_known_and_not_removed(peer: Peer) -> None:
+    assert put_on(peer, 2) == (400, None)
+    ping(peer)
+    assert put_on(peer, 2) == (202, 1)
+    assert put_on(peer, 3) == (400, None)
+    assert peer.send("DELETE", "/members/leave", b'{"id":"peer1","incarnation":1}').status == 204
+    assert put_on(peer, 2) == (202, 1), "a step of a rolling restart refuses no write"
+    assert remove(peer, "peer1") == (204, None)
+    assert put_on(peer, 2) == (400, None)
+    assert put_on(peer, 1) == (200, None)
+
+
+def test_a_write_may_wait_for_those_that_were_not_heard_since_a_restart(tmp_path: Path) -> None:
+    for asked in range(2):
+        node = RunningNode(tmp_path / "data", clock=Clock(), **QUIET)
+        peer = Peer(node.address)
+        try:
+            if not asked:
+                ping(peer)
+            assert eventually(lambda: status(peer)["mode"] == "normal", _TIMEOUT_S)  # noqa: B023 - called at once
+            assert member(peer)["status"] == ("remembered" if asked else "alive")
+            assert put_on(peer, 2) == (202, 1)
+            assert put_on(peer, 3) == (400, None)
+        finally:
+            peer.close()
+            node.stop()
+
+
 # --- removing a node for good ---
 
 
