@@ -49,6 +49,25 @@ def test_no_scope_is_given_by_whoever_lacks_it(at: Place, scope: str) -> None:
     assert kept == list(DATA)
 
 
+def test_nobody_makes_a_member_of_a_group_who_may_not_change_memberships(at: Place) -> None:
+    """Or the new user would have the rights of any group, and its maker could log in as it."""
+    kept = at.group()
+    for scope in (one for one in ALL if one not in ("admin:users:update", "admin:groups:update")):
+        reply = at.user("admin:users:create", scope).ask.call(
+            "POST", "/api/users", {"nickname": fresh(), "password": PASSWORD, "groups": [kept]}
+        )
+        assert (reply.status, reply.code) == (403, "forbidden"), scope
+    assert at.root.ask.get(f"/api/groups/{kept}").json["members"] == []
+    for scope in ("admin:users:update", "admin:groups:update"):
+        maker = at.user("admin:users:create", scope)
+        made = maker.ask.call("POST", "/api/users", {"nickname": fresh(), "groups": [kept]})
+        assert made.status == 201
+        assert made.json["uuid"] in at.root.ask.get(f"/api/groups/{kept}").json["members"]
+    assert (
+        at.user("admin:users:create").ask.call("POST", "/api/users", {"nickname": fresh(), "groups": []}).status == 201
+    )
+
+
 def test_a_new_user_has_no_scope_that_its_maker_lacks(at: Place) -> None:
     for scopes in (ACCOUNTS, (*ACCOUNTS, "read"), (*ACCOUNTS, *DATA)):
         maker = at.user(*scopes)

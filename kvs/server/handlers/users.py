@@ -20,7 +20,7 @@ from kvs.auth.accounts import (
     update_user,
 )
 from kvs.auth.principal import Principal
-from kvs.auth.scopes import ALL, DATA
+from kvs.auth.scopes import ALL, DATA, GROUPS_UPDATE, USERS_UPDATE
 from kvs.errors import BadRequest, Forbidden
 from kvs.limits import ACCOUNT_BODY_MAX_BYTES, PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS
 from kvs.server import parse
@@ -58,6 +58,8 @@ class Users:
         wanted = [scope for scope in DATA if scope in call.principal.scopes] if given.scopes is None else given.scopes
         scopes = check_scopes(wanted, call.principal)
         uuid, groups = str(uuid4()), unique(given.groups)
+        if groups and call.principal.scopes.isdisjoint((USERS_UPDATE, GROUPS_UPDATE)):
+            raise Forbidden(f"to put a user into groups takes {USERS_UPDATE} or {GROUPS_UPDATE}")
 
         def change(look: Documents, now_ms: int) -> dict[str, bytes | None]:
             user = User(
