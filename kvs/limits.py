@@ -292,10 +292,12 @@ LINGER_TIMEOUT_S = 2.0
 SHUTDOWN_TIMEOUT_S = 6.0
 """Requests under way may take this long after SIGTERM; what remains of 10 s is for the store."""
 REQUEST_ID_MAX_BYTES = 128
+RATE_GROUPS_MAX = 32
+"""The hits of a client are kept in so many groups: its limit is exact but for the hits of one of them."""
 RATE_USERS_TRACKED_MAX = 10_000
 RATE_ADDRESSES_TRACKED_MAX = 20_000
-"""Users and addresses whose requests are counted one by one, some 300 bytes each. Others, if there are more than these
-within one window, share those below."""
+"""Users and addresses whose requests are counted one by one, some 300 to 600 bytes each. Others, if there are more than
+these within one window, share those below."""
 RATE_SHARED_WINDOWS = 1_024
 RATE_LOOKED_AT = 4
 """Windows that a new client may find over, and take the place of one."""

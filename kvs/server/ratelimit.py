@@ -1,8 +1,9 @@
 """Counting what each client does in a window of time that slides, in bounded memory.
 
-Two counters a client: of the running window and of the one before, the latter weighted by how much of it the sliding
-window still covers. That estimate errs only when requests within the earlier window were uneven, and never beyond the
-moment when the last of them has slid out. A client's first window begins with its first request and is exact.
+The hits of a client are kept in groups of one size, at most RATE_GROUPS_MAX of them, each with the time of its last
+hit, which is when the group counts from. So never more than the limit pass in any window, and a limit up to
+RATE_GROUPS_MAX is exact to the hit. Of a greater one the hits of one group count a little longer than they must: a
+client with a steady pace has the limit less one group, and who was quiet for a window has all of it.
 
     clients tracked          a new client
     fewer than may be        gets a window of its own
@@ -15,44 +16,62 @@ asking under many names. Under such a flood some new clients are counted too hig
 """
 
 import math
+from array import array
+from bisect import bisect_right
 from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address
 
 from kvs.errors import TooManyRequests
-from kvs.limits import RATE_ADDRESSES_TRACKED_MAX, RATE_LOOKED_AT, RATE_SHARED_WINDOWS, RATE_USERS_TRACKED_MAX
+from kvs.limits import (
+    RATE_ADDRESSES_TRACKED_MAX,
+    RATE_GROUPS_MAX,
+    RATE_LOOKED_AT,
+    RATE_SHARED_WINDOWS,
+    RATE_USERS_TRACKED_MAX,
+)
 
 
 class _Window:
-    """`last_ms` is when the last one was counted, `before_last_ms` the same for the window before."""
+    """`ends` are the times of the last hits of the full groups, in order, and `last_ms` that of the last hit of all.
+    `used` is how many hits are kept; what is over the full groups is the one that is being filled."""
 
-    __slots__ = ("before", "before_last_ms", "last_ms", "start_ms", "used")
+    __slots__ = ("ends", "last_ms", "used")
 
     def __init__(self, now_ms: float) -> None:
-        self.start_ms = self.last_ms = self.before_last_ms = now_ms
-        self.used = self.before = 0
+        self.ends = array("d")
+        self.last_ms = now_ms
+        self.used = 0
 
     def copy(self) -> "_Window":
-        other = _Window(self.start_ms)
-        other.used, other.before = self.used, self.before
-        other.last_ms, other.before_last_ms = self.last_ms, self.before_last_ms
+        other = _Window(self.last_ms)
+        other.ends, other.used = self.ends[:], self.used
         return other
 
-    def slide(self, window_ms: int, now_ms: float) -> None:
+    def slide(self, window_ms: int, group: int, now_ms: float) -> None:
         """Up to now. A clock that was set back forgives nothing: what was counted counts as if it just happened."""
-        gone = (now_ms - self.start_ms) // window_ms
-        if gone < 0:
-            self.start_ms = now_ms
-        elif gone > 0:
-            self.start_ms += gone * window_ms
-            self.used, self.before, self.before_last_ms = 0, self.used if gone == 1 else 0, self.last_ms
-        self.last_ms, self.before_last_ms = min(self.last_ms, now_ms), min(self.before_last_ms, now_ms)
-        if now_ms - self.before_last_ms >= window_ms:
-            self.before = 0
+        if now_ms < self.last_ms:
+            self.last_ms = now_ms
+            self.ends = array("d", [min(end_ms, now_ms) for end_ms in self.ends])
+        elif now_ms - self.last_ms >= window_ms:
+            self.used = 0
+            del self.ends[:]
+        else:
+            gone = bisect_right(self.ends, now_ms - window_ms)
+            self.used -= gone * group
+            del self.ends[:gone]
 
-    def counts(self, window_ms: int, now_ms: float) -> bool:
-        """Whether anything of it still does."""
-        self.last_ms = min(self.last_ms, now_ms)
-        return now_ms - self.last_ms < window_ms
+    def wait_ms(self, over: int, window_ms: int, group: int, now_ms: float) -> float:
+        """Until so many hits do not count any more, if nothing else is counted meanwhile."""
+        groups = -(-over // group)
+        end_ms = self.ends[groups - 1] if groups <= len(self.ends) else self.last_ms
+        return end_ms + window_ms - now_ms
+
+    def regroup(self, old: int, new: int, limit: int) -> None:
+        """Groups of another size, of the last hits up to the limit. None counts shorter than it did."""
+        first = max(0, self.used - limit)
+        places = (at // old for at in range(first + new - 1, self.used, new))
+        self.ends = array("d", [self.ends[at] if at < len(self.ends) else self.last_ms for at in places])
+        self.used -= first
 
 
 class SlidingWindow:
@@ -62,6 +81,7 @@ class SlidingWindow:
     def __init__(self, limit: int, window_ms: int, tracked_max: int) -> None:
         """`tracked_max`: clients that have a window of their own."""
         self._limit = limit
+        self._group = _group(limit)
         self._window_ms = window_ms
         self._tracked_max = tracked_max
         self._windows: OrderedDict[str, _Window] = OrderedDict()
@@ -69,10 +89,15 @@ class SlidingWindow:
 
     def configure(self, limit: int, window_ms: int) -> None:
         """What was counted goes on counting, unless the window has another length now."""
+        group = _group(limit)
         if window_ms != self._window_ms:
             self._windows.clear()
             self._shared.clear()
+        elif group != self._group:
+            for window in (*self._windows.values(), *self._shared.values()):
+                window.regroup(self._group, group, limit)
         self._limit = limit
+        self._group = group
         self._window_ms = window_ms
 
     def hit(self, client: str, now_ms: float) -> int:
@@ -81,19 +106,17 @@ class SlidingWindow:
         window = self._windows.get(client)
         if window is None:
             window = self._enter(client, now_ms)
-        elif 0 <= now_ms - window.start_ms < self._window_ms and window.used + window.before < self._limit:
-            # There is room however much of the window before still counts: nearly every request ends here.
-            window.used += 1
-            window.last_ms = now_ms
-            return 0
-        window.slide(self._window_ms, now_ms)
-        # Multiplied by the window, as a quotient would be rounded: at the moment that a client was told it has to fit.
-        left_ms = self._window_ms - (now_ms - window.start_ms)
-        if window.before * left_ms <= (self._limit - 1 - window.used) * self._window_ms:
-            window.used += 1
-            window.last_ms = now_ms
-            return 0
-        return max(1, math.ceil(self._wait_ms(window, now_ms) / 1000))
+        # Nearly every request finds room without a look at what has left the window.
+        if window.used >= self._limit or not 0 <= now_ms - window.last_ms < self._window_ms:
+            window.slide(self._window_ms, self._group, now_ms)
+            over = window.used - self._limit + 1
+            if over > 0:
+                return max(1, math.ceil(window.wait_ms(over, self._window_ms, self._group, now_ms) / 1000))
+        window.used += 1
+        window.last_ms = now_ms
+        if window.used % self._group == 0:
+            window.ends.append(now_ms)
+        return 0
 
     def _enter(self, client: str, now_ms: float) -> _Window:
         """The window of a client that has none of his own yet."""
@@ -103,25 +126,20 @@ class SlidingWindow:
             if len(self._windows) < self._tracked_max:
                 break
             oldest, window = next(iter(self._windows.items()))
-            if window.counts(self._window_ms, now_ms):
+            window.slide(self._window_ms, self._group, now_ms)
+            if window.used:
                 self._windows.move_to_end(oldest)
             else:
                 del self._windows[oldest]
         if len(self._windows) >= self._tracked_max:
             return self._shared.setdefault(place, _Window(now_ms))
-        counts = shared is not None and shared.counts(self._window_ms, now_ms)
-        self._windows[client] = window = shared.copy() if shared is not None and counts else _Window(now_ms)
+        self._windows[client] = window = _Window(now_ms) if shared is None else shared.copy()
         return window
 
-    def _wait_ms(self, window: _Window, now_ms: float) -> float:
-        """Until one more fits, if nothing else is counted meanwhile."""
-        passed_ms = now_ms - window.start_ms
-        room = self._limit - 1 - window.used
-        if room >= 0:  # enough of the window before slides out
-            most_ms, last_ms = self._window_ms * (window.before - room) / window.before, window.before_last_ms
-        else:  # in the next window, when this one is the one before
-            most_ms, last_ms = self._window_ms * (2 * window.used - self._limit + 1) / window.used, window.last_ms
-        return min(most_ms - passed_ms, last_ms + self._window_ms - now_ms)
+
+def _group(limit: int) -> int:
+    """How many hits are kept as one."""
+    return -(-limit // RATE_GROUPS_MAX)
 
 
 class RequestLimit:

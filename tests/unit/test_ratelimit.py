@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvs.errors import TooManyRequests
-from kvs.limits import RATE_SHARED_WINDOWS
+from kvs.limits import RATE_GROUPS_MAX, RATE_SHARED_WINDOWS
 from kvs.server import ratelimit
 from kvs.server.ratelimit import RequestLimit, SlidingWindow, network_of
 
@@ -36,12 +36,21 @@ def test_what_was_refused_does_not_count() -> None:
 
 
 def test_the_window_slides_and_does_not_jump() -> None:
-    """Right after a full window only as much fits as has slid out."""
+    """Each hit makes room one window behind it, and none does before."""
     counted, last = window(4), WINDOW_MS - 1
     assert hits(counted, 0, last, last, last, last) == [True] * 4 + [False]
-    assert hits(counted, WINDOW_MS) == [False]
-    assert hits(counted, WINDOW_MS + WINDOW_MS // 4, WINDOW_MS + WINDOW_MS // 4) == [True, False]
-    assert hits(counted, WINDOW_MS + WINDOW_MS // 2, WINDOW_MS + WINDOW_MS // 2) == [True, False]
+    assert hits(counted, WINDOW_MS, WINDOW_MS, WINDOW_MS + last - 1) == [True, False, False]
+    assert hits(counted, *[WINDOW_MS + last] * 4) == [True, True, True, False]
+
+
+def test_a_burst_right_behind_another_does_not_get_through() -> None:
+    """One at the beginning, and then the rest in the end of the window: the next has room for that one only."""
+    counted = window(60)
+    burst = [58_000] * 100
+    assert sum(hits(counted, 0, *burst)) == 60
+    later = [116_000] * 100
+    assert sum(hits(counted, *later)) <= 2
+    assert sum(hits(counted, *[118_001] * 100)) >= 57
 
 
 def test_nothing_counts_beyond_the_window() -> None:
@@ -80,18 +89,22 @@ def test_the_wait_is_true(limit: int, pauses_ms: list[int]) -> None:
             assert counted.hit("a", now_ms) == 0
 
 
-@given(st.integers(1, 6), st.lists(st.integers(0, WINDOW_MS // 3), max_size=80))
-def test_no_window_lets_much_more_through_than_the_limit(limit: int, pauses_ms: list[int]) -> None:
-    """The two counters are an estimate: of uneven hits it lets at most the double through, never more."""
+@given(
+    st.one_of(st.integers(1, 6), st.integers(RATE_GROUPS_MAX - 1, 4 * RATE_GROUPS_MAX)),
+    st.lists(st.tuples(st.integers(0, WINDOW_MS // 3), st.integers(1, 3 * RATE_GROUPS_MAX)), max_size=40),
+)
+def test_no_window_lets_more_through_than_the_limit(limit: int, bursts: list[tuple[int, int]]) -> None:
+    """And hardly less: as many as one group are counted too long."""
     counted, now_ms = window(limit), NOW
     lately: deque[int] = deque()
-    for pause_ms in pauses_ms:
+    for pause_ms, size in bursts:
         now_ms += pause_ms
         while lately and lately[0] <= now_ms - WINDOW_MS:
             lately.popleft()
-        if counted.hit("a", now_ms) == 0:
-            lately.append(now_ms)
-        assert len(lately) < 2 * limit
+        allowed = sum(counted.hit("a", now_ms) == 0 for _ in range(size))
+        assert len(lately) + allowed <= limit
+        assert allowed == size or len(lately) + allowed > limit - limit / RATE_GROUPS_MAX
+        lately.extend([now_ms] * allowed)
 
 
 @given(st.integers(2, 20))
@@ -100,6 +113,19 @@ def test_hits_of_one_pace_are_let_through_at_the_rate_of_the_limit(limit: int) -
     step_ms = WINDOW_MS // (4 * limit)
     allowed = sum(hits(counted, *range(0, 10 * WINDOW_MS, step_ms)))
     assert 10 * (limit - 1) <= allowed <= 11 * limit
+
+
+@pytest.mark.parametrize("limit", [RATE_GROUPS_MAX, 1_000, 6_001])
+def test_a_client_with_the_pace_of_the_limit_is_hardly_refused(limit: int) -> None:
+    counted = window(limit)
+    allowed = sum(counted.hit("a", NOW + number * WINDOW_MS / limit) == 0 for number in range(3 * limit))
+    assert allowed >= 3 * limit * (1 - 1 / RATE_GROUPS_MAX)
+
+
+def test_who_was_quiet_for_a_window_has_the_whole_limit() -> None:
+    counted = window(1_000)
+    assert sum(hits(counted, 0, 0, 0)) == 3
+    assert sum(hits(counted, *[WINDOW_MS] * 1_001)) == 1_000
 
 
 # --- memory ---
@@ -119,6 +145,13 @@ def test_a_flood_of_clients_fills_no_memory() -> None:
         counted.hit(str(number), NOW + number)
     assert len(counted._windows) == 50
     assert len(counted._shared) <= RATE_SHARED_WINDOWS
+
+
+@pytest.mark.parametrize("limit", [1, 31, 32, 33, 1_000, 60_000])
+def test_a_busy_client_fills_no_memory(limit: int) -> None:
+    counted = window(limit)
+    hits(counted, *range(3 * limit))
+    assert len(counted._windows["a"].ends) <= RATE_GROUPS_MAX
 
 
 def test_those_for_whom_nothing_counts_make_room() -> None:
@@ -166,7 +199,7 @@ def test_without_room_for_all_nobody_gets_more_than_with_room(asked: list[tuple[
             times.popleft()
         if counted.hit(client, now_ms) == 0:
             times.append(now_ms)
-        assert len(times) < 2 * limit
+        assert len(times) <= limit
         assert len(counted._windows) <= tracked_max
 
 
@@ -181,6 +214,18 @@ def test_another_limit_counts_on() -> None:
     counted.configure(1, WINDOW_MS)
     assert 0 < counted.hit("a", NOW + 2) <= WINDOW_MS // 1000
     assert hits(counted, 2 * WINDOW_MS + 2, 2 * WINDOW_MS + 2) == [True, False]
+
+
+@pytest.mark.parametrize(("limit", "other"), [(5, 500), (500, 5), (100, 333), (333, 100), (1_000_000_000, 1)])
+def test_another_limit_with_groups_of_another_size_counts_on(limit: int, other: int) -> None:
+    counted = window(limit)
+    first = sum(hits(counted, *range(200)))
+    counted.configure(other, WINDOW_MS)
+    assert sum(hits(counted, *[200] * 600)) == max(0, other - first)
+    assert len(counted._windows["a"].ends) <= RATE_GROUPS_MAX
+    wait_s = counted.hit("a", NOW + 200)
+    assert 0 < wait_s <= WINDOW_MS // 1000
+    assert hits(counted, 200 + wait_s * 1000) == [True]
 
 
 def test_another_window_begins_anew() -> None:
