@@ -59,6 +59,8 @@ PASSWORD_CHECKS_MAX = 2
 """Under way at one time; each holds 64 MiB."""
 PASSWORD_CHECKS_WAITING_MAX = 64
 """Those under way included: some seconds' worth. Others are told to come back (503 `overloaded`)."""
+ACCOUNTS_PER_TURN = 16
+"""Users or groups that are looked at, for what a list of the others shows, before other requests get their turn."""
 GROUPS_PER_USER_MAX = 256
 SCOPES_MAX = 64
 """Of a user or a token that another node brings; there are fewer."""

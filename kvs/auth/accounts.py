@@ -100,15 +100,26 @@ def find_group(look: Look, uuid: str) -> Group | None:
 def groups_of(look: Look, user: User) -> tuple[str, ...]:
     """The groups that count for a user: those that it lists and that list it. One that cannot be read gives what it
     gave."""
-    return tuple(uuid for uuid in user.groups if _is_listed(look, uuid, user.uuid))
+    sides = ((uuid, members_listed(look, uuid)) for uuid in user.groups)
+    return tuple(uuid for uuid, members in sides if members is None or user.uuid in members)
 
 
-def _is_listed(look: Look, group: str, user: str) -> bool:
+def members_listed(look: Look, group: str) -> tuple[str, ...] | None:
+    """Whom a group lists, whatever they list; None when it cannot be read."""
     try:
         found = find_group(look, group)
     except StoreCorrupt:
-        return True
-    return found is not None and user in found.members
+        return None
+    return () if found is None else found.members
+
+
+def groups_listed(look: Look, user: str) -> tuple[str, ...] | None:
+    """The groups that a user lists, whatever those list; None when it cannot be read."""
+    try:
+        found = find_user(look, user)
+    except StoreCorrupt:
+        return None
+    return () if found is None else found.groups
 
 
 def rests_on(user: User) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Accounts, tokens and metadata travel as records do, and whoever gets them acts on them at once."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,14 @@ from kvs.storage.keyspace import SYSTEM, after
 from tests.api.accounts import Caller, Person, Place
 from tests.api.peers import CLUSTER, Peer
 from tests.api.running import Clock, RunningNode
+from tests.process.eventually import eventually
 
+_numbers = count(1)
 UNREACHABLE = {"seed_nodes": ("127.0.0.1:1",), "bootstrap_patience": 0.1}
+
+
+def fresh() -> str:
+    return f"fresh{next(_numbers)}"
 
 
 class Pair:
@@ -108,6 +115,37 @@ def test_whoever_leaves_a_group_loses_its_rights_at_once(pair: Pair) -> None:
     assert pair.here.root.ask.call("PUT", f"/api/groups/{team}", {"members": []}).status == 200
     pair.carry()
     assert there.get("/kv/a").status == 403
+
+
+def memberships(caller: Caller) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """(user, group) as the list of the users shows them, and as that of the groups does. The routes of single accounts
+    show the same."""
+    users, groups = (caller.pages(f"/api/{kind}?limit=2", kind) for kind in ("users", "groups"))
+    for kind, shown in (("users", users), ("groups", groups)):
+        assert [caller.get(f"/api/{kind}/{account['uuid']}").json for account in shown] == shown
+    return (
+        {(user["uuid"], group) for user in users for group in user["groups"]},
+        {(user, group["uuid"]) for group in groups for user in group["members"]},
+    )
+
+
+def test_what_two_nodes_changed_at_once_is_shown_as_it_counts(pair: Pair) -> None:
+    here = pair.here.root.ask
+    one, two, three = (pair.here.user().uuid for _ in range(3))
+    gone, kept, named = pair.here.group(), pair.here.group(), fresh()
+    assert here.call("PUT", f"/api/users/{one}", {"nickname": named}).status == 200
+    pair.carry()
+    there = pair.there(pair.here.root)
+    assert eventually(lambda: there.get("/ready").status == 200, 20)
+    assert there.call("PUT", f"/api/users/{one}", {"groups": [gone]}).status == 200
+    assert there.call("PUT", f"/api/groups/{kept}", {"members": [three]}).status == 200
+    assert here.call("DELETE", f"/api/groups/{gone}").status == 204
+    for members in ([two], [], [two]):  # so that this side's is the later version
+        assert here.call("PUT", f"/api/groups/{kept}", {"members": members}).status == 200
+    pair.carry()
+    root = {(pair.here.root.uuid, group["uuid"]) for group in here.get("/api/groups?groupname=admin").json["groups"]}
+    assert memberships(there) == (root | {(two, kept)}, root | {(two, kept)})
+    assert there.get(f"/api/users?nickname={named}").json["users"] == [there.get(f"/api/users/{one}").json]
 
 
 def test_metadata_hold_on_the_other_node(pair: Pair) -> None:

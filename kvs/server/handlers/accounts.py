@@ -1,17 +1,19 @@
 """What the account routes share: carrying out a change, and pages of documents."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain
+from typing import TypeVar
 from uuid import UUID
 
 import orjson
 import structlog
 
-from kvs.auth.accounts import Changes, is_deleted
+from kvs.auth.accounts import Changes, Group, User, is_deleted
 from kvs.cluster.events import UNCONDITIONAL, Act, Condition, Transacted
 from kvs.errors import BadRequest, KvsError, NotFound, StoreCorrupt
-from kvs.limits import NAME_MAX_BYTES, PAGE_DEFAULT_ENTRIES, PAGE_MAX_ENTRIES, PAGE_MAX_SCANNED
+from kvs.limits import ACCOUNTS_PER_TURN, NAME_MAX_BYTES, PAGE_DEFAULT_ENTRIES, PAGE_MAX_ENTRIES, PAGE_MAX_SCANNED
 from kvs.server import parse
 from kvs.server.handlers.context import Context
 from kvs.server.response import Response
@@ -19,6 +21,10 @@ from kvs.server.router import Call
 from kvs.server.system import Documents, change_documents, live_document, live_documents
 
 log = structlog.get_logger()
+
+_Side = Collection[str] | None
+_Shown = TypeVar("_Shown")
+_Account = TypeVar("_Account", User, Group)
 
 
 async def carry_out(
@@ -97,12 +103,29 @@ def paging(context: Context, query: Mapping[str, str], prefix: str) -> tuple[int
     return limit, max(start, prefix)
 
 
+async def in_force(
+    context: Context, accounts: Sequence[tuple[str, Sequence[str]]], other_side: Callable[[Documents, str], _Side]
+) -> list[tuple[str, ...]]:
+    """What of each account's memberships counts, given its uuid and what it lists: what `other_side` lists as well, or
+    what cannot be read there. Each of those is read once; others get their turn in between."""
+    look = documents(context)
+    asked = {uuid for uuid, _ in accounts}
+    agreed: dict[str, Collection[str]] = {}
+    for number, other in enumerate(dict.fromkeys(chain.from_iterable(listed for _, listed in accounts)), 1):
+        side = other_side(look, other)
+        agreed[other] = asked if side is None else asked.intersection(side)
+        if number % ACCOUNTS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    return [tuple(other for other in listed if uuid in agreed[other]) for uuid, listed in accounts]
+
+
 def page(
-    context: Context, call: Call, name: str, prefix: str, show: Callable[[bytes], Mapping[str, object] | None]
-) -> Response:
-    """`{name: [...], "next_cursor"}` of the documents under `prefix`; those that `show` gives None for are left out."""
+    context: Context, call: Call, prefix: str, show: Callable[[bytes], _Shown | None]
+) -> tuple[list[_Shown], str | None]:
+    """What `show` makes of the documents under `prefix`, without those that it gives None for, and the cursor of the
+    next page."""
     limit, start = paging(context, parse.query(call.request), prefix)
-    shown: list[Mapping[str, object]] = []
+    shown: list[_Shown] = []
     next_start = None
     found = live_documents(context.store, prefix, start, context.now_ms())
     for scanned, (document_name, raw) in enumerate(found):
@@ -112,31 +135,46 @@ def page(
         document = None if raw is None else show(raw)
         if document is not None:
             shown.append(document)
-    next_cursor = None if next_start is None else context.cursors.encode(next_start.encode())
-    return Response(200, orjson.dumps({name: shown, "next_cursor": next_cursor}))
+    return shown, None if next_start is None else context.cursors.encode(next_start.encode())
 
 
-def account_page(
-    context: Context, call: Call, name: str, prefix: str, show: Callable[[bytes], Mapping[str, object]]
-) -> Response:
+async def account_page(
+    context: Context,
+    call: Call,
+    prefix: str,
+    decode: Callable[[bytes], _Account],
+    show: Callable[[Sequence[_Account]], Awaitable[Sequence[Mapping[str, object]]]],
+) -> tuple[Sequence[Mapping[str, object]], str | None]:
     """As `page`, of users or groups, without those that were deleted."""
     look = readable_documents(context)
 
-    def shown(raw: bytes) -> Mapping[str, object] | None:
-        document = show(raw)
-        return None if is_deleted(look, str(document["uuid"])) else document
+    def kept(raw: bytes) -> _Account | None:
+        found = decode(raw)
+        return None if is_deleted(look, found.uuid) else found
 
-    return page(context, call, name, prefix, shown)
+    accounts, next_cursor = page(context, call, prefix, kept)
+    return await show(accounts), next_cursor
 
 
-def account(context: Context, name: str, show: Callable[[bytes], Mapping[str, object]]) -> Response:
+async def account(
+    context: Context,
+    name: str,
+    decode: Callable[[bytes], _Account],
+    show: Callable[[Sequence[_Account]], Awaitable[Sequence[Mapping[str, object]]]],
+) -> Response:
     """One account as it is now, with its entity tag. Raises NotFound."""
     look = documents(context)
     document = look(name)
     kind, _, uuid = name.partition("/")
     if document is None or is_deleted(look, uuid):
         raise NotFound(f"there is no such {kind}")
-    return Response(200, orjson.dumps(show(document)), fields=b'ETag: "%b"\r\n' % tag_of(document).encode())
+    (shown,) = await show([decode(document)])
+    return Response(200, orjson.dumps(shown), fields=b'ETag: "%b"\r\n' % tag_of(document).encode())
+
+
+def list_response(name: str, shown: Sequence[object], next_cursor: str | None) -> Response:
+    """One page."""
+    return json_response(200, {name: shown, "next_cursor": next_cursor})
 
 
 def json_response(status: int, document: object, *, location: str = "") -> Response:

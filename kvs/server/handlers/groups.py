@@ -1,6 +1,6 @@
 """`/api/groups`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 import msgspec
@@ -15,6 +15,7 @@ from kvs.auth.accounts import (
     decode_user,
     delete_group,
     find_by_groupname,
+    groups_listed,
     name_hash,
     update_group,
 )
@@ -28,7 +29,9 @@ from kvs.server.handlers.accounts import (
     carry_out,
     check_name,
     documents,
+    in_force,
     json_response,
+    list_response,
     listed_by,
     paging,
     under,
@@ -65,13 +68,13 @@ class Groups:
         """All, or with `groupname` the one that has it."""
         query = parse.query(call.request)
         if "groupname" not in query:
-            return account_page(self._context, call, "groups", GROUPS, lambda raw: _shown(decode_group(raw)))
+            return list_response("groups", *await account_page(self._context, call, GROUPS, decode_group, self._shown))
         paging(self._context, query, GROUPS)  # what a list of all refuses is refused here too
         group = find_by_groupname(documents(self._context), query["groupname"])
-        return json_response(200, {"groups": [] if group is None else [_shown(group)], "next_cursor": None})
+        return list_response("groups", [] if group is None else await self._shown([group]), None)
 
     async def get(self, call: Call) -> Response:
-        return self._account(uuid_parameter(call))
+        return await self._account(uuid_parameter(call))
 
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
@@ -88,7 +91,7 @@ class Groups:
 
         act = act_of(GROUP_UPDATE, call, GROUPS + uuid)
         await carry_out(self._context, under(condition, GROUPS + uuid, change), act)
-        return self._account(uuid)
+        return await self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
@@ -102,9 +105,14 @@ class Groups:
         await carry_out(self._context, under(condition, GROUPS + uuid, change), act)
         return Response(204)
 
-    def _account(self, uuid: str) -> Response:
-        return account(self._context, GROUPS + uuid, lambda raw: _shown(decode_group(raw)))
+    async def _account(self, uuid: str) -> Response:
+        return await account(self._context, GROUPS + uuid, decode_group, self._shown)
 
-
-def _shown(group: Group) -> Mapping[str, object]:
-    return msgspec.structs.asdict(group)
+    async def _shown(self, groups: Sequence[Group]) -> Sequence[Mapping[str, object]]:
+        """With the members for whom they count."""
+        listed = [(group.uuid, group.members) for group in groups]
+        counting = await in_force(self._context, listed, groups_listed)
+        return [
+            {**msgspec.structs.asdict(group), "members": members}
+            for group, members in zip(groups, counting, strict=True)
+        ]

@@ -25,7 +25,7 @@ from kvs.limits import (
 )
 from kvs.server import parse
 from kvs.server.body import read_fields
-from kvs.server.handlers.accounts import documents, json_response, page, readable_documents
+from kvs.server.handlers.accounts import documents, json_response, list_response, page, readable_documents
 from kvs.server.handlers.context import Context
 from kvs.server.handlers.users import check_scopes
 from kvs.server.ratelimit import SlidingWindow, network_of
@@ -73,7 +73,7 @@ class Tokens:
             del document["revoked_at"]
             return document
 
-        return page(self._context, call, "tokens", TOKENS, show)
+        return list_response("tokens", *page(self._context, call, TOKENS, show))
 
     async def revoke(self, call: Call) -> Response:
         self._context.check_writable()

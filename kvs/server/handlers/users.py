@@ -1,6 +1,6 @@
 """`/api/users`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 import msgspec
@@ -16,6 +16,7 @@ from kvs.auth.accounts import (
     delete_user,
     find_by_nickname,
     find_user,
+    members_listed,
     name_hash,
     update_user,
 )
@@ -32,7 +33,9 @@ from kvs.server.handlers.accounts import (
     carry_out,
     check_name,
     documents,
+    in_force,
     json_response,
+    list_response,
     listed_by,
     paging,
     under,
@@ -80,13 +83,13 @@ class Users:
         """All, or with `nickname` the one who has it."""
         query = parse.query(call.request)
         if "nickname" not in query:
-            return account_page(self._context, call, "users", USERS, lambda raw: _shown(decode_user(raw)))
+            return list_response("users", *await account_page(self._context, call, USERS, decode_user, self._shown))
         paging(self._context, query, USERS)  # what a list of all refuses is refused here too
         user = find_by_nickname(documents(self._context), query["nickname"])
-        return json_response(200, {"users": [] if user is None else [_shown(user)], "next_cursor": None})
+        return list_response("users", [] if user is None else await self._shown([user]), None)
 
     async def get(self, call: Call) -> Response:
-        return self._account(uuid_parameter(call))
+        return await self._account(uuid_parameter(call))
 
     async def update(self, call: Call) -> Response:
         self._context.check_writable()
@@ -112,7 +115,7 @@ class Users:
 
         act = act_of(USER_UPDATE, call, USERS + uuid)
         await carry_out(self._context, under(condition, USERS + uuid, change), act)
-        return self._account(uuid)
+        return await self._account(uuid)
 
     async def delete(self, call: Call) -> Response:
         self._context.check_writable()
@@ -126,8 +129,14 @@ class Users:
         await carry_out(self._context, under(condition, USERS + uuid, change), act)
         return Response(204)
 
-    def _account(self, uuid: str) -> Response:
-        return account(self._context, USERS + uuid, lambda raw: _shown(decode_user(raw)))
+    async def _account(self, uuid: str) -> Response:
+        return await account(self._context, USERS + uuid, decode_user, self._shown)
+
+    async def _shown(self, users: Sequence[User]) -> Sequence[Mapping[str, object]]:
+        """With the groups that count for them."""
+        listed = [(user.uuid, user.groups) for user in users]
+        counting = await in_force(self._context, listed, members_listed)
+        return [_document(user, groups) for user, groups in zip(users, counting, strict=True)]
 
     async def _hash(self, call: Call, password: str | msgspec.UnsetType | None) -> str | None:
         """Of a password that is one. That takes its time: behind it, `call.principal` is who asks now."""
@@ -153,7 +162,7 @@ def check_scopes(given: list[str], principal: Principal) -> tuple[str, ...]:
     return tuple(scope for scope in ALL if scope in given)
 
 
-def _shown(user: User) -> Mapping[str, object]:
+def _document(user: User, groups: tuple[str, ...]) -> Mapping[str, object]:
     document = msgspec.structs.asdict(user)
     del document["password_hash"]
-    return {**document, "has_password": user.password_hash is not None}
+    return {**document, "groups": groups, "has_password": user.password_hash is not None}
