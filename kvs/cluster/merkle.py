@@ -169,7 +169,7 @@ class Tree:
         return end.minus(self._sum_before(reader, start))
 
     def cut(self, reader: Reader, start: bytes, stop: bytes, parts: int) -> tuple[list[bytes], list[Sum]]:
-        """About `parts` parts of like size that cover a range: where they meet, in order, and their sums.
+        """Up to `parts` parts of like size that cover a range: where they meet, in order, and their sums.
 
         Long ranges are cut between runs, where both sides of a comparison need no look at items; their parts are less
         alike. Short ones are cut between items, at the shortest bytes that tell them apart.
@@ -200,7 +200,7 @@ class Tree:
     def _cuts_between_runs(self, low: int, high: int, parts: int) -> list[bytes]:
         counts, _ = self._sums_before()
         first, last = counts[low], counts[high - 1]
-        cuts = {bisect_left(counts, first + (last - first) * part // parts, low, high - 1) for part in range(parts)}
+        cuts = {bisect_left(counts, first + (last - first) * part // parts, low, high - 1) for part in range(1, parts)}
         return [self._starts[at] for at in sorted(cuts)]
 
     def _sum_before(self, reader: Reader, entry: bytes) -> Sum:

@@ -74,6 +74,7 @@ def test_the_tree_is_the_sum_of_what_is_there(
             assert tree.sum_of(kept.store, start, stop) == kept.sum_of(start, stop)
             cuts, sums = tree.cut(kept.store, start, stop, parts)
             assert cuts == sorted(set(cuts))
+            assert len(sums) <= parts
             assert all(start < cut and (not stop or cut < stop) for cut in cuts)
             edges = [start, *cuts, stop]
             assert sums == tree.sums(kept.store, edges) == [kept.sum_of(*edge) for edge in pairwise(edges)]
