@@ -83,15 +83,24 @@ class SentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SentRecords(msgspec.Struct, frozen=True):
+    """What `POST /replicate` takes, for its description."""
+
     records: list[SentRecord]
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    """The same with each record still to be decoded, by itself."""
+
+    records: list[msgspec.Raw]
 
 
 def decode(body: bytes, kind: type[Any]) -> Any:
     """Raises BadMessage."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        # As text: of what is left to be decoded later, nobody else would see that it is none.
+        return msgspec.json.decode(body.decode(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(f"the body is not what is expected: {error}") from None
+        raise BadMessage(f"a message is not what is expected: {error}") from None
 
 
 def bound_of(key: str) -> bytes:
@@ -130,12 +139,18 @@ def version_json(entry: bytes, record: Record) -> dict[str, object]:
     return {"path": path_of(entry), "uuid": uuid_text(record.uuid), "timestamp": record.timestamp}
 
 
-def merges(body: bytes, source: str) -> list[Merge]:
-    """What `POST /replicate` was sent. Raises BadMessage."""
-    sent: SentRecords = decode(body, SentRecords)
+def records(body: bytes) -> list[msgspec.Raw]:
+    """What `POST /replicate` was sent. Raises BadMessage when it is no list of records, whatever these are."""
+    sent: _Sent = decode(body, _Sent)
     if len(sent.records) > FETCH_KEYS_MAX:
         raise BadMessage(f"there are more than {FETCH_KEYS_MAX} records")
-    return [merge_of(bound_of(record.path), encode_record(_record(record)), source) for record in sent.records]
+    return sent.records
+
+
+def merge(raw: msgspec.Raw, source: str) -> Merge:
+    """The command for one of these records, which the peer `source` sent. Raises BadMessage."""
+    sent: SentRecord = decode(bytes(raw), SentRecord)
+    return merge_of(bound_of(sent.path), encode_record(_record(sent)), source)
 
 
 def _record(sent: SentRecord) -> Record:

@@ -132,17 +132,31 @@ BAD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fields", BAD.values(), ids=list(BAD))
 def test_a_record_that_nobody_could_have_written_is_refused(shared_peer: Peer, fields: dict[str, Any]) -> None:
+    good = sent("", NOW_MS)
+    good["path"] = f"beside/{good['uuid']}"
+    assert replicate(shared_peer, good) == ["taken"]
     before = root_hash(shared_peer)
-    good = sent("beside/the/bad", NOW_MS)
-    reply = shared_peer.refused("/replicate", {"records": [good, {**sent("k", NOW_MS), **fields}]})
-    assert (reply.status, reply.code) == (400, "bad_message")
+    assert replicate(shared_peer, {**sent("k", NOW_MS), **fields}, good) == ["refused", "known"]
     assert root_hash(shared_peer) == before
 
 
 def test_a_value_that_is_missing_is_refused(shared_peer: Peer) -> None:
     record = sent("k", NOW_MS)
     del record["data"]
-    assert shared_peer.refused("/replicate", {"records": [record]}).code == "bad_message"
+    assert replicate(shared_peer, record) == ["refused"]
+
+
+def test_of_a_list_of_records_the_good_ones_are_taken(peer: Peer) -> None:
+    records = [sent("a", NOW_MS), 7, {}, sent("b/", NOW_MS), sent("c", NOW_MS), sent("c", NOW_MS - 1)]
+    answer = peer.ask("/replicate", {"records": records})
+    assert answer == {"outcomes": ["taken", "refused", "refused", "refused", "taken", "older"]}
+    assert [peer.get(f"/kv/{key}").status for key in "ac"] == [200, 200]
+
+
+@pytest.mark.parametrize("document", [[], {}, {"records": 7}, {"records": {}}, {"records": None}, 7])
+def test_what_is_no_list_of_records_is_refused_as_a_whole(shared_peer: Peer, document: object) -> None:
+    reply = shared_peer.refused("/replicate", document)
+    assert (reply.status, reply.code) == (400, "bad_message")
 
 
 def test_records_are_bounded_in_number(shared_peer: Peer) -> None:
@@ -153,7 +167,7 @@ def test_records_are_bounded_in_number(shared_peer: Peer) -> None:
 
 
 def test_a_bad_record_does_not_keep_the_others_out(peer: Peer) -> None:
-    """In the binary form, in which daemons send many at once."""
+    """Nor in the binary form, in which daemons send many at once."""
     good = encode_record(record())
     flipped = bytes((good[0] ^ 0x80, *good[1:]))
     bomb = encode_record(record(content_type="a/b", payload=b"")) + b"\x28\xb5\x2f\xfd" + b"\xff" * 20

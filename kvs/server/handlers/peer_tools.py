@@ -1,8 +1,9 @@
 """What tools and people ask as peers do, in JSON, and what both forms need of the node."""
 
 import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 import orjson
 
@@ -13,6 +14,7 @@ from kvs.cluster.ingest import Limits, sendable
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.merkle import Tree, items
 from kvs.cluster.node import Node
+from kvs.errors import BadMessage, let_go
 from kvs.limits import (
     DIFF_LIST_BELOW,
     DIFF_PARTS,
@@ -29,6 +31,7 @@ from kvs.server.response import Response
 from kvs.storage.keyspace import DATA, path_of, split_time, time_row
 from kvs.storage.record import Record
 
+_Sent = TypeVar("_Sent")
 _WORDS = {TAKEN: "taken", KNOWN: "known", OLDER: "older", REFUSED: "refused"}
 
 
@@ -58,8 +61,9 @@ class PeerTools:
         return Response(200, b'{"pairs":[%b]%b}' % (b",".join(pairs), next_key))
 
     async def replicate(self, body: bytes, sender: Sender) -> Response:
-        outcomes = await self.take(peer_json.merges(body, sender.node_id))
-        return _json({"outcomes": [_WORDS[outcome_code(outcome)] for outcome in outcomes]})
+        brought = one_by_one(peer_json.merge, peer_json.records(body), sender.node_id)
+        codes = await self.take(brought, sender, is_counted=self.is_member(sender))
+        return _json({"outcomes": [_WORDS[code] for code in codes]})
 
     async def pairs_by_time(self, body: bytes, _: Sender) -> Response:
         asked: peer_json.TimesAsked = peer_json.decode(body, peer_json.TimesAsked)
@@ -85,14 +89,24 @@ class PeerTools:
             await asyncio.sleep(0)
         return found
 
-    async def take(self, commands: list[Merge]) -> list[Outcome]:
-        outcomes = await self._context.runner.submit(commands) if commands else []
+    def is_member(self, sender: Sender) -> bool:
+        """Whether it asks by the id of another member: what a daemon sends and cannot be is counted in JSON too."""
+        return sender.node_id in self.cluster.known()
+
+    async def take(self, brought: Sequence[Merge | BadMessage], sender: Sender, *, is_counted: bool) -> list[int]:
+        """What the sender is told of each of its records. `is_counted`: those that cannot be are held against it."""
+        commands = [each for each in brought if isinstance(each, Merge)]
+        taken = iter(await self._context.runner.submit(commands) if commands else [])
+        codes = [_code(next(taken)) if isinstance(each, Merge) else REFUSED for each in brought]
         if self._context.meters is not None:
             lag, now_ms = self._context.meters.replication_lag, self._context.now_ms()
-            for command, outcome in zip(commands, outcomes, strict=True):
-                if outcome_code(outcome) == TAKEN:
-                    lag.add(max(0, now_ms - command.record.timestamp) / 1000)
-        return outcomes
+            for each, code in zip(brought, codes, strict=True):
+                if isinstance(each, Merge) and code == TAKEN:
+                    lag.add(max(0, now_ms - each.record.timestamp) / 1000)
+        refusals = [each.detail for each in brought if isinstance(each, BadMessage)]
+        if refusals and is_counted:
+            self.cluster.blame(sender, len(refusals), refusals[0])
+        return codes
 
     # --- parts ---
 
@@ -162,7 +176,20 @@ def _is_shown(held: tuple[bytes, Record | None], limits: Limits) -> TypeGuard[tu
     return record is not None and (record.deleted or record.is_live(limits.now_ms))
 
 
-def outcome_code(outcome: Outcome) -> int:
+def one_by_one(make: Callable[[_Sent, str], Merge], sent: Iterable[_Sent], source: str) -> list[Merge | BadMessage]:
+    """The commands for the records of the peer `source`, in their order; one that cannot be taken must not keep the
+    others out."""
+    found: list[Merge | BadMessage] = []
+    for each in sent:
+        try:
+            found.append(make(each, source))
+        except BadMessage as error:
+            let_go(error)
+            found.append(error)
+    return found
+
+
+def _code(outcome: Outcome) -> int:
     """What a peer is told of it."""
     if not isinstance(outcome, Merged):
         return REFUSED

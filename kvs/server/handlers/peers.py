@@ -27,10 +27,10 @@ from kvs.cluster.exchange import (
 from kvs.cluster.ingest import fetched, merge_of, recent, records_between
 from kvs.cluster.membership_events import Sender
 from kvs.cluster.transport import MSGPACK, NODE_HEADER, pack, unpack
-from kvs.errors import BadMessage, let_go
+from kvs.errors import BadMessage
 from kvs.limits import FETCH_KEYS_MAX, OFFLOAD_MIN_BYTES, PEER_BODY_MAX_BYTES
 from kvs.server.body import read_body
-from kvs.server.handlers.peer_tools import PeerTools, outcome_code
+from kvs.server.handlers.peer_tools import PeerTools, one_by_one
 from kvs.server.response import Response
 from kvs.server.router import Call
 from kvs.storage.codec import value_bytes
@@ -64,7 +64,7 @@ class Peers:
     ) -> Response:
         sender = Sender(call.request.headers.get(NODE_HEADER, ""), call.request.remote or "")
         is_binary = call.request.headers.get(hdrs.CONTENT_TYPE, "").startswith(MSGPACK)
-        is_counted = is_binary or sender.node_id in self._cluster.known()
+        is_counted = is_binary or self._tools.is_member(sender)
         if is_counted:
             self._cluster.check_conduct(sender)
         body = await read_body(call, PEER_BODY_MAX_BYTES)
@@ -104,21 +104,8 @@ class Peers:
             brought = _merges(records, sender.node_id)
         else:
             brought = await asyncio.to_thread(_merges, records, sender.node_id)
-        taken = iter(await self._tools.take([each for each in brought if isinstance(each, Merge)]))
-        outcomes = [each if isinstance(each, BadMessage) else next(taken) for each in brought]
-        refusals = [outcome.detail for outcome in outcomes if isinstance(outcome, BadMessage)]
-        if refusals:
-            self._cluster.blame(sender, len(refusals), refusals[0])
-        return ReplicateAnswer(bytes(map(outcome_code, outcomes)))
+        return ReplicateAnswer(bytes(await self._tools.take(brought, sender, is_counted=True)))
 
 
 def _merges(records: list[tuple[bytes, bytes]], source: str) -> list[Merge | BadMessage]:
-    """The commands for a peer's records, in their order; one that cannot be taken must not keep the others out."""
-    found: list[Merge | BadMessage] = []
-    for entry, raw in records:
-        try:
-            found.append(merge_of(entry, raw, source))
-        except BadMessage as error:
-            let_go(error)
-            found.append(error)
-    return found
+    return one_by_one(lambda record, source: merge_of(*record, source), records, source)
