@@ -20,7 +20,7 @@ def tombstone_limit(now_ms: int, retention_ms: int, floor_ms: int) -> int:
 
 def expiry_limit(now_ms: int) -> int:
     """Records whose `expires_at` is at or below this (Unix ms) may go."""
-    return (now_ms - EXPIRY_GRACE_MS) // EXPIRY_STEP_MS * EXPIRY_STEP_MS
+    return max(0, now_ms - EXPIRY_GRACE_MS) // EXPIRY_STEP_MS * EXPIRY_STEP_MS
 
 
 def must_stay_as_tombstone(record: Record) -> bool:

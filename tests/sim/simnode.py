@@ -199,7 +199,7 @@ class Process:
     def _sweep(self) -> None:
         now_ms = self.clock.wall_ms()
         if self.shell.is_clock_right:
-            self._sweep_rows(*moment_range(EXPIRIES, max(0, expiry_limit(now_ms))))
+            self._sweep_rows(*moment_range(EXPIRIES, expiry_limit(now_ms)))
             limit = tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms=now_ms)
             if limit:
                 self._sweep_rows(*moment_range(TOMBSTONES, limit - 1))
