@@ -205,7 +205,7 @@ those that follow as a number once in this time."""
 AUDIT_MERGES_TRACKED_MAX = 100
 """Users and backups whose requests are counted at one time; each request of any other is an entry."""
 AUDIT_UNWRITTEN_MAX = 1_000
-"""Notes that wait for a disk that takes no writes; beyond it the oldest are lost."""
+"""Notes that wait for a disk that takes no writes; beyond it the newest are lost, and the log says how many."""
 AUDIT_HEADS_PER_MESSAGE_MAX = 100
 """Four days of heads, some 150 KB."""
 AUDIT_OFFER_MAX_BYTES = 512 * 1024
@@ -379,6 +379,8 @@ BACKUP_FREE_MIN_PARTS = 20
 room for a log of 16 MiB and the tables that it makes of it."""
 BACKUP_MISSED_DELAY_S = 60
 """From the start of a node to the backup that it missed while it did not run."""
+BACKUP_LOOK_INTERVAL_S = 10
+"""How late it may be seen that the clock was set, and with it the time of the next backup."""
 BACKUP_REST_PARTS = 8
 BACKUP_REST_MAX_MS = 200
 """Between two portions a backup rests this many times as long as other threads computed meanwhile, but no longer than

@@ -133,10 +133,10 @@ class Backups:
         self._running = asyncio.create_task(self._run(actor), name="backup")
         return self._running
 
-    async def by_schedule(self) -> None:
-        """Start one and wait for its end, unless one is running."""
+    def by_schedule(self) -> None:
+        """Start one, unless one is running."""
         try:
-            await self.begin(NODE_ACTOR)
+            self.begin(NODE_ACTOR)
         except Conflict:
             log.info("The backup of the schedule is left out: one is being made")
 
@@ -154,8 +154,8 @@ class Backups:
 
     async def _run(self, actor: str) -> Made | BackupFailed:
         started_ms, started_s = self._now_ms(), time.monotonic()
-        standing = self._standing()  # before the snapshot: what it says holds for that too
         try:
+            standing = self._standing()  # before the snapshot: what it says holds for that too
             loop = asyncio.get_running_loop()
             made = await loop.run_in_executor(self._thread, self._write, started_ms, standing)
         except Exception as error:

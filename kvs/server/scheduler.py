@@ -1,5 +1,8 @@
-"""Background work on APScheduler: expired records, old tombstones and surplus revisions leave the disk, the Merkle tree
-is compared with the records, and backups are made by their schedule.
+"""Background work: expired records, old tombstones and surplus revisions leave the disk, the Merkle tree is compared
+with the records, and backups are made by their schedule.
+
+What is done every so many seconds waits by the clock that never goes back, so that it goes on in the same step wherever
+the wall clock is set. Only the schedule of backups is a calendar, which APScheduler keeps.
 
 Each job of the first kind looks at a bounded run of index rows and hands what it found to the writer; what may really
 go is decided there, in the plan. While the node's clock is wrong nothing goes by it: one that is far ahead finds
@@ -9,12 +12,13 @@ nodes.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from kvs.cluster.events import Command, Lapse, Outcome, Scrubbed, Sweep, Swept, Trim
 from kvs.cluster.runner import Runner
@@ -22,6 +26,7 @@ from kvs.cluster.scrubbing import Scrubber
 from kvs.cron import cron_trigger
 from kvs.errors import KvsError, StoreClosed, StoreError
 from kvs.limits import (
+    BACKUP_LOOK_INTERVAL_S,
     BACKUP_MISSED_DELAY_S,
     EXPIRY_NOTE_INTERVAL_S,
     EXPIRY_STEP_MS,
@@ -49,7 +54,21 @@ from kvs.storage.store import Store
 
 log = structlog.get_logger()
 
-_BY_SCHEDULE, _MISSED = "backup", "missed backup"
+_Job = Callable[[], Coroutine[None, None, object]]
+
+_BACKUP = "backup"
+
+
+class _Coming(BaseTrigger):  # type: ignore[misc]  # APScheduler declares no types
+    """The next moment of a calendar, and never one that is over. APScheduler asks for one after the other until it
+    comes to the present: behind a clock that was set ahead by years these are millions, and nothing else has a turn."""
+
+    def __init__(self, calendar: BaseTrigger) -> None:
+        self._calendar = calendar
+
+    def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime | None:
+        coming: datetime | None = self._calendar.get_next_fire_time(None, now + timedelta(microseconds=1))
+        return coming
 
 
 class Scheduler:
@@ -75,65 +94,86 @@ class Scheduler:
         self._versions_max = versions_max
         self._is_clock_right = is_clock_right
         self._scrubber = scrubber
-        self._timers = AsyncIOScheduler()
+        self._calendar = AsyncIOScheduler()
+        self._jobs: list[tuple[_Job, Callable[[], float]]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._noted_ms = 0
         """Up to here (Unix ms) the ends of all records are noted."""
         self._superseded_from = SUPERSEDED
-        self._add(self.note_expired, "interval", seconds=EXPIRY_NOTE_INTERVAL_S)
-        self._add(self.sweep_expired, "cron", second=f"*/{EXPIRY_STEP_MS // 1000}")
-        self._add(self.sweep_tombstones, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
-        self._add(self.sweep_superseded, "interval", seconds=TOMBSTONE_SWEEP_INTERVAL_S)
-        self._add(self.trim_revisions, "interval", seconds=REVISION_SWEEP_INTERVAL_S)
+        self._repeat(self.note_expired, EXPIRY_NOTE_INTERVAL_S)
+        self._jobs.append((self.sweep_expired, self._until_next_step_s))
+        self._repeat(self.sweep_tombstones, TOMBSTONE_SWEEP_INTERVAL_S)
+        self._repeat(self.sweep_superseded, TOMBSTONE_SWEEP_INTERVAL_S)
+        self._repeat(self.trim_revisions, REVISION_SWEEP_INTERVAL_S)
         if scrubber is not None:
-            self._add(self.scrub_tree, "interval", seconds=SCRUB_INTERVAL_S)
+            self._repeat(self.scrub_tree, SCRUB_INTERVAL_S)
 
     def every(self, interval_s: int, job: Callable[[], None]) -> None:
-        self._timers.add_job(job, "interval", seconds=interval_s)
-
-    def schedule_backups(self, make: Callable[[], Awaitable[None]], schedule: str, since_ms: int) -> None:
-        """Call `make` by the schedule (cron, in the host's time zone). A backup that was due between `since_ms` (Unix
-        ms: the last one, or when the node began) and now was missed, and is made up for soon."""
-        trigger = cron_trigger(schedule)
-        # However late the loop is: a backup that is left out is not made up for before the next one.
-        options = {"misfire_grace_time": None, "coalesce": True}
-        self._add(make, trigger, id=_BY_SCHEDULE, **options)
-        now = _moment(self._now_ms())
-        due = trigger.get_next_fire_time(None, _moment(since_ms + 1))
-        if due is not None and due <= now:
-            soon = datetime.now(UTC) + timedelta(seconds=BACKUP_MISSED_DELAY_S)
-            self._add(make, "date", run_date=soon, id=_MISSED, **options)
-
-    def _add(self, job: Callable[[], Awaitable[object]], trigger: object, **options: object) -> None:
         @functools.wraps(job)
         async def run() -> None:
-            try:
-                await job()
-            except asyncio.CancelledError:
-                # By a stop. APScheduler would take it for a failure and log a traceback.
-                log.debug("Background work ends with the node", job=job.__name__)
-            except StoreClosed:
-                log.debug("Background work waits until the store is open again", job=job.__name__)
+            job()
 
-        self._timers.add_job(run, trigger, **options)
+        self._repeat(run, interval_s)
+
+    def schedule_backups(self, begin: Callable[[], None], schedule: str, since_ms: int) -> None:
+        """Call `begin` by the schedule (cron, in the host's time zone). A backup that was due between `since_ms` (Unix
+        ms: the last one, or when the node began) and now was missed, and is made up for soon."""
+
+        async def run() -> None:  # anything else APScheduler would call in a thread
+            begin()
+
+        trigger = _Coming(cron_trigger(schedule))
+        # However late the loop is: a backup that is left out is not made up for before the next one.
+        options: dict[str, object] = {"id": _BACKUP, "misfire_grace_time": None}
+        due, now = trigger.get_next_fire_time(None, _moment(since_ms)), datetime.now(UTC)
+        if due is not None and due <= _moment(self._now_ms()):
+            soon = now + timedelta(seconds=BACKUP_MISSED_DELAY_S)
+            options["next_run_time"] = min(soon, trigger.get_next_fire_time(None, now) or soon)
+        self._calendar.add_job(run, trigger, **options)
+        self._repeat(self.follow_clock, BACKUP_LOOK_INTERVAL_S)
 
     def next_backup_ms(self) -> int | None:
         """When the next backup is made, Unix ms; None for never."""
-        times = (getattr(self._timers.get_job(name), "next_run_time", None) for name in (_BY_SCHEDULE, _MISSED))
-        return min((round(time.timestamp() * 1000) for time in times if time is not None), default=None)
+        time = getattr(self._calendar.get_job(_BACKUP), "next_run_time", None)
+        return None if time is None else round(time.timestamp() * 1000)
 
     def start(self) -> None:
-        self._timers.start()
+        self._tasks = [asyncio.create_task(_run(*job), name="background work") for job in self._jobs]
+        self._calendar.start()
 
-    def stop(self) -> None:
-        if self._timers.running:
+    async def stop(self) -> None:
+        """Work that is under way is given up."""
+        if self._calendar.running:
             # The shutdown comes a turn of the loop later. A job that begins in that turn would be cancelled before its
-            # first step, which APScheduler takes for a failure too.
-            self._timers.pause()
-            self._timers.shutdown(wait=False)
+            # first step, which APScheduler takes for a failure and logs with a traceback.
+            self._calendar.pause()
+            self._calendar.shutdown(wait=False)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _repeat(self, job: _Job, interval_s: float) -> None:
+        self._jobs.append((job, lambda: interval_s))
+
+    def _until_next_step_s(self) -> float:
+        """All nodes sweep at the same moments of the wall clock, so that they differ for as short as can be."""
+        return (EXPIRY_STEP_MS - self._now_ms() % EXPIRY_STEP_MS) / 1000
+
+    async def follow_clock(self) -> None:
+        """APScheduler plans the next backup by the wall clock, and then sleeps for the time in between. Where the clock
+        was set ahead meanwhile the backup may be due already; where it was set back another one comes first."""
+        job, now = self._calendar.get_job(_BACKUP), datetime.now(UTC)
+        if job is None or job.next_run_time is None:
+            return
+        coming = job.trigger.get_next_fire_time(None, now)
+        # By their timestamps: times of one zone compare by what the clock shows, which comes twice in autumn.
+        if coming is not None and coming.timestamp() < job.next_run_time.timestamp():
+            job.modify(next_run_time=coming)
+        self._calendar.wakeup()
 
     async def note_expired(self) -> int:
         """Give the ends of records that have expired a place in the change log, so that watchers hear of them; how
-        many. A clock that was set back has no part in it: what expires before it comes so far again is noted too."""
+        many. Also what expires by a clock that was set back, before it comes so far again, is noted."""
         now_ms = self._now_ms()
         noted = 0
         start = expiry_row(min(self._noted_ms, now_ms), b"")
@@ -222,6 +262,24 @@ class Scheduler:
         except (KvsError, StoreError) as error:
             log.debug("Background work waits", error=str(error))
             return []
+
+
+async def _run(job: _Job, pause_s: Callable[[], float]) -> None:
+    """Do it again and again, with a pause before each time. Whatever comes of one time, there is a next one."""
+    told = ""
+    while True:
+        await asyncio.sleep(pause_s())
+        try:
+            await job()
+            told = ""
+        except StoreClosed:
+            log.debug("Background work waits until the store is open again", job=job.__name__)
+        except StoreError as error:
+            if str(error) != told:  # not every second
+                log.error("Background work cannot read the store", job=job.__name__, error=str(error))
+            told = str(error)
+        except Exception:
+            log.exception("Background work failed", job=job.__name__)
 
 
 def _moment(unix_ms: int) -> datetime:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import time
+from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
@@ -123,34 +124,36 @@ class Server:
         return True
 
     async def stop(self) -> None:
-        """The reverse: requests under way are answered, waiting writes committed, the store closed."""
-        if self._auditor is not None:
-            await self._auditor.seal()
-        if self._cluster is not None:
-            await self._cluster.stop()
-        if self._listener is not None:
-            self._listener.close()
-        if self._tls_listener is not None:
-            self._tls_listener.close()
-        if self._watching is not None:
-            self._watching.stop()
-        if self._http is not None:
-            await self._http.cleanup()
-        if self._loop_lag is not None:
-            self._loop_lag.stop()
-        if self._tls_listener is not None:
-            await self._tls_listener.stop()
-        if self._scheduler is not None:
-            self._scheduler.stop()
-        if self._backups is not None:
-            await self._backups.stop()
-        if self._auditor is not None:
-            await self._auditor.stop()
-        if self._runner is not None:
-            await self._runner.stop()
-        if self._store is not None:
-            self._store.close()
-        self._passwords.close()
+        """The reverse: requests under way are answered, waiting writes committed, the store closed. What fails to stop
+        keeps nothing else from it; then that is raised."""
+        async with AsyncExitStack() as stack:  # what is named last stops first
+            stack.callback(self._passwords.close)
+            if self._store is not None:
+                stack.callback(self._store.close)
+            if self._runner is not None:
+                stack.push_async_callback(self._runner.stop)
+            if self._auditor is not None:
+                stack.push_async_callback(self._auditor.stop)
+            if self._backups is not None:
+                stack.push_async_callback(self._backups.stop)
+            if self._scheduler is not None:
+                stack.push_async_callback(self._scheduler.stop)
+            if self._tls_listener is not None:
+                stack.push_async_callback(self._tls_listener.stop)
+            if self._loop_lag is not None:
+                stack.callback(self._loop_lag.stop)
+            if self._http is not None:
+                stack.push_async_callback(self._http.cleanup)
+            if self._watching is not None:
+                stack.callback(self._watching.stop)
+            if self._tls_listener is not None:
+                stack.callback(self._tls_listener.close)
+            if self._listener is not None:
+                stack.callback(self._listener.close)
+            if self._cluster is not None:
+                stack.push_async_callback(self._cluster.stop)
+            if self._auditor is not None:
+                stack.push_async_callback(self._auditor.seal)
 
     def reload(self, config: Config) -> None:
         """Take over the settings of a running node that change live."""

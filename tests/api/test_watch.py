@@ -264,15 +264,17 @@ def test_whose_position_is_too_old_must_begin_anew(make_client: Callable[..., Cl
     """The log keeps an expired value for some minutes; who was away for longer would never hear that it is gone."""
     with patch("kvs.server.scheduler.EXPIRY_STEP_MS", 1000):
         client = make_client(clock=clock)
-    client.put("/kv/b", b"1")
-    with Stream(client.address) as stream:
-        stream.begun()
-    client.put("/kv/a?ttl=1s", b"1")
-    with Stream(client.address) as young:
-        young.begun()
-    clock.now_ms += 10 * 60 * 1000
-    while client.get("/api/data/a/history").status == 200 or client.get(f"/watch?since={young.last_id}").status != 410:
-        client.close()
+        client.put("/kv/b", b"1")
+        with Stream(client.address) as stream:
+            stream.begun()
+        client.put("/kv/a?ttl=1s", b"1")
+        with Stream(client.address) as young:
+            young.begun()
+        clock.now_ms += 10 * 60 * 1000
+        while (
+            client.get("/api/data/a/history").status == 200 or client.get(f"/watch?since={young.last_id}").status != 410
+        ):
+            client.close()
     for position in (stream.last_id, young.last_id):
         reply = client.get(f"/watch?since={position}")
         assert (reply.status, reply.code) == (410, "resync_required")

@@ -24,6 +24,7 @@ from tests.process.cli import Cli
 from tests.process.daemon import Client, Daemon
 from tests.process.disks import Disk
 from tests.process.eventually import eventually
+from tests.process.shim import Shim
 
 MIB = 1024 * 1024
 
@@ -169,6 +170,21 @@ def test_sigterm_while_one_is_made_ends_soon_and_leaves_nothing(daemon: Daemon) 
     assert eventually(lambda: files(backups_of(daemon)), 20)
     daemon.stop()
     assert not any(name.endswith(".tmp") for name in files(backups_of(daemon)))
+
+
+def test_sigterm_while_the_one_of_the_schedule_is_made_ends_soon_and_leaves_nothing(
+    shim: Path, tmp_path: Path, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon(settings={"backup_schedule": "0 * * * *"})
+    clock = Shim(shim, tmp_path / "shim", daemon.data_dir).with_clock()
+    daemon.environment = clock.environment
+    daemon.start()
+    fill(daemon.client, 20_000)
+    clock.set_clock(3_600_000)
+    assert eventually(lambda: files(backups_of(daemon)), 20)
+    daemon.stop()
+    assert not any(name.endswith(".tmp") for name in files(backups_of(daemon)))
+    daemon.assert_no_traceback()
 
 
 # --- full disks ---

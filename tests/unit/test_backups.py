@@ -142,7 +142,7 @@ async def test_one_at_a_time_while_writes_go_on(site: Site) -> None:
         with pytest.raises(Conflict) as refused:
             site.backups.begin(ADA)
         assert refused.value.code == "backup_running"
-        await site.backups.by_schedule()  # leaves it at that
+        site.backups.by_schedule()  # leaves it at that
         await site.put("meanwhile")
         gate.open.set()
         made = await task
@@ -224,7 +224,9 @@ async def test_a_store_that_is_reopened_meanwhile_ends_it(site: Site) -> None:
 async def test_one_that_was_made_is_in_the_audit_log_as_of_who_asked(site: Site) -> None:
     made = await site.make()
     site.now_ms += 1
-    await site.backups.by_schedule()
+    site.backups.by_schedule()
+    assert site.backups._running is not None
+    await site.backups._running
     scheduled = site.backups.status.noted.path
     assert scheduled is not None
     site.now_ms += 1

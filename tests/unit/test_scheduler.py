@@ -1,17 +1,21 @@
 """Background work: finds what may go, hands it to the writer, and stops where it should."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import cast
+from unittest.mock import patch
 
 import pytest
+import structlog
 
 from kvs.cluster.events import Delete, Ended, Put
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.cluster.scrubbing import Scrubber
 from kvs.cluster.superseded import Absences
-from kvs.limits import BACKUP_MISSED_DELAY_S, EXPIRY_STEP_MS, SWEEP_MAX_KEYS
+from kvs.errors import StoreCorrupt
+from kvs.limits import BACKUP_MISSED_DELAY_S, EXPIRY_GRACE_MS, EXPIRY_STEP_MS, SWEEP_MAX_KEYS
 from kvs.server.scheduler import Scheduler
 from kvs.storage.compression import RAW
 from kvs.storage.current import read_current
@@ -80,14 +84,67 @@ async def test_expired_records_go_after_the_grace_in_runs_of_bounded_size(site: 
     assert (site.count(DATA), site.count(EXPIRIES)) == (2, 1)
 
 
+class Rounds:
+    """Stands for asyncio.sleep: the work goes round that often, without a pause."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.over = asyncio.Event()
+        self.pauses_s: list[float] = []
+
+    async def sleep(self, pause_s: float) -> None:
+        self.pauses_s.append(pause_s)
+        if self._left == 0:
+            self.over.set()
+            await asyncio.get_running_loop().create_future()
+        self._left -= 1
+
+
+async def rounds_of(job: Callable[[], Awaitable[object]], number: int) -> list[float]:
+    """Let the scheduler do this job so often, and nothing else; the pauses."""
+    rounds = Rounds(number)
+    scheduler = cast(Scheduler, job.__self__)  # type: ignore[attr-defined]
+    scheduler._jobs = [one for one in scheduler._jobs if one[0] == job]
+    with patch("kvs.server.scheduler.asyncio.sleep", rounds.sleep):
+        scheduler.start()
+        await asyncio.wait_for(rounds.over.wait(), 10)
+        await scheduler.stop()
+    return rounds.pauses_s
+
+
 async def test_work_that_meets_the_store_while_it_is_reopened_waits(site: Site) -> None:
-    """It is no failure: APScheduler would log a traceback for each."""
-    scheduler = site.scheduler(scrubber=None)
     site.store.close()
-    jobs = scheduler._timers.get_jobs()
-    assert len(jobs) == 5
-    for job in jobs:
-        await job.func()
+    with structlog.testing.capture_logs() as lines:
+        assert await rounds_of(site.scheduler().note_expired, 3) == [1, 1, 1, 1]
+    assert {line["log_level"] for line in lines} == {"debug"}
+
+
+async def test_an_index_that_is_damaged_is_told_of_once(site: Site) -> None:
+    here, there = StoreCorrupt("here"), StoreCorrupt("there")
+    troubles: Iterator[Exception | None] = iter([here, here, there, None, there, KeyError("a bug")])
+
+    def scan(*_: object) -> Iterator[tuple[bytes, bytes]]:
+        trouble = next(troubles)
+        if trouble is not None:
+            raise trouble
+        return iter(())
+
+    with patch.object(site.store, "scan", scan), structlog.testing.capture_logs() as lines:
+        await rounds_of(site.scheduler().note_expired, 6)
+    told = [(line["log_level"], line["job"], line.get("error")) for line in lines]
+    assert told == [("error", "note_expired", error) for error in ("here", "there", "there", None)]
+
+
+async def test_nodes_sweep_at_the_same_moments_of_the_wall_clock(site: Site) -> None:
+    site.now_ms = EXPIRY_STEP_MS * 7 + 1_500
+    assert await rounds_of(site.scheduler().sweep_expired, 0) == [EXPIRY_STEP_MS / 1000 - 1.5]
+
+
+async def test_nothing_ends_by_a_clock_that_has_just_begun(site: Site) -> None:
+    """As on a device that counts from 1970 until somebody tells it the time."""
+    site.now_ms = EXPIRY_GRACE_MS - 1
+    await site.put("a", ttl_ms=1)
+    assert await site.scheduler().sweep_expired() == 0
 
 
 async def test_ends_are_noted_once_in_runs_of_bounded_size(site: Site) -> None:
@@ -214,14 +271,18 @@ async def test_work_waits_while_the_node_takes_no_writes(site: Site) -> None:
 
 async def test_timers_run_the_jobs_and_stop(site: Site) -> None:
     scheduler = site.scheduler()
-    jobs = {job.func.__name__ for job in scheduler._timers.get_jobs()}
+    jobs = {job.__name__ for job, _ in scheduler._jobs}
     assert jobs == {"note_expired", "sweep_expired", "sweep_superseded", "sweep_tombstones", "trim_revisions"}
-    with_tree = {job.func.__name__ for job in site.scheduler(scrubber=Scrubber())._timers.get_jobs()}
+    with_tree = {job.__name__ for job, _ in site.scheduler(scrubber=Scrubber())._jobs}
     assert with_tree == {*jobs, "scrub_tree"}
+    checked = asyncio.Event()
+    scheduler.every(0, checked.set)
     scheduler.start()
-    assert all(job.next_run_time is not None for job in scheduler._timers.get_jobs())
-    scheduler.stop()
-    scheduler.stop()
+    await asyncio.wait_for(checked.wait(), 10)
+    assert not any(task.done() for task in scheduler._tasks)
+    await scheduler.stop()
+    assert all(task.done() for task in scheduler._tasks)
+    await scheduler.stop()
 
 
 # --- backups ---
@@ -239,17 +300,17 @@ class Calls:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[None] = asyncio.Queue()
 
-    async def make(self) -> None:
-        await self.queue.put(None)
+    def begin(self) -> None:
+        self.queue.put_nowait(None)
 
 
 async def test_a_backup_is_made_when_its_time_has_come(site: Site) -> None:
     scheduler, calls = site.scheduler(), Calls()
     site.now_ms = moment("12:00")
-    scheduler.schedule_backups(calls.make, "30 4 * * *", site.now_ms)
+    scheduler.schedule_backups(calls.begin, "30 4 * * *", site.now_ms)
     assert scheduler.next_backup_ms() is None
     scheduler.start()
-    job = scheduler._timers.get_job("backup")
+    job = scheduler._calendar.get_job("backup")
     due_ms = scheduler.next_backup_ms()
     assert due_ms is not None
     due = datetime.fromtimestamp(due_ms / 1000).astimezone()
@@ -261,7 +322,7 @@ async def test_a_backup_is_made_when_its_time_has_come(site: Site) -> None:
     # However late the loop was.
     job.modify(next_run_time=datetime.now(UTC) - timedelta(hours=3))
     await calls.queue.get()
-    scheduler.stop()
+    await scheduler.stop()
 
 
 @pytest.mark.parametrize(
@@ -271,34 +332,74 @@ async def test_a_backup_is_made_when_its_time_has_come(site: Site) -> None:
 async def test_a_backup_that_was_missed_is_made_soon(site: Site, last: str, now: str, missed: bool) -> None:
     scheduler, calls = site.scheduler(), Calls()
     site.now_ms = moment(now)
-    scheduler.schedule_backups(calls.make, "30 4 * * *", moment(last))
+    scheduler.schedule_backups(calls.begin, "30 4 * * *", moment(last))
     scheduler.start()
-    assert (scheduler._timers.get_job("missed backup") is not None) == missed
+    next_ms = scheduler.next_backup_ms()
+    assert next_ms is not None
     if missed:
-        soon_ms = scheduler.next_backup_ms()
-        assert soon_ms is not None
-        assert 0 < soon_ms / 1000 - datetime.now(UTC).timestamp() <= BACKUP_MISSED_DELAY_S + 1
-        scheduler._timers.get_job("missed backup").modify(next_run_time=datetime.now(UTC))
+        assert 0 < next_ms / 1000 - datetime.now(UTC).timestamp() <= BACKUP_MISSED_DELAY_S + 1
+        await scheduler.follow_clock()
+        assert scheduler.next_backup_ms() == next_ms
+        scheduler._calendar.get_job("backup").modify(next_run_time=datetime.now(UTC))
         await calls.queue.get()
-        later_ms = scheduler.next_backup_ms()
-        assert later_ms is not None
-        assert later_ms > soon_ms
-    scheduler.stop()
+        next_ms = scheduler.next_backup_ms()
+        assert next_ms is not None
+    due = datetime.fromtimestamp(next_ms / 1000).astimezone()
+    assert (due.hour, due.minute) == (4, 30)
+    await scheduler.stop()
 
 
 async def test_a_schedule_may_name_a_day_that_never_comes(site: Site) -> None:
     scheduler, calls = site.scheduler(), Calls()
-    scheduler.schedule_backups(calls.make, "0 0 30 2 *", site.now_ms)
+    scheduler.schedule_backups(calls.begin, "0 0 30 2 *", site.now_ms)
     scheduler.start()
     assert scheduler.next_backup_ms() is None
-    scheduler.stop()
+    await scheduler.stop()
 
 
-async def test_work_that_a_stop_interrupts_is_no_failure(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """The timers' library would log a traceback."""
+async def test_of_many_backups_that_a_clock_set_ahead_has_passed_over_one_is_made(site: Site) -> None:
+    scheduler, calls = site.scheduler(), Calls()
+    scheduler.schedule_backups(calls.begin, "* * * * *", site.now_ms)
+    scheduler.start()
+    due_ms = scheduler.next_backup_ms()
+    assert due_ms is not None
+    scheduler._calendar.get_job("backup").modify(next_run_time=datetime(1970, 1, 1, tzinfo=UTC))
+    await asyncio.wait_for(calls.queue.get(), 10)
+    assert (scheduler.next_backup_ms() or 0) >= due_ms
+    assert calls.queue.empty()
+    await scheduler.stop()
+
+
+async def test_a_clock_that_was_set_ahead_is_noticed(site: Site) -> None:
+    """APScheduler still sleeps for the time that there was to the backup."""
+    scheduler, calls = site.scheduler(), Calls()
+    scheduler.schedule_backups(calls.begin, "30 4 * * *", site.now_ms)
+    scheduler.start()
+    job = scheduler._calendar.get_job("backup")
+    job._modify(next_run_time=datetime.now(UTC))
+    scheduler._calendar._lookup_jobstore("default").update_job(job)  # and nobody wakes it
+    await scheduler.follow_clock()
+    await asyncio.wait_for(calls.queue.get(), 10)
+    await scheduler.stop()
+
+
+async def test_behind_a_clock_that_was_set_back_the_next_backup_comes_at_its_time(site: Site) -> None:
+    scheduler, calls = site.scheduler(), Calls()
+    scheduler.schedule_backups(calls.begin, "30 4 * * *", site.now_ms)
+    scheduler.start()
+    due_ms = scheduler.next_backup_ms()
+    assert due_ms is not None
+    scheduler._calendar.get_job("backup").modify(next_run_time=datetime.now(UTC) + timedelta(days=365))
+    await scheduler.follow_clock()
+    assert scheduler.next_backup_ms() == due_ms
+    assert calls.queue.empty()
+    await scheduler.stop()
+
+
+async def test_work_that_a_stop_interrupts_is_no_failure(site: Site) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
-    async def back_up() -> None:
+    async def work() -> None:
         began.set()
         try:
             await asyncio.get_running_loop().create_future()
@@ -306,15 +407,13 @@ async def test_work_that_a_stop_interrupts_is_no_failure(site: Site, caplog: pyt
             ended.set()
 
     scheduler = site.scheduler()
-    scheduler.schedule_backups(back_up, "* * * * *", START - 120_000)
-    scheduler.start()
-    for job in scheduler._timers.get_jobs():
-        job.modify(next_run_time=datetime.now(UTC))
-    await asyncio.wait_for(began.wait(), 10)
-    scheduler.stop()
-    await asyncio.wait_for(ended.wait(), 10)
-    await asyncio.sleep(0)
-    assert [record for record in caplog.records if record.exc_info] == []
+    scheduler._jobs = [(work, lambda: 0)]
+    with structlog.testing.capture_logs() as lines:
+        scheduler.start()
+        await asyncio.wait_for(began.wait(), 10)
+        await scheduler.stop()
+    assert ended.is_set()
+    assert lines == []
 
 
 @pytest.mark.parametrize("turns", range(6))
@@ -323,13 +422,13 @@ async def test_work_that_a_stop_overtakes_is_no_failure(
 ) -> None:
     """Its time comes around the stop, in every order of what the event loop does then."""
     scheduler, calls = site.scheduler(), Calls()
-    scheduler.schedule_backups(calls.make, "* * * * *", START)
+    scheduler.schedule_backups(calls.begin, "* * * * *", START)
     scheduler.start()
     for _ in range(3):
-        scheduler._timers.get_job("backup").modify(next_run_time=datetime.now(UTC))
+        scheduler._calendar.get_job("backup").modify(next_run_time=datetime.now(UTC))
         for _ in range(turns):
             await asyncio.sleep(0)
-    scheduler.stop()
+    await scheduler.stop()
     for _ in range(10):
         await asyncio.sleep(0)
     assert [record for record in caplog.records if record.exc_info] == []
