@@ -115,10 +115,7 @@ class Auditor:
     def note(self, *acts: Act) -> None:
         """Write something down that changes no record, soon."""
         wanted = [act for act in acts if act.action in self._trail.actions]
-        room = AUDIT_UNWRITTEN_MAX - len(self._unwritten)
-        if len(wanted) > room:
-            log.error("Notes for the audit log are lost: the disk takes no writes", notes=len(wanted) - room)
-        self._unwritten += wanted[:room]
+        self._let_wait([*self._unwritten, *wanted])
         if self._unwritten and self._writing is None:
             self._writing = asyncio.create_task(self._write_waiting(), name="audit notes")
 
@@ -160,12 +157,21 @@ class Auditor:
         return outcomes
 
     def reconfigured(self, config: Config) -> None:
-        """As `configured`, for whoever cannot wait."""
-        self._configuring = asyncio.create_task(self.configured(config), name="audit config")
+        """As `configured`, for whoever cannot wait: one after the other, as each is compared with the one before it."""
+        self._configuring = asyncio.create_task(self._reconfigure(config, self._configuring), name="audit config")
+
+    async def _reconfigure(self, config: Config, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait((before,))
+        try:
+            await self.configured(config)
+        except StoreError as error:
+            # The disk still has the digests of the one before: what changed is noted with the next one, or at a start.
+            log.warning("A new configuration cannot be compared with the one before now", error=str(error))
 
     async def configured(self, config: Config) -> None:
         """Remember with which configuration the node runs, by a digest for each setting, and note what is not as it
-        was before, and if that was before a restart."""
+        was before, and if that was before a restart. Raises StoreError."""
         digests = config_digests(config, self._keys.config)
         before = _config(self._store)
         changed = [name for name in sorted(digests.keys() | before.keys()) if digests.get(name) != before.get(name)]
@@ -176,6 +182,13 @@ class Auditor:
             commands.append(Note(acts=(Act(CONFIG_CHANGE, LOCAL_ACTOR, " ".join(changed)),)))
         with suppress(Unavailable):
             await self._runner.submit(commands)
+
+    def _let_wait(self, acts: Sequence[Act]) -> None:
+        """These and no others wait for the disk, in this order; of too many the newest are lost."""
+        self._unwritten = list(acts[:AUDIT_UNWRITTEN_MAX])
+        if len(acts) > AUDIT_UNWRITTEN_MAX:
+            lost = len(acts) - AUDIT_UNWRITTEN_MAX
+            log.error("Notes for the audit log are lost: the disk takes no writes", notes=lost)
 
     async def _write_waiting(self) -> None:
         try:
@@ -194,7 +207,7 @@ class Auditor:
         try:
             await self._runner.submit([Note(acts=tuple(acts))])
         except KvsError:
-            self._unwritten = [*acts, *self._unwritten][:AUDIT_UNWRITTEN_MAX]
+            self._let_wait([*acts, *self._unwritten])
             raise
 
     # --- heads ---

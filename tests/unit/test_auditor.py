@@ -1,5 +1,6 @@
 """The audit log's shell on a real writer: notes that wait, heads by the hour, peers that keep them, disks that fail."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import cast
@@ -149,9 +150,15 @@ async def test_notes_wait_for_a_disk_that_takes_no_writes(house: House) -> None:
 
 
 async def test_so_many_notes_wait_and_no_more(house: House) -> None:
+    """The log says how many more there were, also of those that came while the disk was tried."""
     house.store.fail_writes("no space")
-    await house.note(*(str(number) for number in range(3000)))
-    await house.note("late")
+    with structlog.testing.capture_logs() as lines:
+        house.auditor.note(*(ACT._replace(resource=str(number)) for number in range(5)))
+        await asyncio.sleep(0)  # they are on their way
+        await house.note(*(str(number) for number in range(5, 3000)))
+        await house.note("late")
+    lost = [line["notes"] for line in lines if line["event"].startswith("Notes for the audit log are lost")]
+    assert lost == [1995, 5, 1]
     house.store.fail_writes(None)
     await house.recovered()
     await house.auditor.tick()
@@ -192,6 +199,24 @@ async def test_a_change_of_the_configuration_is_noted_also_over_a_restart(house:
     await house.make_auditor().configured(changed)
     assert house.resources == ["cluster_secret log_level"]
     assert all(b"secret of" not in raw and b"debug" not in raw for _, raw in house.store.scan(b"a", b"b"))
+
+
+async def test_configurations_that_follow_each_other_are_each_noted_with_what_changed(house: House) -> None:
+    await house.auditor.configured(Config(node_id="node1"))
+    house.auditor.reconfigured(Config(node_id="node1", log_level="debug"))
+    house.auditor.reconfigured(Config(node_id="node1", log_level="debug", rate_limit_requests=5))
+    await house.auditor.stop()
+    assert house.resources == ["log_level", "rate_limit_requests"]
+
+
+async def test_a_configuration_that_comes_while_the_store_is_closed_keeps_nothing_from_its_end(house: House) -> None:
+    config = Config(node_id="node1", cluster_secret="a secret of the cluster")
+    await house.auditor.configured(config)
+    house.store.close()
+    with structlog.testing.capture_logs() as lines:
+        house.auditor.reconfigured(config)
+        await house.auditor.stop()
+    assert [(line["log_level"], line["error"]) for line in lines] == [("warning", "the store is closed")]
 
 
 # --- heads ---
