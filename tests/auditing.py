@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from kvs.actions import ACTIONS
-from kvs.cluster.audit_check import Anchor, Report, Row, check
+from kvs.cluster.audit_check import Anchor, Report, Row, Tips, check
 from kvs.cluster.audit_heads import Head, HeadKey, decode_head, encode
 from kvs.cluster.audit_run import Run
 from kvs.cluster.trail import Trail
-from kvs.storage.audit import decode, genesis, sign, split
+from kvs.storage.audit import decode, encode_tip, first_rows, genesis, read_last, read_tip, sign, split
 from kvs.storage.audit import encode as encode_entry
 from kvs.storage.keyspace import (
+    AUDIT,
     AUDIT_ENTRIES,
     AUDIT_HEADS,
+    AUDIT_TIP,
     after,
     audit_head_row,
     audit_row,
@@ -29,17 +31,28 @@ USER = "d34cdb10-90f0-4c06-ab8b-72a38fff0fff"
 Rows = dict[bytes, bytes]
 
 
+def store_of(rows: Rows) -> MemoryStore:
+    store = MemoryStore()
+    store.commit(dict(rows))
+    return store
+
+
 def make_log(entries: Iterable[int], *, log: str = LOG, key: HeadKey = KEY, signed: bool = True) -> Rows:
     """The rows of a log with entries at these times (Unix ms), and, if it is `signed`, heads of all of them."""
-    store = MemoryStore()
+    rows = written_on(first_rows(log), entries, log=log)
+    return {**rows, **(heads_of(rows, log=log, key=key) if signed else {})}
+
+
+def written_on(rows: Rows, times: Iterable[int], *, log: str = LOG) -> Rows:
+    """The log after a node was started on it and wrote entries at these times."""
+    store = store_of(rows)
     trail = Trail(log, ACTIONS, store)
-    for number, now_ms in enumerate(entries, 1):
+    for number, now_ms in enumerate(times, 1):
         lines = [(b"data_write", USER.encode(), b"site/%d" % number)]
         batch: dict[bytes, bytes | None] = {}
         trail.tip = trail.extend(lines, now_ms, batch)
         store.commit(batch)
-    rows = dict(store.scan(AUDIT_ENTRIES, after(AUDIT_ENTRIES)))
-    return {**rows, **(heads_of(rows, log=log, key=key) if signed else {})}
+    return dict(store.scan(AUDIT, after(AUDIT)))
 
 
 def heads_of(rows: Rows, *, log: str = LOG, key: HeadKey = KEY) -> Rows:
@@ -82,7 +95,13 @@ def check_rows(
     ordered = sorted(rows.items())
     entries = [Row(split_audit(row), raw) for row, raw in ordered if row.startswith(AUDIT_ENTRIES)]
     heads = [Row(split_audit_head(row), raw) for row, raw in ordered if row.startswith(AUDIT_HEADS)]
-    return check(log, entries, heads, anchors, [KEY.public] if keys is None else keys)
+    tip = read_tip(store_of(dict(rows)))
+    return check(log, entries, heads, Tips(tip, lambda: tip), anchors, [KEY.public] if keys is None else keys)
+
+
+def with_tip(rows: Rows, log: str = LOG) -> Rows:
+    """With the tip that belongs to the entries, as somebody would put it who knows of it."""
+    return {**rows, AUDIT_TIP: encode_tip(read_last(store_of(rows), log))}
 
 
 def forged(before: bytes, number: int, resource: str = "forged") -> bytes:

@@ -8,7 +8,7 @@ from kvs.cluster.merkle import Sum, Tree, item_of, items, read_tree
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.trail import Trail
 from kvs.errors import StoreFailed
-from kvs.storage.audit import Entry
+from kvs.storage.audit import Entry, first_rows
 from kvs.storage.audit import decode as decode_entry
 from kvs.storage.codec import decode
 from kvs.storage.current import history, index_rows, seq_of
@@ -50,6 +50,7 @@ class LoneNode:
     ) -> None:
         """`actions` are those of its audit log; None for a node that keeps none."""
         self.store = MemoryStore()
+        self.store.commit(dict(first_rows(LOG)))
         self.settings = NodeSettings(node_id, joined, versions_max, tombstone_retention_ms, 60_000)
         self._actions = actions
         self.node = Node(self.settings, read_progress(self.store), Tree({}) if in_cluster else None, self._trail())

@@ -5,14 +5,15 @@
     an entry taken out, or cut out    the numbers have a gap
     an entry put in, or moved         its number is not the next one
     all made anew from some entry on  a signed head does not fit: its root, or the signature of its last entry
-    the end cut off                   a head goes further than the log
+    the end cut off                   the tip, or a head, goes further than the log
+    entries put behind the end        the tip is before them
     the whole log replaced            a head that is kept elsewhere is of another log
 
 Entries are taken in the order of their rows, one at a time: a log of any length needs little memory. The number that
 counts is the one in the text of an entry, because it is signed; the one in its row says where the row stands.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from kvs.cluster.audit_heads import NO_HEAD, Head, decode_head
 from kvs.cluster.audit_run import Frontier
 from kvs.errors import BadMessage
 from kvs.limits import AUDIT_FINDINGS_MAX
-from kvs.storage.audit import SIGNATURE_BYTES, decode, genesis, sign, split
+from kvs.storage.audit import SIGNATURE_BYTES, Tip, decode, genesis, sign, split
 
 
 class Row(NamedTuple):
@@ -28,6 +29,14 @@ class Row(NamedTuple):
 
     place: int | None
     raw: bytes
+
+
+class Tips(NamedTuple):
+    """What the log's tip was before its entries were read, and what asks for it behind them: a node that runs writes on
+    meanwhile."""
+
+    before: Tip
+    behind: Callable[[], Tip]
 
 
 class Anchor(NamedTuple):
@@ -78,13 +87,14 @@ def check(
     log: str,
     entries: Iterable[Row],
     heads: Iterable[Row],
+    tips: Tips,
     anchors: Sequence[Anchor] = (),
     keys: Iterable[str] | None = None,
 ) -> Report:
     """Check a whole log. `log` is the instance id of its data directory; `entries` and `heads` come in the order of
     their rows. `keys` are those that may have signed the newest head, None when they are not known."""
     found = _Findings()
-    entry_checks = _Entries(log, found, anchors)
+    entry_checks = _Entries(log, found, anchors, tips)
     head_checks = _Heads(log, heads, found, anchors)
     for number, raw in entry_checks.in_order(entries):
         head_checks.take(number, raw)
@@ -128,12 +138,15 @@ class _Findings:
 class _Entries:
     """`last` is the greatest number in sequence, `chain` its signature."""
 
-    def __init__(self, log: str, found: _Findings, anchors: Sequence[Anchor]) -> None:
+    def __init__(self, log: str, found: _Findings, anchors: Sequence[Anchor], tips: Tips) -> None:
         self._log = log
         self._found = found
-        self._anchors = anchors
+        self._tips = tips
+        tip = tips.before
+        own = [Anchor("the log's tip", log, 0, tip.number, tip.signature.hex())] if self._is_tip(tip) else []
+        self._anchors = [*own, *anchors]
         self._signatures: dict[int, str] = {0: genesis(log).hex()}
-        self._wanted = {anchor.last for anchor in anchors if anchor.log == log}
+        self._wanted = {anchor.last for anchor in self._anchors if anchor.log == log}
         self._before: tuple[bytes, ...] = (genesis(log),)
         """What the next entry may rest on. More than one: a signature was changed, or there are two of a number."""
         self._shift = 0
@@ -205,7 +218,12 @@ class _Entries:
         return number
 
     def end(self) -> None:
-        """Compare with what others know."""
+        """Compare with what the tip says, and with what others know."""
+        behind = self._tips.behind()
+        if not (self._is_tip(self._tips.before) and self._is_tip(behind)):
+            self._found.add("log", 0, 0, "its tip is missing or was changed: nothing says where it ends")
+        elif behind.number < self.last:
+            self._found.entries(behind.number + 1, self.last, "behind the log's tip")
         for anchor in self._anchors:
             if anchor.log != self._log:
                 text = f"it was replaced, or its beginning lost: {anchor.source} knows another one, of {anchor.log}"
@@ -214,6 +232,9 @@ class _Entries:
                 self._found.entries(self.last + 1, anchor.last, f"cut off: {anchor.source} knows them")
             elif self._signatures.get(anchor.last) != anchor.chain:
                 self._found.entry(anchor.last, f"it, or one before it, is not the one that {anchor.source} knows")
+
+    def _is_tip(self, tip: Tip) -> bool:
+        return tip.number > 0 or tip.signature == genesis(self._log)
 
 
 class _Heads:

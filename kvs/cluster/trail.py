@@ -9,8 +9,8 @@ from hashlib import sha3_512
 
 from kvs.actions import DATA_DELETE, DATA_WRITE
 from kvs.cluster.events import Act, Command, Delete, Line, Note, Outcome, Put, Restore, Transact, Written
-from kvs.storage.audit import Tip, moment, read_tip
-from kvs.storage.keyspace import DATA, audit_row
+from kvs.storage.audit import Tip, encode_tip, moment, read_last, read_tip
+from kvs.storage.keyspace import AUDIT_TIP, DATA, audit_row
 from kvs.storage.store import Reader
 
 _DATA = DATA[0]
@@ -25,13 +25,20 @@ class Trail:
         self.actions = frozenset(actions)
         self._holds_writes = DATA_WRITE in self.actions
         self._holds_deletes = DATA_DELETE in self.actions
-        self.tip = read_tip(reader, log)
+        self.resume(reader)
         self.written: dict[str, int] = {}
         """How many entries of each action this process put on the disk."""
 
     def resume(self, reader: Reader) -> None:
-        """After a failed commit: what the disk really holds."""
-        self.tip = read_tip(reader, self.log)
+        """Go on behind what the disk holds: at the start, and after a failed commit.
+
+        The next entry has a number above all that is there, and rests on what the tip says. So if anybody took entries
+        from the end, changed the last or put others behind it, what comes next does not fit, and that stays.
+        """
+        last, said = read_last(reader, self.log), read_tip(reader)
+        self.tip = Tip(max(last.number, said.number), said.signature)
+        self.torn: tuple[int, int] | None = None if last == said else (last.number, said.number)
+        """The last entry and the number in the tip, where they do not fit."""
 
     def note(self, command: Command, outcome: Outcome, lines: list[Line]) -> None:
         """Add to `lines` what a command comes to that was not refused."""
@@ -48,8 +55,8 @@ class Trail:
                 lines.append((action.encode(), command.owner.encode(), command.entry[1:]))
 
     def extend(self, lines: Iterable[Line], now_ms: int, batch: dict[bytes, bytes | None]) -> Tip:
-        """Put entries into the batch, bound to the end of the log and to each other; the new end. It counts once the
-        batch is on the disk."""
+        """Put entries into the batch, bound to the end of the log and to each other, and the new end, which counts once
+        the batch is on the disk."""
         number, signature = self.tip
         time = moment(now_ms)
         for action, user, resource in lines:
@@ -58,7 +65,9 @@ class Trail:
             text = b"%d\n%b\n%b\n%b\n%b" % (number, time, action, user, resource)
             signature = sha3_512(signature + text).digest()
             batch[audit_row(number)] = signature + text
-        return Tip(number, signature)
+        tip = Tip(number, signature)
+        batch[AUDIT_TIP] = encode_tip(tip)
+        return tip
 
     def committed(self, lines: Iterable[Line], tip: Tip) -> None:
         """These entries are on the disk, and so is their end."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from kvs.client import Client, NotFoundError
-from kvs.cluster.audit_check import Anchor, Finding, Report, Row, anchor_of
-from kvs.cluster.audit_heads import Head, decode_head, encode
+from kvs.cluster.audit_check import Anchor, Finding, Report, Row, Tips, anchor_of
+from kvs.cluster.audit_heads import Head, LongHash, Number, decode_head, encode
 from kvs.daemon.failure import NOT_FOUND, Failed
 from kvs.daemon.session import Way, asking
 from kvs.errors import StartError, StoreCorrupt, StoreError
-from kvs.storage.audit import Entry
+from kvs.storage.audit import NO_TIP, Entry, Tip
 from kvs.storage.audit import encode as encode_entry
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Source(NamedTuple):
     log: str
     heads: Sequence[Row]
     entries: Iterator[Row]
+    tips: Tips
     keys: frozenset[str] | None
     peers: Sequence[str]
     damage: list[str]
@@ -60,8 +61,12 @@ class Source(NamedTuple):
 def of_node(client: Client, config: "Config | None") -> Source:
     """A running node; `config` is its configuration if it is on this host. Raises Failed, ClientError; so do the
     entries."""
-    about = _shaped(client.call("GET", "/api/audit/heads?limit=1"), _Heads)
-    # The heads first: what is written meanwhile is behind them.
+
+    def ask() -> _Heads:
+        return _shaped(client.call("GET", "/api/audit/heads?limit=1"), _Heads)
+
+    about = ask()
+    # Tip and heads first: what is written meanwhile is behind them.
     heads = [_head_row(each) for each in client.pages("/api/audit/heads", "heads", _OLDEST_FIRST)]
     first, entries = _peeked(map(_entry_row, client.pages("/api/audit", "entries", _OLDEST_FIRST)))
     keys = None if config is None or not (first or heads) else keys_of(config)
@@ -70,13 +75,15 @@ def of_node(client: Client, config: "Config | None") -> Source:
     except NotFoundError:
         members = []  # it is alone
     peers = [member.address for member in members if member.id != about.node_id]
-    return Source(about.node_id, about.log, heads, entries, keys, peers, [], config)
+    tips = Tips(_tip(about.tip), lambda: _tip(ask().tip))
+    return Source(about.node_id, about.log, heads, entries, tips, keys, peers, [], config)
 
 
 @contextmanager
 def of_directory(config: "Config") -> Iterator[Source]:
     """The data directory of a node that does not run. Raises Failed."""
     from kvs.cluster import messages
+    from kvs.storage.audit import read_tip
     from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_HEADS, after, split_audit, split_audit_head
     from kvs.storage.leveldb import LevelDBStore
     from kvs.storage.state import MEMBERS_ROW, read_identity
@@ -106,6 +113,7 @@ def of_directory(config: "Config") -> Iterator[Source]:
         raw = store.get(MEMBERS_ROW)
         known = messages.Persisted() if raw is None else messages.decode(messages.Persisted, raw)
         peers = dict.fromkeys((*(member.address for member in known.members), *config.other_seeds))
+        tip = read_tip(store)
         heads = list(rows(AUDIT_HEADS, split_audit_head))
         first, entries = _peeked(rows(AUDIT_ENTRIES, split_audit))
         is_clustered = bool(config.clustering_enabled and config.cluster_secret)
@@ -114,6 +122,7 @@ def of_directory(config: "Config") -> Iterator[Source]:
             identity.instance_id,
             heads,
             entries,
+            Tips(tip, lambda: tip),
             keys_of(config) if first or heads else None,
             list(peers) if is_clustered else [],
             damage,
@@ -190,9 +199,15 @@ class _Member(msgspec.Struct):
     address: str
 
 
+class _Tip(msgspec.Struct):
+    number: Number
+    signature: LongHash
+
+
 class _Heads(msgspec.Struct):
     node_id: str
     log: str
+    tip: _Tip | None
 
 
 class _Answer(msgspec.Struct):
@@ -215,6 +230,10 @@ class _Entry(msgspec.Struct):
     user_uuid: str
     resource: str
     signature: str
+
+
+def _tip(shown: _Tip | None) -> Tip:
+    return NO_TIP if shown is None else Tip(shown.number, bytes.fromhex(shown.signature))
 
 
 def _entry_row(shown: Mapping[str, Any]) -> Row:

@@ -106,7 +106,7 @@ def _verify(source: "Source", ask: "Ask", options: _Options) -> int:
     kept = [] if options.head_file is None else audit_file.read(options.head_file)
     anchors, asked, failures = audit_sources.ask_all(source.peers, ask)
     anchors = [anchor for anchor in [*kept, *anchors] if anchor.log not in options.lost]
-    report = source.with_damage(check(source.log, _shown(source), source.heads, anchors, source.keys))
+    report = source.with_damage(check(source.log, _shown(source), source.heads, source.tips, anchors, source.keys))
     known_by = [*(anchor.source for anchor in kept), *asked]
     for failure in failures:
         click.echo(f"kvs: {failure}", err=True)
@@ -127,7 +127,7 @@ def _verify(source: "Source", ask: "Ask", options: _Options) -> int:
 
 
 _OFF = "tamper_logging_enabled is false, and there are no entries"
-_ALONE = "nobody else knows what it was: that its end was cut off, or all of it made anew, would not be found"
+_ALONE = "nobody else knows what it was: that it was made anew, or cut, together with its tip would not be found"
 
 
 def _shown(source: "Source") -> "Iterable[Row]":

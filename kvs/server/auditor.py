@@ -81,6 +81,8 @@ class Auditor:
         self._turn = asyncio.Lock()
 
     def start(self) -> None:
+        self._report_torn()
+        self._runner.on_reopened.append(self._report_torn)
         self._ticking = asyncio.create_task(self._tick_on(), name="audit")
 
     async def seal(self) -> None:
@@ -109,6 +111,12 @@ class Auditor:
         for task in (self._writing, self._configuring):
             if task is not None:
                 await task
+
+    def _report_torn(self) -> None:
+        """When the trail has read where the log on the disk ends."""
+        if self._trail.torn is not None:
+            last, tip = self._trail.torn
+            log.error("The audit log does not end where its tip says: verify it", last=last, tip=tip)
 
     # --- notes ---
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from kvs.auth.permissions import DEFAULT_PERMISSIONS, PERMISSIONS_MAX
 from kvs.auth.scopes import ALL
-from kvs.cluster.audit_heads import Head
+from kvs.cluster.audit_heads import Head, LongHash, Number
 from kvs.cluster.messages import Leave
 from kvs.limits import (
     GROUPS_PER_USER_MAX,
@@ -354,11 +354,20 @@ class AuditPage(msgspec.Struct, frozen=True):
     next_cursor: _Cursor
 
 
+class AuditTip(msgspec.Struct, frozen=True):
+    """The number of the last entry, 0 while there is none, and its signature."""
+
+    number: Number
+    signature: LongHash
+
+
 class AuditHeadsPage(msgspec.Struct, frozen=True):
-    """Heads of the log with the id `log`, in the order that was asked for."""
+    """Heads of the log with the id `log`, in the order that was asked for. `tip` is where the log ends by its own word;
+    null where that is missing or damaged."""
 
     node_id: str
     log: str
+    tip: AuditTip | None
     heads: Annotated[list[Any], _shown("Heads; a damaged row is its number and its bytes in base64.", items=_HEAD_ROW)]
     next_cursor: _Cursor
 

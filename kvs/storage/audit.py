@@ -1,6 +1,7 @@
 """The audit log as bytes: a chain, in which every entry vouches for all before it.
 
     a e <number:u64>   signature:64 text
+    a t                number:u64 signature:64
     text        := number LF timestamp LF action LF user_uuid LF resource
     signature   := SHA3-512( signature of the entry before, text )
 
@@ -9,8 +10,9 @@ belongs, in the text. `timestamp` is RFC 3339 in UTC with milliseconds. No field
 entry stands, in the place of a signature, SHA3-512 of `kvs audit log LF <log> LF`, where `<log>` is the instance id of
 the data directory: the log of another node does not fit.
 
-A chain alone shows what was changed inside it, not that its end was cut off, nor that it was made anew as a whole: for
-that there are heads (see kvs/cluster/audit_heads.py).
+The tip repeats number and signature of the last entry; in a log without one it is 0 and what stands before the first.
+It is made with the data directory, and every batch with entries moves it: a log that ends before or behind it was
+changed. That it was made anew as a whole, tip and all, is shown by heads (see kvs/cluster/audit_heads.py).
 """
 
 import re
@@ -19,11 +21,13 @@ from functools import lru_cache
 from hashlib import sha3_512
 from typing import NamedTuple
 
+from kvs.errors import StoreCorrupt
 from kvs.limits import AUDIT_NUMBER_MAX, MOMENT_MAX_MS
-from kvs.storage.keyspace import AUDIT_ENTRIES, audit_row, split_audit
+from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_TIP, audit_row, split_audit
 from kvs.storage.store import Reader
 
 SIGNATURE_BYTES = 64
+_NUMBER_BYTES = 8
 _FIELDS = 5
 _TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -33,6 +37,10 @@ class Tip(NamedTuple):
 
     number: int
     signature: bytes
+
+
+NO_TIP = Tip(0, b"")
+"""For a tip that is missing or none. No entry rests on it."""
 
 
 class Entry(NamedTuple):
@@ -103,9 +111,29 @@ def hour_of(timestamp: str) -> str:
     return timestamp[:13]
 
 
-def read_tip(reader: Reader, log: str) -> Tip:
-    """The end of the stored chain. What follows a row that is no entry is bound to its first bytes, so that a log that
-    was damaged goes on, and is found damaged."""
+def first_rows(log: str) -> dict[bytes, bytes]:
+    """A log without an entry."""
+    return {AUDIT_TIP: encode_tip(Tip(0, genesis(log)))}
+
+
+def encode_tip(tip: Tip) -> bytes:
+    return tip.number.to_bytes(_NUMBER_BYTES, "big") + tip.signature
+
+
+def read_tip(reader: Reader) -> Tip:
+    """Where the log ends by its own word; `NO_TIP` where that is not to be had."""
+    try:
+        raw = reader.get(AUDIT_TIP) or b""
+    except StoreCorrupt:
+        return NO_TIP
+    number = int.from_bytes(raw[:_NUMBER_BYTES], "big")
+    if len(raw) != _NUMBER_BYTES + SIGNATURE_BYTES or number > AUDIT_NUMBER_MAX:
+        return NO_TIP
+    return Tip(number, raw[_NUMBER_BYTES:])
+
+
+def read_last(reader: Reader, log: str) -> Tip:
+    """Where the stored entries end. Of a row that is no entry the first bytes count as a signature."""
     for row, raw in reader.scan(AUDIT_ENTRIES, audit_row(AUDIT_NUMBER_MAX), backwards=True):
         number = split_audit(row)
         if number is not None:

@@ -20,6 +20,8 @@
     a e <number:u64> signature, text      audit log: an entry (see audit.py)
     a h <last:u64> <number:u64>
                      JSON                 audit log: a signed head (see kvs/cluster/audit_heads.py)
+    a t              number:u64 signature:64
+                                          audit log: the tip, which says what its last entry is
     a p <node id>    JSON                 audit log: the heads that are kept of another node
     a c              JSON                 audit log: the configuration that the node last ran with, as digests
 
@@ -49,6 +51,7 @@ RUNS = b"m"
 AUDIT = b"a"
 AUDIT_ENTRIES = AUDIT + b"e"
 AUDIT_HEADS = AUDIT + b"h"
+AUDIT_TIP = AUDIT + b"t"
 AUDIT_PEERS = AUDIT + b"p"
 AUDIT_CONFIG = AUDIT + b"c"
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from kvs.errors import StoreCorrupt, StoreError
+from kvs.storage.audit import first_rows
 from kvs.storage.codec import FORMAT, decode
 from kvs.storage.keyspace import DATA, STATE, SYSTEM, after, decode_seq
 from kvs.storage.record import new_uuid
@@ -111,7 +112,8 @@ def open_state(store: Store, now_ms: int) -> Identity:
     raw_identity = store.get(IDENTITY_ROW)
     if raw_format is None and raw_identity is None:
         identity = Identity(str(UUID(bytes=new_uuid())), now_ms)
-        store.commit({FORMAT_ROW: b"%d" % FORMAT, IDENTITY_ROW: json.dumps(identity._asdict()).encode()})
+        rows = {FORMAT_ROW: b"%d" % FORMAT, IDENTITY_ROW: json.dumps(identity._asdict()).encode()}
+        store.commit({**rows, **first_rows(identity.instance_id)})
         return identity
     if raw_format != b"%d" % FORMAT:
         found = (raw_format or b"none").decode(errors="replace")

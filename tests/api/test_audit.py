@@ -14,17 +14,18 @@ from kvs.auth import secrets
 from kvs.auth.principal import LOCAL_ACTOR
 from kvs.auth.tokens import derive_key, issue_local
 from kvs.client import Client as NodeClient
-from kvs.cluster.audit_check import Row
+from kvs.cluster.audit_check import Report, check
 from kvs.daemon.audit_sources import of_node
 from kvs.storage.backup import encode_rows
 from kvs.storage.backup_files import name_of
-from kvs.storage.keyspace import audit_row
+from kvs.storage.keyspace import AUDIT_TIP, audit_row
 from kvs.storage.leveldb import LevelDBStore
+from kvs.storage.store import Batch
 from tests.api.accounts import Caller, Place
 from tests.api.client import Client
 from tests.api.running import RunningNode
 from tests.api.test_backup_routes import merge, rows_of
-from tests.auditing import HOUR_MS, START_MS, check_rows, entries_in, heads_of, make_log
+from tests.auditing import HOUR_MS, START_MS, entries_in, heads_of, make_log
 from tests.process.eventually import eventually
 
 SECRET = b"not-to-be-seen"
@@ -298,7 +299,7 @@ def test_without_authentication_writers_have_no_names(make_client: Callable[...,
 
 
 @contextmanager
-def prepared(folder: Path, hours: int, signed: int, garbage: dict[bytes, bytes]) -> Iterator[Client]:
+def prepared(folder: Path, hours: int, signed: int, garbage: Batch) -> Iterator[Client]:
     """A node on data that hold a log of an entry every quarter of an hour, with heads up to one of them."""
     times = [START_MS + quarter * HOUR_MS // 4 for quarter in range(4 * hours)]
     node = RunningNode(folder, auth_enabled=False)
@@ -448,19 +449,27 @@ def test_damaged_rows_are_shown_as_they_stand(tmp_path: Path) -> None:
 # --- verifying through the API ---
 
 
-def source_of(client: Client) -> tuple[list[Row], list[Row], str]:
+def verified(client: Client) -> Report:
     with NodeClient(f"http://{client.address[0]}:{client.address[1]}") as asked:
         source = of_node(asked, None)
-        return list(source.entries), list(source.heads), source.log
+        return check(source.log, source.entries, source.heads, source.tips)
 
 
 def test_what_a_node_shows_can_be_verified_without_trust_in_it(make_client: Callable[..., Client]) -> None:
     client = make_client(tamper_log_actions=ACTIONS)
     for number in range(30):
         client.put(f"/kv/site/{number}/%C3%A9%22%5C%E2%80%A8", b"1")
-    entries, _, log = source_of(client)
-    assert len(entries) == 30
-    assert check_rows({audit_row(row.place or 0): row.raw for row in entries}, log=log).findings == []
+    report = verified(client)
+    assert (report.entries, report.findings) == (30, [])
+    tip = client.get("/api/audit/heads").json["tip"]
+    assert (tip["number"], tip["signature"]) == (30, report.chain)
+
+
+@pytest.mark.parametrize("tip", [None, b"strange"])
+def test_a_tip_that_is_none_is_null(tmp_path: Path, tip: bytes | None) -> None:
+    with prepared(tmp_path / "data", 1, 4, {AUDIT_TIP: tip}) as client:
+        assert client.get("/api/audit/heads").json["tip"] is None
+        assert [finding.of for finding in verified(client).findings if finding.of == "log"] == ["log"]
 
 
 def test_the_local_operator_may_read_it_and_is_named_in_it(audited: Place) -> None:

@@ -3,7 +3,7 @@
 from kvs.cluster.audit_heads import NO_HEAD, Head, HeadKey, encode
 from kvs.cluster.trail import Trail
 from kvs.storage import keyspace
-from kvs.storage.audit import genesis, moment
+from kvs.storage.audit import first_rows, genesis, moment
 from kvs.storage.memory import MemoryStore
 
 LOG = "0f1e2d3c-4b5a-4978-a6b5-c4d3e2f10213"
@@ -26,13 +26,17 @@ SIGNATURES = (
 
 def test_entries() -> None:
     batch: dict[bytes, bytes | None] = {}
-    trail = Trail(LOG, (), MemoryStore())
+    store = MemoryStore()
+    store.commit(dict(first_rows(LOG)))
+    assert store.get(bytes.fromhex("6174")) == bytes(8) + bytes.fromhex(GENESIS)
+    trail = Trail(LOG, (), store)
     lines = [(b"data_write", USER, b"site/a"), (b"auth_failure", b"", b"10.0.0.7 GET /kv/site/a")]
     tip = trail.extend(lines, 1_700_000_000_000, batch)
     assert genesis(LOG).hex() == GENESIS
     assert batch == {
         bytes.fromhex("6165" "0000000000000001"): bytes.fromhex(SIGNATURES[0]) + TEXTS[0],
         bytes.fromhex("6165" "0000000000000002"): bytes.fromhex(SIGNATURES[1]) + TEXTS[1],
+        bytes.fromhex("6174"): bytes.fromhex("0000000000000002") + bytes.fromhex(SIGNATURES[1]),
     }  # fmt: skip
     assert tip == (2, bytes.fromhex(SIGNATURES[1]))
 
@@ -86,6 +90,7 @@ def test_rows() -> None:
     assert keyspace.audit_head_row(7, 2).hex() == "616800000000000000070000000000000002"
     assert keyspace.audit_peer_row("n2").hex() == "61706e32"
     assert keyspace.AUDIT_CONFIG.hex() == "6163"
+    assert keyspace.AUDIT_TIP.hex() == "6174"
     assert keyspace.split_audit(keyspace.audit_row(2**40)) == 2**40
     assert keyspace.split_audit_head(keyspace.audit_head_row(7, 2)) == 2
     assert keyspace.split_audit(b"ae12") is keyspace.split_audit_head(b"ah12") is None

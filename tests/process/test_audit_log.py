@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from kvs.storage.keyspace import AUDIT, AUDIT_ENTRIES, AUDIT_HEADS, after, audit_row
+from kvs.storage.keyspace import AUDIT, AUDIT_ENTRIES, AUDIT_HEADS, AUDIT_TIP, after, audit_row
 from kvs.storage.leveldb import LevelDBStore
-from tests.auditing import entries_in, forged, numbered, rewritten
+from kvs.storage.store import Batch
+from tests.auditing import entries_in, forged, numbered, rewritten, with_tip
 from tests.process.cli import Cli, Result
 from tests.process.daemon import Client, Daemon
 from tests.process.eventually import eventually
@@ -26,6 +27,7 @@ from tests.process.test_cluster_commands import SECRET, all_equal, start
 
 SEED = int(os.environ.get("TEST_SEED", "1"))
 WRITES = 20
+TORN = "The audit log does not end where its tip says: verify it"
 _TIMEOUT_S = 30.0
 
 
@@ -49,10 +51,15 @@ class Files:
         finally:
             store.close()
 
-    def change(self, rows: dict[bytes, bytes | None]) -> None:
+    def change(self, rows: Batch) -> None:
         store = LevelDBStore(self._folder, sync=False)
         store.commit(rows)
         store.close()
+
+    def cut(self, left: int) -> None:
+        """Leave so many entries, and no head."""
+        gone = [row for row in self.rows() if row > audit_row(left) and row[:2] in (AUDIT_ENTRIES, AUDIT_HEADS)]
+        self.change(dict.fromkeys(gone))
 
     def replace_entries(self, entries: list[bytes]) -> None:
         gone: dict[bytes, bytes | None] = dict.fromkeys(row for row in self.rows() if row.startswith(AUDIT_ENTRIES))
@@ -147,27 +154,75 @@ def test_an_entry_behind_the_end(stopped: Cli, files: Files) -> None:
 
 def test_the_end_cut_off_is_found_by_the_head(stopped: Cli, files: Files) -> None:
     files.change({audit_row(number): None for number in (18, 19, 20)})
-    assert findings(verify(stopped, "node1.yaml")) == ["entries 18 to 20: cut off: head 1 covers them"]
+    assert findings(verify(stopped, "node1.yaml")) == [
+        "entries 18 to 20: cut off: head 1 covers them",
+        "entries 18 to 20: cut off: the log's tip knows them",
+    ]
+
+
+@pytest.mark.parametrize("left", [WRITES - 1, WRITES - 3, 0])
+def test_the_end_and_its_head_cut_off_are_found_by_the_tip(stopped: Cli, files: Files, left: int) -> None:
+    files.cut(left)
+    gone = f"entry {WRITES}" if left == WRITES - 1 else f"entries {left + 1} to {WRITES}"
+    assert findings(verify(stopped, "node1.yaml")) == [f"{gone}: cut off: the log's tip knows them"]
+
+
+def test_a_tip_that_is_gone_or_older(stopped: Cli, files: Files) -> None:
+    files.change({AUDIT_TIP: None})
+    missing = "log: its tip is missing or was changed: nothing says where it ends"
+    assert findings(verify(stopped, "node1.yaml")) == [missing]
+    older = with_tip(numbered(entries_in(files.rows())[:15]))
+    files.change({AUDIT_TIP: older[AUDIT_TIP]})
+    assert findings(verify(stopped, "node1.yaml")) == [f"entries 16 to {WRITES}: behind the log's tip"]
+    files.change(dict.fromkeys(files.rows()))
+    assert findings(verify(stopped, "node1.yaml")) == [missing]
+
+
+def test_an_end_that_was_cut_off_stays_found_when_the_node_has_written_more(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    daemon, kvs = make_daemon(), Cli(tmp_path)
+    daemon.start()
+    write(daemon.url, 6)
+    daemon.kill()
+    config = daemon.folder / "node.yaml"
+    files = Files(daemon.folder / "data")
+    files.change({audit_row(number): None for number in (4, 5, 6)})
+    assert findings(verify(kvs, config)) == ["entries 4 to 6: cut off: the log's tip knows them"]
+    daemon.start()
+    assert TORN in daemon.logged("error")
+    through_the_node = verify(kvs, "--url", daemon.url)
+    assert findings(through_the_node) == ["entries 4 to 6: cut off: the log's tip knows them"]
+    write(daemon.url, 2)
+    assert findings(verify(kvs, "--url", daemon.url)) == ["entries 4 to 6: missing"]
+    daemon.stop()
+    assert findings(verify(kvs, config)) == ["entries 4 to 6: missing"]
+    assert max(row for row in files.rows() if row.startswith(AUDIT_ENTRIES)) == audit_row(8)
 
 
 def test_all_signed_anew_is_found_by_the_head(stopped: Cli, files: Files) -> None:
-    files.replace_entries(rewritten(entries_in(files.rows()), 4, log=log_of(stopped)))
-    assert findings(verify(stopped, "node1.yaml")) == [f"entries 1 to {WRITES}: not what head 1 was signed for"]
+    log = log_of(stopped)
+    files.replace_entries(rewritten(entries_in(files.rows()), 4, log=log))
+    by_the_head = f"entries 1 to {WRITES}: not what head 1 was signed for"
+    by_the_tip = f"entry {WRITES}: it, or one before it, is not the one that the log's tip knows"
+    assert findings(verify(stopped, "node1.yaml")) == [by_the_head, by_the_tip]
+    files.change(with_tip(files.rows(), log))
+    assert findings(verify(stopped, "node1.yaml")) == [by_the_head]
 
 
 def log_of(kvs: Cli) -> str:
     return str(json.loads(verify(kvs, "node1.yaml", "--json").out)["log"])
 
 
-def test_the_end_and_its_head_cut_off_are_found_by_a_file_that_was_kept(
+def test_the_end_its_head_and_its_tip_cut_off_are_found_by_a_file_that_was_kept(
     stopped: Cli, files: Files, tmp_path: Path
 ) -> None:
     kept = tmp_path / "node1.head"
     assert verify(stopped, "node1.yaml", "--head", kept).code == 0
     saved = kept.read_text()
     assert (json.loads(saved)["last"], kept.stat().st_mode & 0o777) == (WRITES, 0o600)
-    heads = [row for row in files.rows() if row.startswith(AUDIT_HEADS)]
-    files.change({**dict.fromkeys(heads), audit_row(WRITES): None})
+    files.cut(WRITES - 1)
+    files.change(with_tip(files.rows(), log_of(stopped)))
     assert verify(stopped, "node1.yaml").code == 0
     named = findings(verify(stopped, "node1.yaml", "--head", kept))
     assert f"entry {WRITES}: cut off: {kept} knows them" in named
@@ -327,6 +382,7 @@ def test_a_log_that_was_made_anew_is_found_by_the_peers_and_by_the_node(pair: tu
     files = Files(kvs.folder / "data-node1")
     files.change(dict.fromkeys(row for row in files.rows() if row.startswith(AUDIT_HEADS)))
     files.replace_entries(rewritten(entries_in(files.rows()), 1, log=log))
+    files.change(with_tip(files.rows(), log))
     start(kvs, "node1", seed=second)
     alarm = "A peer keeps a head of this node's audit log that is not in it: verify the log"
     write(str(kvs.status("node1.yaml")["url"]), 1)

@@ -6,9 +6,10 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvs.cluster.audit_check import Finding, anchor_of
+from kvs.cluster.audit_check import Finding, Row, Tips, anchor_of, check
 from kvs.cluster.audit_heads import HeadKey
-from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_HEADS, audit_row
+from kvs.storage.audit import Tip, first_rows, read_last
+from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_HEADS, AUDIT_TIP, audit_row, split_audit
 from tests.auditing import (
     HOUR_MS,
     START_MS,
@@ -21,7 +22,11 @@ from tests.auditing import (
     make_log,
     numbered,
     rewritten,
+    store_of,
+    with_tip,
+    written_on,
 )
+from tests.nodes import LOG
 
 _STEPS_MS = st.lists(
     st.sampled_from([0, 1, 1000, HOUR_MS // 2, HOUR_MS, 3 * HOUR_MS, -HOUR_MS]), min_size=2, max_size=40
@@ -41,8 +46,8 @@ def logs(draw: st.DrawFn) -> Rows:
 
 
 def with_entries(rows: Rows, entries: Sequence[bytes]) -> Rows:
-    """The log with other entries, under the heads that it has."""
-    return numbered(entries) | {row: raw for row, raw in rows.items() if row.startswith(AUDIT_HEADS)}
+    """The log with other entries, under the tip and the heads that it has."""
+    return numbered(entries) | {row: raw for row, raw in rows.items() if not row.startswith(AUDIT_ENTRIES)}
 
 
 def names(findings: Sequence[Finding], place: int) -> bool:
@@ -115,7 +120,9 @@ def test_an_entry_that_was_put_behind_the_end_is_found_and_named(rows: Rows, dat
 def test_a_log_that_was_signed_anew_is_found_by_its_heads(rows: Rows, data: st.DataObject) -> None:
     entries, heads = entries_in(rows), heads_in(rows)
     place = data.draw(st.integers(1, len(entries)))
-    report = check_rows(with_entries(rows, rewritten(entries, place)))
+    changed = with_entries(rows, rewritten(entries, place))
+    assert names(check_rows(changed).findings, len(entries)), "the tip knows the last one"
+    report = check_rows(with_tip(changed))
     covered = next((head for head in heads if head.first <= place <= head.last), None)
     assert report.findings == [] if covered is None else names(report.findings, place)
 
@@ -126,7 +133,7 @@ def test_with_new_heads_too_it_is_found_by_those_that_peers_keep(rows: Rows, dat
     if not heads:
         return
     place = data.draw(st.integers(1, heads[-1].last))
-    changed = numbered(rewritten(entries, place))
+    changed = with_tip(numbered(rewritten(entries, place)))
     changed |= heads_of(changed)
     assert check_rows(changed).findings == []
     assert names(check_rows(changed, [anchor_of(heads[-1], "n2")]).findings, heads[-1].last)
@@ -136,8 +143,8 @@ def test_with_new_heads_too_it_is_found_by_those_that_peers_keep(rows: Rows, dat
 def test_an_end_that_was_cut_off_is_found_by_heads(rows: Rows, data: st.DataObject) -> None:
     entries, heads = entries_in(rows), heads_in(rows)
     left = data.draw(st.integers(0, len(entries) - 1))
-    own = check_rows(with_entries(rows, entries[:left])).findings
-    cut = numbered(entries[:left])
+    own = check_rows(with_tip(with_entries(rows, entries[:left]))).findings
+    cut = with_tip(numbered(entries[:left]))
     cut |= {row: raw for row, raw in rows.items() if row.startswith(AUDIT_HEADS) and row[2:10] <= audit_row(left)[2:]}
     assert check_rows(cut).findings == []
     if not heads or heads[-1].last <= left:
@@ -147,6 +154,78 @@ def test_an_end_that_was_cut_off_is_found_by_heads(rows: Rows, data: st.DataObje
     findings = check_rows(cut, [anchor_of(heads[-1], "n2")]).findings
     (finding,) = [each for each in findings if each.of == "entry"]
     assert (finding.first, finding.last, finding.text) == (left + 1, heads[-1].last, "cut off: n2 knows them")
+
+
+@given(logs(), st.data())
+def test_an_end_that_was_cut_off_with_its_heads_is_found_by_the_tip(rows: Rows, data: st.DataObject) -> None:
+    entries = entries_in(rows)
+    left = data.draw(st.integers(0, len(entries) - 1))
+    cut = {row: raw for row, raw in with_entries(rows, entries[:left]).items() if not row.startswith(AUDIT_HEADS)}
+    (finding,) = check_rows(cut).findings
+    assert (finding.first, finding.last, finding.text) == (left + 1, len(entries), "cut off: the log's tip knows them")
+    again = check_rows(written_on(cut, [START_MS] * data.draw(st.integers(1, 3)))).findings
+    assert [(each.first, each.last, each.text) for each in again] == [(left + 1, len(entries), "missing")]
+
+
+@given(logs(), st.data())
+def test_entries_that_were_put_behind_the_tip_are_found_and_stay_so(rows: Rows, data: st.DataObject) -> None:
+    entries = entries_in(rows)
+    more = data.draw(st.integers(1, 3))
+    for number in range(len(entries) + 1, len(entries) + more + 1):
+        entries.append(forged(entries[-1], number))
+    changed = with_entries(rows, entries)
+    (finding,) = check_rows(changed).findings
+    assert (finding.first, finding.last) == (len(entries) - more + 1, len(entries))
+    assert names(check_rows(written_on(changed, [START_MS])).findings, len(entries) + 1)
+
+
+@given(logs(), st.data())
+def test_a_last_entry_that_was_exchanged_is_found_and_stays_so(rows: Rows, data: st.DataObject) -> None:
+    entries = entries_in(rows)
+    entries[-1] = forged(entries[-2], len(entries))
+    heads = data.draw(st.booleans())
+    changed = {row: raw for row, raw in with_entries(rows, entries).items() if heads or not row.startswith(AUDIT_HEADS)}
+    assert names(check_rows(changed).findings, len(entries))
+    assert names(check_rows(written_on(changed, [START_MS])).findings, len(entries) + 1)
+
+
+@given(logs(), st.data(), st.sampled_from(["drop", "flip", "shorten", "lengthen", "older", "first"]))
+def test_whatever_is_done_to_the_tip_is_found_and_stays_so(rows: Rows, data: st.DataObject, what: str) -> None:
+    entries, raw = entries_in(rows), bytearray(rows[AUDIT_TIP])
+    changed = {row: value for row, value in rows.items() if row != AUDIT_TIP}
+    if what == "flip":
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    elif what == "shorten":
+        del raw[data.draw(st.integers(0, len(raw) - 1)) :]
+    elif what == "lengthen":
+        raw += data.draw(st.binary(min_size=1, max_size=3))
+    elif what == "older":
+        raw = bytearray(with_tip(numbered(entries[: data.draw(st.integers(1, len(entries) - 1))]))[AUDIT_TIP])
+    elif what == "first":
+        raw = bytearray(first_rows(LOG)[AUDIT_TIP])
+    if what != "drop":
+        changed[AUDIT_TIP] = bytes(raw)
+    assert check_rows(changed).findings
+    again = check_rows(written_on(changed, [START_MS])).findings
+    assert any(each.of == "entry" and each.first > len(entries) for each in again)
+
+
+@given(logs())
+def test_a_log_that_is_gone_with_its_tip_is_found_and_stays_so(rows: Rows) -> None:
+    (finding,) = check_rows({}).findings
+    assert finding.of == "log"
+    assert names(check_rows(written_on({}, [START_MS])).findings, 1)
+
+
+@given(logs(), st.data())
+def test_a_log_that_grows_while_it_is_read_is_sound(rows: Rows, data: st.DataObject) -> None:
+    entries = [Row(split_audit(row), raw) for row, raw in sorted(rows.items()) if row.startswith(AUDIT_ENTRIES)]
+    before, read, behind = sorted(data.draw(st.integers(0, len(entries))) for _ in range(3))
+
+    def tip(last: int) -> Tip:
+        return read_last(store_of(numbered([row.raw for row in entries[:last]])), LOG)
+
+    assert check(LOG, entries[:read], (), Tips(tip(before), lambda: tip(behind))).findings == []
 
 
 @given(logs(), st.data())
@@ -172,7 +251,7 @@ def test_whatever_is_done_to_a_head_is_found(rows: Rows, data: st.DataObject) ->
 @given(logs())
 def test_a_head_under_another_key_is_found(rows: Rows) -> None:
     foreign = heads_of({row: raw for row, raw in rows.items() if row.startswith(AUDIT_ENTRIES)}, key=HeadKey(b"x" * 32))
-    changed = {row: raw for row, raw in rows.items() if row.startswith(AUDIT_ENTRIES)} | foreign
+    changed = with_tip(numbered(entries_in(rows)) | foreign)
     (finding,) = check_rows(changed).findings
     assert finding.of == "head"
     assert check_rows(changed, keys=[HeadKey(b"x" * 32).public]).findings == []
@@ -198,5 +277,5 @@ def test_every_byte_and_every_cut_of_every_entry() -> None:
             flipped = bytearray(raw)
             flipped[offset] ^= 1 << choice.randrange(8)
             for changed in (bytes(flipped), raw[:offset], raw[:offset] + b"\n" + raw[offset:]):
-                log = numbered([*entries[: place - 1], changed, *entries[place:]])
+                log = with_entries(rows, [*entries[: place - 1], changed, *entries[place:]])
                 assert names(check_rows(log).findings, place), (place, changed)

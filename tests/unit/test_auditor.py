@@ -24,16 +24,27 @@ from kvs.server.auditor import Auditor, newest_head
 from kvs.server.head_keeper import HeadKeeper
 from kvs.server.security import AuditKeys
 from kvs.server.witnesses import Witnesses
-from kvs.storage.audit import decode
-from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_HEADS, after, audit_head_row, audit_row
+from kvs.storage.audit import decode, first_rows
+from kvs.storage.keyspace import AUDIT, AUDIT_ENTRIES, AUDIT_HEADS, after, audit_head_row, audit_row
 from kvs.storage.memory import MemoryStore
 from kvs.storage.state import read_progress
-from tests.auditing import HOUR_MS, START_MS, check_rows, heads_in, make_log, numbered, rewritten
+from tests.auditing import (
+    HOUR_MS,
+    START_MS,
+    check_rows,
+    heads_in,
+    make_log,
+    numbered,
+    rewritten,
+    store_of,
+    with_tip,
+)
 from tests.nodes import LOG
 
 KEY = HeadKey(b"\x07" * 32)
 ACT = Act("backup", "node", "daily")
 SETTINGS = NodeSettings("node1", 1, 3, 1000, 60_000)
+TORN = "The audit log does not end where its tip says: verify it"
 
 
 class House:
@@ -42,7 +53,7 @@ class House:
     def __init__(self, name: str, actions: Sequence[str] = ACTIONS, store: MemoryStore | None = None) -> None:
         self.name = name
         self.now_ms = START_MS
-        self.store = store or MemoryStore()
+        self.store = store or store_of(first_rows(LOG))
         self.trail = Trail(LOG, actions, self.store)
         self.runner = Runner(self.store, Node(SETTINGS, read_progress(self.store), None, self.trail), self._now)
         self.neighbours: dict[str, House] = {}
@@ -324,6 +335,35 @@ async def test_a_damaged_log_goes_on_and_stays_damaged(make_house: Callable[...,
     assert (report.last, report.signed) == (3, 3)
 
 
+async def test_a_log_whose_end_was_cut_off_goes_on_above_it_and_the_node_says_so(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house()
+    await house.note("a", "b", "c")
+    house.store.commit({audit_row(2): None, audit_row(3): None})
+    again = make_house(store=house.store.crash())
+    with structlog.testing.capture_logs() as log:
+        again.auditor.start()
+        await again.note("d")
+        await again.auditor.stop()
+    alarm = {"event": TORN, "log_level": "error", "last": 1, "tip": 3}
+    assert [line for line in log if line["event"] == TORN] == [alarm]
+    assert [str(finding) for finding in again.check().findings] == ["entries 2 to 3: missing"]
+
+
+async def test_an_end_that_was_lost_while_the_disk_failed_is_told(house: House) -> None:
+    house.auditor.start()
+    await house.note("a", "b")
+    house.store.commit({audit_row(2): None})
+    house.store.fail_writes("no space")
+    with structlog.testing.capture_logs() as log:
+        await house.note("c")
+        house.store.fail_writes(None)
+        await house.recovered()
+    assert [(line["last"], line["tip"]) for line in log if line["event"] == TORN] == [(1, 2)]
+    await house.auditor.stop()
+
+
 # --- peers ---
 
 
@@ -386,6 +426,7 @@ async def test_a_log_that_was_cut_is_found_by_the_peer_and_the_node_says_so(
     kept = one.heads[-1]
     survivor = one.store.crash()
     survivor.commit({audit_row(3): None, audit_head_row(3, 3): None})
+    survivor.commit(dict(with_tip(dict(survivor.scan(AUDIT, after(AUDIT))))))
     again = make_house("node1", store=survivor)
     again.neighbours["node2"] = other
     again.now_ms = one.now_ms
@@ -413,9 +454,7 @@ async def test_a_log_that_was_made_anew_as_a_whole_is_found(
         one.now_ms += HOUR_MS
         await one.auditor.tick()
     rows = numbered(rewritten([raw for _, raw in one.store.scan(AUDIT_ENTRIES, after(AUDIT_ENTRIES))], 1))
-    forged = MemoryStore()
-    forged.commit(dict(rows))
-    again = make_house("node1", store=forged)
+    again = make_house("node1", store=store_of(with_tip(rows)))
     again.neighbours["node2"] = other
     again.now_ms = one.now_ms
     await again.auditor.tick()

@@ -11,7 +11,7 @@ from kvs.cluster.events import Act, Command, Condition, Delete, Merge, Note, Put
 from kvs.errors import Conflict, KvsError
 from kvs.storage.codec import encode_record
 from kvs.storage.compression import RAW
-from kvs.storage.keyspace import AUDIT_ENTRIES, data_key, system_key
+from kvs.storage.keyspace import AUDIT, AUDIT_ENTRIES, AUDIT_TIP, data_key, system_key
 from kvs.storage.record import new_uuid, value_digest
 from tests.auditing import check_rows
 from tests.nodes import LoneNode
@@ -130,6 +130,12 @@ def test_an_entry_is_in_the_batch_of_its_data(node: LoneNode) -> None:
     assert node.log == []
 
 
+def test_a_group_of_writes_moves_the_tip_once_and_one_without_entries_does_not(node: LoneNode) -> None:
+    group = node.plan(NOW, [put("a"), put("b"), put("c")])
+    assert [row for row in group.batch if row[:1] == AUDIT and row[:2] != AUDIT_ENTRIES] == [AUDIT_TIP]
+    assert AUDIT_TIP not in node.plan(NOW, [Note(acts=())]).batch
+
+
 _STEPS = st.lists(st.tuples(st.sampled_from(["do", "lost", "landed", "restart"]), st.integers(1, 4)), max_size=20)
 
 
@@ -149,6 +155,6 @@ def test_the_chain_holds_over_restarts_and_writes_that_failed(steps: list[tuple[
             node.fail(NOW + number, *commands, landed=what == "landed")
         expected += count if what != "lost" else 0
     assert len(node.log) == expected
-    assert check_rows(node.rows(AUDIT_ENTRIES)).findings == []
+    assert check_rows(node.rows(AUDIT)).findings == []
     assert node.node.trail is not None
     assert node.node.trail.tip.number == expected

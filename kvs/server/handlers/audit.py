@@ -15,7 +15,7 @@ from kvs.server.handlers.context import Context
 from kvs.server.head_keeper import HeadKeeper
 from kvs.server.response import Response
 from kvs.server.router import Call
-from kvs.storage.audit import Entry, decode
+from kvs.storage.audit import NO_TIP, Entry, Tip, decode, read_tip
 from kvs.storage.keyspace import AUDIT_ENTRIES, AUDIT_HEADS, after, split_audit, split_audit_head
 
 _Shown = Mapping[str, object]
@@ -53,10 +53,13 @@ class Audit:
             first, stop = (first, start + b"\0") if backwards else (start, stop)
         rows = list(islice(self._context.store.scan(first, stop, backwards=backwards), limit + 1))
         next_row = rows[limit][0] if len(rows) > limit else None
-        shown = [_head(row, raw) for row, raw in rows[:limit]]
-        return self._page(
-            {"node_id": self._context.config.node_id, "log": self._context.log_id, "heads": shown}, next_row
-        )
+        page = {
+            "node_id": self._context.config.node_id,
+            "log": self._context.log_id,
+            "tip": _tip(read_tip(self._context.store)),
+            "heads": [_head(row, raw) for row, raw in rows[:limit]],
+        }
+        return self._page(page, next_row)
 
     async def kept(self, call: Call) -> Response:
         """The heads that are kept of other nodes, or of one."""
@@ -121,6 +124,10 @@ def _head(row: bytes, raw: bytes) -> Head | _Shown:
         return _damaged(split_audit_head(row), raw)
     is_whole = encode(head) == raw and head.number == split_audit_head(row)
     return head if is_whole else _damaged(split_audit_head(row), raw)
+
+
+def _tip(tip: Tip) -> _Shown | None:
+    return None if tip == NO_TIP else {"number": tip.number, "signature": tip.signature.hex()}
 
 
 def _damaged(number: int | None, raw: bytes) -> _Shown:
