@@ -50,7 +50,8 @@ class LoneNode:
     ) -> None:
         """`actions` are those of its audit log; None for a node that keeps none."""
         self.store = MemoryStore()
-        self.store.commit(dict(first_rows(LOG)))
+        if actions is not None:
+            self.store.commit(dict(first_rows(LOG)))
         self.settings = NodeSettings(node_id, joined, versions_max, tombstone_retention_ms, 60_000)
         self._actions = actions
         self.node = Node(self.settings, read_progress(self.store), Tree({}) if in_cluster else None, self._trail())
