@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 
 from kvs.actions import ACTIONS, DATA_DELETE, DATA_WRITE, DEFAULT_ACTIONS
 from kvs.cluster.events import Act, Command, Condition, Delete, Merge, Note, Put, Remember, Restore, Sweep, Transact
-from kvs.errors import Conflict, KvsError
+from kvs.cluster.trail import Trail
+from kvs.errors import Conflict, KvsError, StoreCorrupt
+from kvs.storage.audit import first_rows
 from kvs.storage.codec import encode_record
 from kvs.storage.compression import RAW
 from kvs.storage.keyspace import AUDIT, AUDIT_ENTRIES, AUDIT_TIP, data_key, system_key
+from kvs.storage.memory import MemoryStore
 from kvs.storage.record import new_uuid, value_digest
 from tests.auditing import check_rows
-from tests.nodes import LoneNode
+from tests.nodes import LOG, LoneNode
 from tests.records import record
 
 NOW = 1_700_000_000_000
@@ -134,6 +137,23 @@ def test_a_group_of_writes_moves_the_tip_once_and_one_without_entries_does_not(n
     group = node.plan(NOW, [put("a"), put("b"), put("c")])
     assert [row for row in group.batch if row[:1] == AUDIT and row[:2] != AUDIT_ENTRIES] == [AUDIT_TIP]
     assert AUDIT_TIP not in node.plan(NOW, [Note(acts=())]).batch
+
+
+class DamagedTip(MemoryStore):
+    def get(self, key: bytes) -> bytes | None:
+        if key == AUDIT_TIP:
+            raise StoreCorrupt("checksum mismatch")
+        return super().get(key)
+
+
+def test_a_tip_that_cannot_be_read_stops_nothing_and_shows() -> None:
+    store = DamagedTip()
+    store.commit(dict(first_rows(LOG)))
+    trail = Trail(LOG, ACTIONS, store)
+    assert trail.torn == (0, 0)
+    batch: dict[bytes, bytes | None] = {}
+    trail.extend([(b"data_write", b"", b"a")], NOW, batch)
+    assert [finding.first for finding in check_rows({row: raw for row, raw in batch.items() if raw}).findings] == [1]
 
 
 _STEPS = st.lists(st.tuples(st.sampled_from(["do", "lost", "landed", "restart"]), st.integers(1, 4)), max_size=20)
