@@ -418,7 +418,7 @@ class Node:
             deleted=True,
         )
         plan = self._replace(entry, current, record, view, created=False)
-        fields = {"key": path_of(entry), "timestamp": old.timestamp, "peer": command.source}
+        fields = {"key": path_of(entry), "version": f"{old.timestamp}.{old.counter}", "peer": command.source}
         report = Report("What was deleted long ago is deleted again", fields)
         return Plan(plan.batch, _TAKEN, (*plan.reports, report), plan.changes)
 

@@ -4,7 +4,7 @@ deletion that only such a peer knows of is not forgotten at once."""
 import msgspec
 import pytest
 
-from kvs.cluster.events import Delete, Merge, Put, Sweep
+from kvs.cluster.events import Delete, Merge, Put, Report, Sweep
 from kvs.storage.codec import encode_record
 from kvs.storage.compression import RAW
 from kvs.storage.current import read_current
@@ -51,6 +51,15 @@ def test_what_a_peer_brings_back_is_deleted_again() -> None:
     other.do(BEGAN_MS, merge(value, source="x"))
     other.do(NOW_MS, merge(again, source="node1"))
     assert stored(other) == again
+
+
+def test_it_is_said_what_is_deleted_again() -> None:
+    """Fields named like the log's own would be lost."""
+    node, value = forgetful()
+    node.node.apart = {"peer": value.timestamp + 1}
+    (report,) = (effect for effect in node.plan(NOW_MS, [merge(value)]).effects if isinstance(effect, Report))
+    assert report.event == "What was deleted long ago is deleted again"
+    assert report.fields == {"key": "k", "version": f"{value.timestamp}.{value.counter}", "peer": "peer"}
 
 
 def test_it_is_deleted_again_also_where_clocks_may_differ_by_more_than_the_retention() -> None:
