@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from kvs.cluster.merging import judge
 from kvs.storage.codec import Stored
 from kvs.storage.compression import RAW
 from kvs.storage.record import JSON, Record
@@ -39,6 +40,11 @@ def record(
         codec=codec,
         payload=b"" if deleted else payload,
     )
+
+
+def winner(a: Record, b: Record) -> Record:
+    """The record that every node keeps when it knows both. For equal records it is `a`."""
+    return b if judge(a, b).kind == "wins" else a
 
 
 _u64 = st.integers(0, 2**64 - 1)

@@ -14,10 +14,7 @@ is worth a line in the log and a place in the history; one that was simply repla
 from typing import Literal, NamedTuple
 
 from kvs.storage.record import Record
-from kvs.storage.version import precedence
-
-RULES = ("timestamp", "timestamp", "joined", "uuid", "content", "content")
-"""The rule of the order that decided, by the field of a `Precedence` in which two records differ first."""
+from kvs.storage.version import Rule, decide
 
 
 class Verdict(NamedTuple):
@@ -25,7 +22,7 @@ class Verdict(NamedTuple):
     can be `forgotten`, see `Merge`."""
 
     kind: Literal["wins", "known", "loses", "forgotten"]
-    rule: str = ""
+    rule: Rule = ""
     conflict: bool = False
 
 
@@ -36,13 +33,12 @@ def judge(held: Record | None, incoming: Record) -> Verdict:
     """Pure, and the same on every node."""
     if held is None:
         return UNOPPOSED
-    mine, theirs = precedence(held), precedence(incoming)
-    if mine == theirs:
+    rule, wins = decide(incoming, held)
+    if not rule:
         return Verdict("known")
-    rule = next(rule for rule, a, b in zip(RULES, mine, theirs, strict=True) if a != b)
-    winner, loser = (incoming, held) if theirs > mine else (held, incoming)
+    winner, loser = (incoming, held) if wins else (held, incoming)
     return Verdict(
-        kind="wins" if winner is incoming else "loses",
+        kind="wins" if wins else "loses",
         rule=rule,
         conflict=winner.base < (loser.timestamp, loser.counter),
     )

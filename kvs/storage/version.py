@@ -7,30 +7,20 @@ The rules, in this order:
 3. the smaller uuid;
 4. a tombstone over a value, then the smaller content hash (only a cloned node can come this far).
 
-`Precedence` is a tuple that sorts by these rules, so the winner is a plain `max`. Because the order is total and a
-merge is a `max`, merging is commutative, associative and idempotent, and all nodes agree whatever arrives in which
-order.
+Because the order is total and a merge keeps the winner, merging is commutative, associative and idempotent, and all
+nodes agree whatever arrives in which order.
 """
 
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Literal
 
 from kvs.storage.record import Record
 
 UNKNOWN_JOINED = 0
 _LATEST_JOINED = 1 << 64
-_COMPLEMENTS = bytes(range(255, -1, -1))
 
-
-class Precedence(NamedTuple):
-    """Greater wins. Fields whose smaller value wins are stored negated or complemented."""
-
-    timestamp: int
-    counter: int
-    joined_rank: int
-    uuid_rank: bytes
-    deleted: bool
-    content_rank: bytes
+Rule = Literal["timestamp", "joined", "uuid", "content", ""]
+"""What tells two records of a key apart; empty where nothing does."""
 
 
 def content_hash(record: Record) -> bytes:
@@ -47,25 +37,23 @@ def content_hash(record: Record) -> bytes:
     return digest.digest()
 
 
-def precedence(record: Record) -> Precedence:
-    joined = record.origin_joined if record.origin_joined != UNKNOWN_JOINED else _LATEST_JOINED
-    return Precedence(
-        record.timestamp,
-        record.counter,
-        -joined,
-        _complement(record.uuid),
-        record.deleted,
-        _complement(content_hash(record)),
-    )
+def decide(a: Record, b: Record) -> tuple[Rule, bool]:
+    """Which rule tells two records of one key apart, and whether `a` wins by it. Values, which may be large, and
+    compressed, are looked at only where nothing else decides."""
+    mine, theirs = (a.timestamp, a.counter), (b.timestamp, b.counter)
+    if mine != theirs:
+        return "timestamp", mine > theirs
+    if a.origin_joined != b.origin_joined:
+        return "joined", _joined(a) < _joined(b)
+    if a.uuid != b.uuid:
+        return "uuid", a.uuid < b.uuid
+    if a.deleted != b.deleted:
+        return "content", a.deleted
+    if a == b:
+        return "", False
+    content, other = content_hash(a), content_hash(b)
+    return ("content", content < other) if content != other else ("", False)
 
 
-def winner(a: Record, b: Record) -> Record:
-    """The record that every node keeps when it knows both. For equal records it is `a`."""
-    if (a.timestamp, a.counter) != (b.timestamp, b.counter):
-        return a if (a.timestamp, a.counter) > (b.timestamp, b.counter) else b
-    return a if precedence(a) >= precedence(b) else b
-
-
-def _complement(data: bytes) -> bytes:
-    """Bytes of equal length whose order is the reverse."""
-    return data.translate(_COMPLEMENTS)
+def _joined(record: Record) -> int:
+    return record.origin_joined if record.origin_joined != UNKNOWN_JOINED else _LATEST_JOINED

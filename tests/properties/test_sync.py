@@ -14,9 +14,9 @@ from kvs.storage.codec import decode, encode_record
 from kvs.storage.keyspace import DATA, EXPIRIES, SYSTEM, after, data_key, moment_range, system_key
 from kvs.storage.record import Record, value_digest
 from kvs.storage.retention import expiry_limit
-from kvs.storage.version import winner
 from tests.comparing import compare
 from tests.nodes import LoneNode
+from tests.records import winner
 
 NOW_MS = 1_700_000_000_000
 

@@ -1,9 +1,9 @@
 """What must hold of a whole cluster. Each raises Violation, or says what is not yet so."""
 
+from functools import reduce
 from itertools import permutations
 from random import Random
 
-from kvs.cluster.merging import judge
 from kvs.cluster.merkle import Sum, item_of, items, read_tree
 from kvs.storage.codec import decode
 from kvs.storage.current import index_rows, seq_of
@@ -23,7 +23,8 @@ from kvs.storage.keyspace import (
 )
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import Record, value_digest
-from kvs.storage.version import precedence, winner
+from tests.precedence import precedence
+from tests.records import winner
 from tests.sim.history import LOWEST, contents
 from tests.sim.simcluster import SimCluster
 from tests.sim.simnode import Process
@@ -98,16 +99,12 @@ def check_acknowledged(cluster: SimCluster) -> None:
 
 
 def check_merge_laws(cluster: SimCluster, chance: Random, keys: int = 20) -> None:
-    """Merging the versions that there were gives the same in every order, by the order itself and by the verdicts."""
+    """Merging the versions that there were gives the same in every order: the greatest."""
     many = [records for records in cluster.history.landed.values() if len(records) > 1]
     for records in chance.sample(many, min(keys, len(many))):
         some = chance.sample(list(records.values()), min(4, len(records)))
         for order in permutations(some, len(some)):
-            held = last = order[0]
-            for record in order[1:]:
-                held = winner(held, record)
-                last = record if judge(last, record).kind == "wins" else last
-            if not held == last == max(some, key=precedence):
+            if reduce(winner, order) != max(some, key=precedence):
                 raise Violation(f"the order of arrival decides between {order}")
 
 

@@ -22,7 +22,7 @@ from kvs.storage.keyspace import DATA, SYSTEM, after
 from kvs.storage.memory import MemoryStore
 from kvs.storage.record import Record, derived_uuid
 from kvs.storage.store import Batch
-from kvs.storage.version import Precedence, precedence
+from tests.precedence import Precedence, precedence
 from tests.sim.clocks import EPOCH_MS
 from tests.sim.hearsay import Heard, Hearsay
 from tests.sim.world import Violation, World

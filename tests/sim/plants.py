@@ -35,7 +35,7 @@ from kvs.storage.keyspace import SYSTEM
 from kvs.storage.record import Record
 from kvs.storage.state import Progress, encode_progress
 from kvs.storage.store import Reader
-from kvs.storage.version import Precedence, precedence
+from kvs.storage.version import Rule, decide
 from tests.sim import runs, scenarios, shell
 from tests.sim.writer import Writer
 from tests.unit import test_discard, test_replica
@@ -78,7 +78,7 @@ def tie_by_arrival(patch: Patch) -> None:
 
     def judged(held: Record | None, incoming: Record) -> Verdict:
         same = held is not None and (held.timestamp, held.counter) == (incoming.timestamp, incoming.counter)
-        return Verdict("wins", "arrival") if same and held != incoming else judge(held, incoming)
+        return Verdict("wins", "content") if same and held != incoming else judge(held, incoming)
 
     patch.setattr(node_module, "judge", judged)
 
@@ -86,10 +86,10 @@ def tie_by_arrival(patch: Patch) -> None:
 def origin_order_ignored(patch: Patch) -> None:
     """Whose node joined first does not count."""
 
-    def ranked(record: Record) -> Precedence:
-        return precedence(record)._replace(joined_rank=0)
+    def decided(a: Record, b: Record) -> tuple[Rule, bool]:
+        return decide(replace(a, origin_joined=1), replace(b, origin_joined=1))
 
-    patch.setattr(merging, "precedence", ranked)
+    patch.setattr(merging, "decide", decided)
 
 
 def loser_becomes_current(patch: Patch) -> None:

@@ -18,7 +18,7 @@ doubted     a node that set records aside takes its own lack of them for no dele
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from kvs.storage.version import precedence
+from tests.precedence import precedence
 from tests.sim.checkers import check_acknowledged, check_rows, differences
 from tests.sim.clients import Clients
 from tests.sim.history import LOWEST, contents
