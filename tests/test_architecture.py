@@ -73,6 +73,7 @@ PURE = [
     "kvs/cluster/audit_run.py",
     "kvs/cluster/trail.py",
     "kvs/cluster/clock.py",
+    "kvs/cluster/conflicts.py",
     "kvs/cluster/events.py",
     "kvs/cluster/merging.py",
     "kvs/cluster/merkle.py",

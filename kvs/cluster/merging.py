@@ -44,6 +44,11 @@ def judge(held: Record | None, incoming: Record) -> Verdict:
     )
 
 
+def are_one(a: Record, b: Record) -> bool:
+    """Whether two records are one version."""
+    return not decide(a, b)[0]
+
+
 def entombed(record: Record) -> Record:
     """The tombstone that an expired record turns into: the same version, no value.
 

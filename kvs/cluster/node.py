@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from kvs.cluster.clock import Clock
+from kvs.cluster.conflicts import lose, resolved
 from kvs.cluster.events import (
     UNCONDITIONAL,
     Change,
@@ -372,20 +373,18 @@ class Node:
             self._rows.tally.came_from_peer()
             return Plan(batch, _TAKEN, reports, (Change(entry, incoming, self._rows.seq, source),))
         verdict = judge(held, incoming)
+        if current.stored is not None and verdict.kind != "wins":
+            plan = lose(self._rows, command, current.stored, verdict, view)
+            return Plan(plan.batch, plan.outcome, plan.reports + reports)
+        if held is not None and self._comes_late(incoming, held, now_ms):
+            return self._delete_again(command, current, view, now_ms)
         if held is not None and verdict.conflict:
-            reports += (_conflict(entry, held, incoming, verdict, source),)
             kept = self._rows.versions_max(entry) > 1
-            self._rows.tally.conflict(incoming_won=verdict.kind == "wins", kept=kept)
-        outcome = Merged(verdict)
-        if verdict.kind == "wins":
-            if held is not None and self._comes_late(incoming, held, now_ms):
-                return self._delete_again(command, current, view, now_ms)
-            plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
-            self._rows.tally.came_from_peer()
-            return Plan(plan.batch, outcome, plan.reports + reports, (Change(entry, incoming, self._rows.seq, source),))
-        if verdict.kind == "loses" and verdict.conflict and current.stored is not None:
-            return Plan(self._rows.keep_loser(entry, current.stored, incoming), outcome, reports)
-        return Plan({}, outcome, reports)
+            reports += (resolved(self._rows, command, held, verdict, kept=kept),)
+        plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
+        self._rows.tally.came_from_peer()
+        changes = (Change(entry, incoming, self._rows.seq, source),)
+        return Plan(plan.batch, Merged(verdict), plan.reports + reports, changes)
 
     def _was_here(self, record: Record, source: str) -> bool:
         """Whether this node held the record that a peer brings: both did when they were equal, unless the peer got it
@@ -469,15 +468,6 @@ class Node:
         """Tombstones with a timestamp below this (Unix ms) are not needed any more."""
         floor_ms = now_ms if self.floor_ms is None else self.floor_ms
         return tombstone_limit(now_ms, self._settings.tombstone_retention_ms, floor_ms)
-
-
-def _conflict(entry: bytes, held: Record, incoming: Record, verdict: Verdict, source: str) -> Report:
-    """The line in the log. The key is shown; values never are."""
-    names = ("held", "incoming") if verdict.kind == "loses" else ("incoming", "held")
-    fields: dict[str, object] = {"key": path_of(entry), "rule": verdict.rule, "winner": names[0], "peer": source}
-    for name, record in (("held", held), ("incoming", incoming)):
-        fields[name] = f"{record.timestamp}.{record.counter} {uuid_text(record.uuid)} of {record.origin}"
-    return Report("Conflict resolved", fields)
 
 
 def _is_readable(command: Restore, revision: Record, view: Reader, now_ms: int) -> bool:

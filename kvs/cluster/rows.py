@@ -6,10 +6,11 @@ item in the Merkle tree. Whoever changes a record says here what becomes of it a
 
 import msgspec
 
-from kvs.cluster.merging import entombed
+from kvs.cluster.merging import are_one, entombed
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.cluster.tally import Tally
-from kvs.storage.codec import Stored, encode, stored_bytes
+from kvs.errors import StoreCorrupt
+from kvs.storage.codec import Stored, decode, encode, stored_bytes
 from kvs.storage.current import Current, index_rows, removal, seq_of
 from kvs.storage.keyspace import DATA, METADATA, change_row, encode_seq, expiry_row, revision_range, revision_row
 from kvs.storage.record import Record, value_digest
@@ -17,6 +18,7 @@ from kvs.storage.retention import must_stay_as_tombstone
 from kvs.storage.revisions import dropped, kept_after
 from kvs.storage.state import LOG_START_ROW, read_log_start
 from kvs.storage.store import Reader
+from kvs.storage.version import decide
 
 
 class Rows:
@@ -95,16 +97,22 @@ class Rows:
             item = item_of(entry, record, digest or value_digest(record.data))
             self.edit.put(batch, view, entry, item, is_new=is_new)
 
-    def keep_loser(self, entry: bytes, stored: Stored, loser: Record) -> dict[bytes, bytes | None]:
-        """The batch that puts a discarded concurrent version into the history, as the one before the current record."""
-        kept = kept_after(stored.kept, self.versions_max(entry))
-        if not kept:
+    def keep_loser(self, entry: bytes, stored: Stored, loser: Record, view: Reader) -> dict[bytes, bytes | None] | None:
+        """The batch that puts a discarded concurrent version into the history, where it belongs by its version. Empty
+        if all that may be kept are newer; None if the history has it."""
+        revisions_max = self.versions_max(entry) - 1
+        newer = _newer(view, entry, stored, loser, revisions_max)
+        if newer is None:
+            return None
+        if len(newer) == revisions_max:
             return {}
+        generation, kept = stored.generation + 1, kept_after(stored.kept, revisions_max + 1)
         batch: dict[bytes, bytes | None] = dict.fromkeys(
             revision_row(entry, gone) for gone in dropped(stored.generation, stored.kept, kept)
         )
-        batch[revision_row(entry, stored.generation)] = encode(entry, Stored(loser, stored.seq, stored.generation, 0))
-        batch[entry] = encode(entry, msgspec.structs.replace(stored, generation=stored.generation + 1, kept=kept))
+        raws = [*newer, encode(entry, Stored(loser, stored.seq, stored.generation, 0))]
+        batch.update((revision_row(entry, generation - back), raw) for back, raw in enumerate(raws, start=1))
+        batch[entry] = encode(entry, msgspec.structs.replace(stored, generation=generation, kept=kept))
         return batch
 
     def remove(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
@@ -153,3 +161,23 @@ class Rows:
     def versions_max(self, entry: bytes) -> int:
         """How many versions of a key are kept, the current one counted."""
         return self._versions_max if entry.startswith(DATA) else 1
+
+
+def _newer(
+    view: Reader, entry: bytes, stored: Stored, version: Record, revisions_max: int
+) -> list[bytes | None] | None:
+    """The stored bytes of the first revisions that are newer than a version, at most so many (None in place of a row
+    that is missing). None if the version is one of them. What cannot be read counts as older."""
+    newer: list[bytes | None] = []
+    for back in range(1, min(stored.kept, revisions_max) + 1):
+        try:
+            raw = view.get(revision_row(entry, stored.generation - back))
+            kept = None if raw is None else decode(entry, raw).record
+        except StoreCorrupt:
+            break
+        if kept is not None and are_one(kept, version):
+            return None
+        if kept is not None and not decide(kept, version)[1]:
+            break
+        newer.append(raw)
+    return newer
