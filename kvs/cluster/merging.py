@@ -8,7 +8,8 @@
 
 The order is that of kvs/storage/version.py, so that every node reaches the same answer. A verdict is a conflict when
 neither writer knew of the other's version: the winner was written upon an older version than the loser. Such a loser
-is worth a line in the log and a place in the history; one that was simply replaced is not.
+is worth a line in the log and a place in the history; one that was simply replaced is not, nor one that has come to its
+end at one node and not yet at the other.
 """
 
 from typing import Literal, NamedTuple
@@ -40,13 +41,8 @@ def judge(held: Record | None, incoming: Record) -> Verdict:
     return Verdict(
         kind="wins" if wins else "loses",
         rule=rule,
-        conflict=winner.base < (loser.timestamp, loser.counter),
+        conflict=winner.base < (loser.timestamp, loser.counter) and not is_end_of(winner, loser),
     )
-
-
-def are_one(a: Record, b: Record) -> bool:
-    """Whether two records are one version."""
-    return not decide(a, b)[0]
 
 
 def entombed(record: Record) -> Record:
@@ -64,3 +60,13 @@ def entombed(record: Record) -> Record:
         owner=record.owner,
         deleted=True,
     )
+
+
+def is_end_of(tombstone: Record, record: Record) -> bool:
+    """Whether that is what the record turns into when its time is over."""
+    return tombstone.deleted and record.expires_at != 0 and tombstone == entombed(record)
+
+
+def are_one(a: Record, b: Record) -> bool:
+    """Whether two records are one version, of which one may have come to its end."""
+    return not decide(a, b)[0] or is_end_of(a, b) or is_end_of(b, a)

@@ -50,14 +50,14 @@ from kvs.cluster.events import (
     Trim,
     Written,
 )
-from kvs.cluster.merging import UNOPPOSED, Verdict, judge
+from kvs.cluster.merging import UNOPPOSED, Verdict, is_end_of, judge
 from kvs.cluster.merkle import Tree
 from kvs.cluster.rows import Rows
 from kvs.cluster.scrubbing import scrub
 from kvs.cluster.superseded import Superseded
 from kvs.cluster.tally import Tally
 from kvs.cluster.trail import Trail
-from kvs.cluster.upkeep import discard, lapse, sweep, trim
+from kvs.cluster.upkeep import discard, entomb, lapse, sweep, trim
 from kvs.errors import CorruptRecord, KvsError, NotFound, StoreCorrupt, let_go
 from kvs.storage.batch import Overlay
 from kvs.storage.current import NOTHING, Current, history, metadata_document, read_current
@@ -373,14 +373,18 @@ class Node:
             self._rows.tally.came_from_peer()
             return Plan(batch, _TAKEN, reports, (Change(entry, incoming, self._rows.seq, source),))
         verdict = judge(held, incoming)
-        if current.stored is not None and verdict.kind != "wins":
-            plan = lose(self._rows, command, current.stored, verdict, view)
-            return Plan(plan.batch, plan.outcome, plan.reports + reports)
-        if held is not None and self._comes_late(incoming, held, now_ms):
-            return self._delete_again(command, current, view, now_ms)
-        if held is not None and verdict.conflict:
-            kept = self._rows.versions_max(entry) > 1
-            reports += (resolved(self._rows, command, held, verdict, kept=kept),)
+        if current.stored is not None and held is not None:
+            if verdict.kind != "wins":
+                lost = lose(self._rows, command, current.stored, verdict, view)
+                return Plan(lost.batch, lost.outcome, lost.reports + reports)
+            if is_end_of(incoming, held):
+                over = entomb(self._rows, entry, current.stored, view)
+                return Plan(over.batch, Merged(verdict), reports, ended=over.ended)
+            if self._comes_late(incoming, now_ms):
+                return self._delete_again(command, current, view, now_ms)
+            if verdict.conflict:
+                kept = self._rows.versions_max(entry) > 1
+                reports += (resolved(self._rows, command, held, verdict, kept=kept),)
         plan = self._replace(entry, current, incoming, view, created=held is None, digest=digest, raw=command.raw)
         self._rows.tally.came_from_peer()
         changes = (Change(entry, incoming, self._rows.seq, source),)
@@ -391,13 +395,9 @@ class Node:
         later from its writer, with which this node was not."""
         return record.timestamp < min(self.apart.get(source, 0), self.apart.get(record.origin, record.timestamp + 1))
 
-    def _comes_late(self, tombstone: Record, held: Record, now_ms: int) -> bool:
+    def _comes_late(self, tombstone: Record, now_ms: int) -> bool:
         """Whether a tombstone that others may forget at once deletes a value that all nodes have."""
-        return (
-            tombstone.deleted
-            and tombstone.timestamp < self.tombstone_limit(now_ms)
-            and (held.timestamp, held.counter) != (tombstone.timestamp, tombstone.counter)
-        )
+        return tombstone.deleted and tombstone.timestamp < self.tombstone_limit(now_ms)
 
     def _delete_again(self, command: Merge, current: Current, view: Reader, now_ms: int) -> Plan:
         """The record that a peer brings was deleted, and not all nodes know of that: this node held it once and has

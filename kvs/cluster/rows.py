@@ -148,6 +148,10 @@ class Rows:
         """The batch that takes a record off the disk whose time is over, or leaves a tombstone in its place."""
         if self.edit is None or not must_stay_as_tombstone(stored.record):
             return self.remove(entry, stored, view)
+        return self.entomb(entry, stored, view)
+
+    def entomb(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
+        """The batch that leaves a tombstone in the place of an expired record, and nothing of its history."""
         self.tally.tombstones += 1
         seq = seq_of(view, entry, stored)
         batch = removal(entry, stored, seq)
@@ -155,7 +159,8 @@ class Rows:
         batch[entry] = encode(entry, Stored(tombstone, seq, stored.generation, kept=0))
         batch[change_row(seq)] = entry
         batch.update((row, b"") for row in index_rows(entry, tombstone))
-        self.edit.put(batch, view, entry, item_of(entry, tombstone, value_digest(b"")))
+        if self.edit is not None:
+            self.edit.put(batch, view, entry, item_of(entry, tombstone, value_digest(b"")))
         return batch
 
     def versions_max(self, entry: bytes) -> int:

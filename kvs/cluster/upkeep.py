@@ -6,9 +6,17 @@ from kvs.cluster.events import Discard, Ended, Lapse, Plan, Sweep, Swept, Trim
 from kvs.cluster.rows import Rows
 from kvs.cluster.superseded import Superseded
 from kvs.storage.batch import Overlay
-from kvs.storage.codec import encode
+from kvs.storage.codec import Stored, encode
 from kvs.storage.current import index_rows, read_current
-from kvs.storage.keyspace import DATA, SUPERSEDED, revision_range, split_moment, split_revision, superseded_row
+from kvs.storage.keyspace import (
+    DATA,
+    SUPERSEDED,
+    expiry_row,
+    revision_range,
+    split_moment,
+    split_revision,
+    superseded_row,
+)
 from kvs.storage.retention import expiry_limit, may_go
 from kvs.storage.store import Reader
 
@@ -20,11 +28,25 @@ def lapse(rows: Rows, command: Lapse, view: Reader, now_ms: int) -> Plan:
     for row in command.rows:
         expires_at, entry = split_moment(row)
         stored = read_current(noted, entry).stored
-        if stored is None or stored.record.expires_at != expires_at or expires_at > now_ms or noted.get(row):
-            continue
-        noted.write(rows.lapse(entry, stored))
-        ended.append(Ended(entry, stored.record, rows.seq, expired=True))
+        if stored is not None and stored.record.expires_at == expires_at <= now_ms:
+            ended += _end(rows, entry, stored, noted)
     return Plan(noted.batch, Swept(len(ended)), ended=tuple(ended))
+
+
+def _end(rows: Rows, entry: bytes, stored: Stored, noted: Overlay) -> list[Ended]:
+    """Give the end of a user's value a place in the change log, unless it has one."""
+    if not entry.startswith(DATA) or noted.get(expiry_row(stored.record.expires_at, entry)):
+        return []
+    noted.write(rows.lapse(entry, stored))
+    return [Ended(entry, stored.record, rows.seq, expired=True)]
+
+
+def entomb(rows: Rows, entry: bytes, stored: Stored, view: Reader) -> Plan:
+    """Another node says that an expired record is a tombstone now: do what the next sweep here would do."""
+    gone = Overlay(view)
+    ended = _end(rows, entry, stored, gone)
+    gone.write(rows.entomb(entry, stored, gone))
+    return Plan(gone.batch, Swept(1), ended=tuple(ended))
 
 
 def sweep(
@@ -46,10 +68,8 @@ def sweep(
         if stored is None or row not in index_rows(entry, stored.record):
             gone.write({row: None})
         elif may_go(stored.record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=tombstone_limit_ms):
-            if not stored.record.deleted and entry.startswith(DATA):
-                lapsed = lapse(rows, Lapse(rows=(row,)), gone, now_ms)
-                gone.write(lapsed.batch)
-                ended += lapsed.ended
+            if not stored.record.deleted:
+                ended += _end(rows, entry, stored, gone)
             batch = rows.expire(entry, stored, gone)
             if stored.record.deleted:
                 superseded.note(batch, entry, stored.record)
