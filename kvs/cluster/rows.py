@@ -10,7 +10,7 @@ from kvs.cluster.merging import are_one, entombed
 from kvs.cluster.merkle import Tree, TreeEdit, item_of
 from kvs.cluster.tally import Tally
 from kvs.errors import StoreCorrupt
-from kvs.storage.codec import Stored, decode, encode, stored_bytes
+from kvs.storage.codec import GENERATION_MAX, Stored, decode, encode, stored_bytes
 from kvs.storage.current import Current, index_rows, removal, seq_of
 from kvs.storage.keyspace import DATA, METADATA, change_row, encode_seq, expiry_row, revision_range, revision_row
 from kvs.storage.record import Record, value_digest
@@ -52,6 +52,8 @@ class Rows:
             self.tally.tombstones -= old.record.deleted
             batch = dict.fromkeys(index_rows(entry, old.record))
             batch[change_row(seq_of(view, entry, old))] = None
+            if old.generation == GENERATION_MAX:
+                old = _numbered_anew(batch, entry, old, view)
             generation = old.generation + 1
             kept = kept_after(old.kept, self.versions_max(entry))
             for gone in dropped(old.generation, old.kept, kept):
@@ -106,10 +108,12 @@ class Rows:
             return None
         if len(newer) == revisions_max:
             return {}
+        batch: dict[bytes, bytes | None] = {}
+        if stored.generation == GENERATION_MAX:
+            stored = _numbered_anew(batch, entry, stored, view)
         generation, kept = stored.generation + 1, kept_after(stored.kept, revisions_max + 1)
-        batch: dict[bytes, bytes | None] = dict.fromkeys(
-            revision_row(entry, gone) for gone in dropped(stored.generation, stored.kept, kept)
-        )
+        for gone in dropped(stored.generation, stored.kept, kept):
+            batch[revision_row(entry, gone)] = None
         raws = [*newer, encode(entry, Stored(loser, stored.seq, stored.generation, 0))]
         batch.update((revision_row(entry, generation - back), raw) for back, raw in enumerate(raws, start=1))
         batch[entry] = encode(entry, msgspec.structs.replace(stored, generation=generation, kept=kept))
@@ -186,3 +190,12 @@ def _newer(
             break
         newer.append(raw)
     return newer
+
+
+def _numbered_anew(batch: dict[bytes, bytes | None], entry: bytes, stored: Stored, view: Reader) -> Stored:
+    """The current record has the last number: count it and its revisions from 1 again, and move these."""
+    for back in range(1, stored.kept + 1):
+        row = revision_row(entry, stored.generation - back)
+        batch[revision_row(entry, stored.kept + 1 - back)] = view.get(row)
+        batch[row] = None
+    return msgspec.structs.replace(stored, generation=stored.kept + 1)

@@ -11,8 +11,9 @@ Integers are big-endian; origin, owner and type are UTF-8; the payload runs to t
 behind the checksum: a record that turns up under a key that is not its own is as wrong as one with a flipped bit.
 
 `seq`, `generation` and `kept` are this node's own and never leave it: the record's place in the change log, how many
-versions of the key this node has stored, and how many of the versions before this one it still keeps (their
-generations are the `kept` numbers below this one's).
+versions of the key this node has stored (GENERATION_MAX is followed by the least number that leaves room for the
+revisions), and how many of the versions before this one it still keeps (their generations are the `kept` numbers below
+this one's).
 
 Do not change what a format number means: stored data outlives the program. A new layout gets a new number.
 """
@@ -29,6 +30,9 @@ from kvs.storage.compression import RAW, ZSTD, unpacked_bytes
 from kvs.storage.record import JSON, Record
 
 FORMAT = 1
+
+GENERATION_MAX = (1 << 32) - 1
+"""The last number that a version of a key can have."""
 
 _DELETED = 1
 _PREFIX = struct.Struct(">BI")
