@@ -49,16 +49,18 @@ class Found(NamedTuple):
 
 
 def scrub(edit: TreeEdit, view: Reader, start: bytes) -> Found:
-    """Look at the records from `start` on that belong to one run, as many as one step takes, and behind the last one at
-    the run."""
+    """Look at the records from `start` on that belong to one run, as many as one step takes, and behind the last one,
+    or where one is corrupt, at the run."""
     first = edit.run_start(start)
     stop = edit.next_start(first)
     expected, corrupt, end = _expected(view, start, stop)
     rows = dict(_rows(view, ITEMS, start, end))
     wrong = [entry for entry in {**expected, **rows} if expected.get(entry) != rows.get(entry)]
     batch: dict[bytes, bytes | None] = {ITEMS + entry: expected.get(entry) for entry in wrong}
-    # The run comes last: while items of it were not looked at, nobody knows what it should come to.
-    drifted_runs = _mend_run(edit, view, first, stop, batch) if end == stop else 0
+    # The run comes last: while items of it were not looked at, nobody knows what it should come to. But the item of a
+    # corrupt record leaves its run at once, or no comparison would miss the record, and a later write of it would count
+    # it twice.
+    drifted_runs = _mend_run(edit, view, first, stop, batch) if end == stop or corrupt else 0
     if start == b"" and not edit.is_root_right():
         edit.recount = True
         drifted_runs += 1

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from kvs.cluster import merkle, scrubbing
 from kvs.cluster.events import Delete, Put, Scrub, Scrubbed, Transact
-from kvs.cluster.merkle import Sum, read_tree
+from kvs.cluster.merkle import Sum, read_tree, sum_of_items
 from kvs.cluster.scrubbing import Scrubber
 from kvs.limits import SCRUB_PAUSE_MS
 from kvs.storage.keyspace import ITEMS, RUNS, data_key, system_key
 from kvs.storage.record import new_uuid
+from tests.comparing import compare
 from tests.nodes import LoneNode
 
 NOW_MS = 1_700_000_000_000
@@ -141,6 +142,52 @@ def test_a_corrupt_record_is_no_item_so_that_peers_send_theirs() -> None:
         assert node.tree.root.size == 1
     assert node.store.get(ITEMS + b"da") is None
     assert node.tree.root != peer.tree.root
+
+
+@pytest.mark.parametrize("number", [0, 3, 9])
+@pytest.mark.parametrize("mean", [4, 1000])
+def test_a_corrupt_record_that_is_met_by_a_reader_is_fetched_again(mean: int, number: int) -> None:
+    """One step from its key on: where the run is longer than a step it has nevertheless all of its items, and no more.
+    So the next comparison finds the difference."""
+    with small(mean, 3, 10**6):
+        written = [b"dk%d" % n for n in range(20)]
+        node, peer = filled([]), filled([])
+        for entry in written:
+            peer.do(NOW_MS, Put(entry=entry, uuid=new_uuid(), codec=0, payload=b"1"))
+        compare(node, peer, NOW_MS + 5_000)
+        broken = written[number]
+        raw = node.store.get(broken)
+        assert raw is not None
+        node.store.commit({broken: raw[:-1] + b"x"})
+        for _ in range(2):
+            node.do(NOW_MS, Scrub(start=broken))
+            assert node.store.get(ITEMS + broken) is None
+            assert node.tree.root == read_tree(node.store).root == sum_of_items(node.rows(ITEMS).values())
+        compare(node, peer, NOW_MS + 9_000)
+        assert node.store.get(broken) is not None
+        assert node.tree.root == peer.tree.root
+        assert total(scrub(node)) == (20, 0, 0)
+
+
+def test_a_run_that_was_left_with_the_item_of_a_corrupt_record_is_mended_by_the_next_reader() -> None:
+    with small(1000, 3, 10**6):
+        node = filled([b"dk%d" % n for n in range(10, 30)])
+        raw = node.store.get(b"dk11")
+        assert raw is not None
+        node.store.commit({b"dk11": raw[:-1] + b"x", ITEMS + b"dk11": None})
+        node.do(NOW_MS, Scrub(start=b"dk11"))
+        assert node.tree.root.size == 19
+
+
+def test_writing_over_a_corrupt_record_counts_it_once() -> None:
+    with small(1000, 3, 10**6):
+        node = filled([b"dk%d" % n for n in range(10, 30)])
+        raw = node.store.get(b"dk11")
+        assert raw is not None
+        node.store.commit({b"dk11": raw[:-1] + b"x"})
+        node.do(NOW_MS, Scrub(start=b"dk11"), Put(entry=b"dk11", uuid=new_uuid(), codec=0, payload=b"1"))
+        assert total(scrub(node)) == (20, 0, 0)
+        assert node.tree.root.size == 20
 
 
 def test_writes_of_the_same_group_are_no_drift() -> None:
