@@ -72,6 +72,7 @@ PURE = [
     "kvs/cluster/audit_kept.py",
     "kvs/cluster/audit_run.py",
     "kvs/cluster/trail.py",
+    "kvs/cluster/attempt.py",
     "kvs/cluster/clock.py",
     "kvs/cluster/conflicts.py",
     "kvs/cluster/events.py",

@@ -282,7 +282,7 @@ class TreeEdit:
     def copy(self) -> "TreeEdit":
         """As it is now: to go back to when what comes next fails halfway."""
         made = TreeEdit(self._tree)
-        made.changed, made._made = dict(self.changed), list(self._made)
+        made.changed, made._made, made.recount = dict(self.changed), list(self._made), self.recount
         return made
 
     def rows(self) -> dict[bytes, bytes | None]:

@@ -11,11 +11,12 @@ the commit fails, the group is thrown away and `resume` takes up what the disk r
 numbers that were given out in vain are simply skipped.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from kvs.cluster.attempt import Failed, attempt
 from kvs.cluster.clock import Clock
 from kvs.cluster.conflicts import lose, resolved
 from kvs.cluster.events import (
@@ -135,8 +136,17 @@ class Node:
         """The time by the hybrid clock: not before any version that was made or seen here."""
         return max(wall_ms, self._clock.last[0])
 
-    def plan_group(self, submissions: Iterable[Submission], reader: Reader, now_ms: int) -> Group:
-        """Plan the submissions in order; each sees what those before it will have written."""
+    def plan_group(self, submissions: Sequence[Submission], reader: Reader, now_ms: int) -> Group:
+        """Plan the submissions in order; each sees what those before it will have written. A command that meets a row
+        that cannot be read, or a bug, fails alone."""
+        try:
+            return self._plan_all(submissions, reader, now_ms, self.plan)
+        except Exception:  # what the command had done until then is in the group: once more, ready to take it back
+            return self._plan_all(submissions, reader, now_ms, self._attempt)
+
+    def _plan_all(
+        self, submissions: Sequence[Submission], reader: Reader, now_ms: int, plan_one: Callable[..., Plan]
+    ) -> Group:
         view = Overlay(reader)
         self._rows.begin()
         effects: list[Effect] = []
@@ -146,13 +156,13 @@ class Node:
             reply = Reply(submission.ticket, [])
             for command in submission.commands:
                 try:
-                    plan = self.plan(command, view, now_ms)
+                    plan = plan_one(command, view, now_ms)
                 except KvsError as error:
                     let_go(error)  # it leads to this frame, which leads to the error and to all of the group
                     reply.outcomes.append(error)
-                except StoreCorrupt as error:
-                    reply.outcomes.append(CorruptRecord("a stored record fails its checksum"))
-                    effects.append(Report("Corrupt record found", {"error": str(error)}))
+                except Failed as failed:
+                    reply.outcomes.append(failed.outcome)
+                    effects.append(failed.report)
                 else:
                     view.write(plan.batch)
                     reply.outcomes.append(plan.outcome)
@@ -190,8 +200,12 @@ class Node:
             self.trail.committed(group.lines, group.tip)
         return group.effects
 
+    def _attempt(self, command: Command, view: Reader, now_ms: int) -> Plan:
+        return attempt(self._rows, lambda: self.plan(command, view, now_ms))
+
     def plan(self, command: Command, view: Reader, now_ms: int) -> Plan:
-        """Decide one command. Raises KvsError when it is refused; then nothing is to be written."""
+        """Decide one command. Raises KvsError when it is refused; then nothing was done. With any other exception it
+        may be half done."""
         match command:
             case Put():
                 return self._put(command, view, now_ms)
@@ -205,30 +219,18 @@ class Node:
                 return trim(self._rows, command, view)
             case Lapse():
                 return lapse(self._rows, command, view, now_ms)
-            case Transact() | Sweep() | Discard() | Scrub():
-                return self._plan_many(command, view, now_ms)
+            case Transact():
+                return self._transact(command, view, now_ms)
+            case Sweep():
+                return sweep(self._rows, self.superseded, command, view, now_ms, self.tombstone_limit(now_ms))
+            case Discard():
+                return discard(self._rows, command, view)
+            case Scrub(start=start):
+                return self._scrub(start, view)
             case Remember(rows=rows):
                 return Plan(dict(rows), Remembered())
             case Note():
                 return Plan({}, Remembered())
-
-    def _plan_many(self, command: Transact | Sweep | Discard | Scrub, view: Reader, now_ms: int) -> Plan:
-        """Those that change several records: what one did to the tree before it failed is undone."""
-        before = None if self._rows.edit is None else self._rows.edit.copy()
-        try:
-            match command:
-                case Transact():
-                    return self._transact(command, view, now_ms)
-                case Sweep():
-                    limit_ms = self.tombstone_limit(now_ms)
-                    return sweep(self._rows, self.superseded, command, view, now_ms, limit_ms)
-                case Discard():
-                    return discard(self._rows, command, view)
-                case Scrub(start=start):
-                    return self._scrub(start, view)
-        except (KvsError, StoreCorrupt):
-            self._rows.edit = before
-            raise
 
     # --- writes ---
 
@@ -315,8 +317,7 @@ class Node:
             return live
 
         values = command.decide(look, now_ms)
-        written = Overlay(view)
-        changes: list[Change] = []
+        made: list[tuple[bytes, Current, Record, bool]] = []
         for entry, value in values.items():
             current = read_current(view, entry)
             live = current.live(now_ms)
@@ -333,7 +334,12 @@ class Node:
                 deleted=value is None,
                 payload=value or b"",
             )
-            replaced = self._replace(entry, current, record, written, created=live is None)
+            made.append((entry, current, record, live is None))
+        # Nothing is refused from here on.
+        written = Overlay(view)
+        changes: list[Change] = []
+        for entry, current, record, created in made:
+            replaced = self._replace(entry, current, record, written, created=created)
             written.write(replaced.batch)
             changes.extend(replaced.changes)
             reports += replaced.reports

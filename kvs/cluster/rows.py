@@ -41,6 +41,13 @@ class Rows:
         self.edit = None if self.tree is None else self.tree.edit()
         self.tally = Tally()
 
+    def mark(self) -> tuple[TreeEdit | None, Tally]:
+        """What the group comes to so far: to go back to with `undo` when what comes next fails halfway."""
+        return None if self.edit is None else self.edit.copy(), self.tally.copy()
+
+    def undo(self, mark: tuple[TreeEdit | None, Tally]) -> None:
+        self.edit, self.tally = mark
+
     def replace(
         self, entry: bytes, current: Current, record: Record, view: Reader, *, digest: bytes = b"", raw: bytes = b""
     ) -> dict[bytes, bytes | None]:

@@ -57,6 +57,11 @@ class Tally:
         else:
             self.discarded_lost += 1
 
+    def copy(self) -> "Tally":
+        made = Tally()
+        made.add(self)
+        return made
+
     def add(self, other: "Tally") -> None:
         self.records += other.records
         self.tombstones += other.tombstones

@@ -1,10 +1,13 @@
 """Plans of background work: what is over is noted, leaves the disk, or is set aside. Pure, as `Node` is."""
 
+from collections.abc import Callable, Iterable
+
 import msgspec
 
-from kvs.cluster.events import Discard, Ended, Lapse, Plan, Sweep, Swept, Trim
+from kvs.cluster.events import Discard, Ended, Lapse, Plan, Report, Sweep, Swept, Trim
 from kvs.cluster.rows import Rows
 from kvs.cluster.superseded import Superseded
+from kvs.errors import StoreCorrupt
 from kvs.storage.batch import Overlay
 from kvs.storage.codec import Stored, encode
 from kvs.storage.current import index_rows, read_current
@@ -20,17 +23,42 @@ from kvs.storage.keyspace import (
 from kvs.storage.retention import expiry_limit, may_go
 from kvs.storage.store import Reader
 
+Step = Callable[[bytes, Overlay], tuple[int, list[Ended]]]
+"""Does its part for a row or an entry. Gives how many entries it removed, or ends it noted, and which ended."""
+
+
+def _each(rows: Rows, todo: Iterable[bytes], view: Reader, step: Step) -> Plan:
+    """One after the other. One for which a row cannot be read is left for another time, and does not keep the others
+    from it."""
+    done = Overlay(view)
+    count = 0
+    ended: list[Ended] = []
+    reports: list[Report] = []
+    for what in todo:
+        before, part = rows.mark(), Overlay(done)
+        try:
+            entries, ends = step(what, part)
+        except StoreCorrupt as error:
+            rows.undo(before)
+            reports.append(Report("Corrupt record found", {"error": str(error)}))
+        else:
+            done.write(part.batch)
+            count += entries
+            ended += ends
+    return Plan(done.batch, Swept(count), tuple(reports), ended=tuple(ended))
+
 
 def lapse(rows: Rows, command: Lapse, view: Reader, now_ms: int) -> Plan:
     """Give ends of users' values a place in the change log, each once."""
-    noted = Overlay(view)
-    ended: list[Ended] = []
-    for row in command.rows:
+
+    def step(row: bytes, noted: Overlay) -> tuple[int, list[Ended]]:
         expires_at, entry = split_moment(row)
         stored = read_current(noted, entry).stored
-        if stored is not None and stored.record.expires_at == expires_at <= now_ms:
-            ended += _end(rows, entry, stored, noted)
-    return Plan(noted.batch, Swept(len(ended)), ended=tuple(ended))
+        is_over = stored is not None and stored.record.expires_at == expires_at <= now_ms
+        ended = _end(rows, entry, stored, noted) if stored is not None and is_over else []
+        return len(ended), ended
+
+    return _each(rows, command.rows, view, step)
 
 
 def _end(rows: Rows, entry: bytes, stored: Stored, noted: Overlay) -> list[Ended]:
@@ -53,46 +81,46 @@ def sweep(
     rows: Rows, superseded: Superseded, command: Sweep, view: Reader, now_ms: int, tombstone_limit_ms: int
 ) -> Plan:
     """Take off the disk what may go. Who watches hears of the end of a value here, if he has not yet."""
-    gone = Overlay(view)
-    ended: list[Ended] = []
-    removed = 0
-    for row in command.rows:
+
+    def step(row: bytes, gone: Overlay) -> tuple[int, list[Ended]]:
         if row.startswith(SUPERSEDED):
             raw = gone.get(row)
-            if raw is not None and not superseded.is_needed(raw):
-                gone.write({row: None})
-                removed += 1
-            continue
+            if raw is None or superseded.is_needed(raw):
+                return 0, []
+            gone.write({row: None})
+            return 1, []
         _, entry = split_moment(row)
         stored = read_current(gone, entry).stored
         if stored is None or row not in index_rows(entry, stored.record):
             gone.write({row: None})
-        elif may_go(stored.record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=tombstone_limit_ms):
-            if not stored.record.deleted:
-                ended += _end(rows, entry, stored, gone)
-            batch = rows.expire(entry, stored, gone)
-            if stored.record.deleted:
-                superseded.note(batch, entry, stored.record)
-            gone.write(batch)
-            removed += 1
-    return Plan(gone.batch, Swept(removed), ended=tuple(ended))
+            return 0, []
+        record = stored.record
+        if not may_go(record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=tombstone_limit_ms):
+            return 0, []
+        ended = [] if record.deleted else _end(rows, entry, stored, gone)
+        batch = rows.expire(entry, stored, gone)
+        if record.deleted:
+            superseded.note(batch, entry, record)
+        gone.write(batch)
+        return 1, ended
+
+    return _each(rows, command.rows, view, step)
 
 
 def discard(rows: Rows, command: Discard, view: Reader) -> Plan:
     """Take records off the disk as if they had never been there. To readers they are deleted. An older version that a
     peer brings is not, for all that is known here."""
-    gone = Overlay(view)
-    ended: list[Ended] = []
-    for entry in command.entries:
+
+    def step(entry: bytes, gone: Overlay) -> tuple[int, list[Ended]]:
         stored = read_current(gone, entry).stored
         if stored is None or stored.record.timestamp >= command.before_ms:
-            continue
+            return 0, []
         gone.write(rows.discard(entry, stored, gone))
         if gone.get(superseded_row(entry)) is not None:
             gone.write({superseded_row(entry): None})
-        if entry.startswith(DATA):
-            ended.append(Ended(entry, stored.record, rows.seq, expired=False))
-    return Plan(gone.batch, Swept(len(gone.batch)), ended=tuple(ended))
+        return 1, [Ended(entry, stored.record, rows.seq, expired=False)] if entry.startswith(DATA) else []
+
+    return _each(rows, command.entries, view, step)
 
 
 def trim(rows: Rows, command: Trim, view: Reader) -> Plan:

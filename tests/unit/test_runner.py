@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import msgspec
 import pytest
 
 from kvs.cluster import runner as runner_module
@@ -163,6 +164,23 @@ async def test_a_bug_in_planning_fails_that_group_alone(
     assert "a bug" not in failed.value.detail
     assert not runner.degraded
     assert (await runner.write(put("a"))).created
+
+
+async def test_a_bug_in_planning_one_write_fails_that_one_alone(store: GatedStore, runner: Runner) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    first = await hold_the_disk(store, runner)
+    bad = asyncio.create_task(runner.write(msgspec.structs.replace(put("bad"), guard=fail)))
+    writes = [asyncio.create_task(runner.write(put(key))) for key in "abc"]
+    await asyncio.sleep(0)
+    store.gate.set()
+    assert all(written.created for written in await asyncio.gather(first, *writes))
+    with pytest.raises(KvsError) as failed:
+        await bad
+    assert (failed.value.status, failed.value.code) == (500, "internal")
+    assert not runner.degraded
+    assert store.get(b"dbad") is None
 
 
 @pytest.mark.parametrize("unforeseen", [None, ValueError("not a store's error")])
