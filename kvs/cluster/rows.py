@@ -12,7 +12,16 @@ from kvs.cluster.tally import Tally
 from kvs.errors import StoreCorrupt
 from kvs.storage.codec import GENERATION_MAX, Stored, decode, encode, stored_bytes
 from kvs.storage.current import Current, index_rows, removal, seq_of
-from kvs.storage.keyspace import DATA, METADATA, change_row, encode_seq, expiry_row, revision_range, revision_row
+from kvs.storage.keyspace import (
+    DATA,
+    METADATA,
+    TOMBSTONES,
+    change_row,
+    encode_seq,
+    expiry_row,
+    revision_range,
+    revision_row,
+)
 from kvs.storage.record import Record, value_digest
 from kvs.storage.retention import must_stay_as_tombstone
 from kvs.storage.revisions import dropped, kept_after
@@ -141,6 +150,20 @@ class Rows:
     def discard(self, entry: bytes, stored: Stored, view: Reader) -> dict[bytes, bytes | None]:
         """The same for a record whose time is not over: that it is gone has a number of its own."""
         batch = self.remove(entry, stored, view)
+        if entry.startswith(DATA):
+            self.seq += 1
+            batch[LOG_START_ROW] = encode_seq(self.seq)
+        return batch
+
+    def forget(self, entry: bytes, row: bytes, view: Reader) -> dict[bytes, bytes | None]:
+        """The batch that takes a corrupt record off the disk, of which nothing is known but a row of the expiry or
+        tombstone index. Others of its rows are found to lead nowhere; that it is gone has a number of its own."""
+        self.tally.records -= 1
+        self.tally.tombstones -= row.startswith(TOMBSTONES)
+        batch: dict[bytes, bytes | None] = {entry: None, row: None}
+        batch.update((revision, None) for revision, _ in view.scan(*revision_range(entry)))
+        if self.edit is not None:
+            batch |= self.edit.remove(view, entry)
         if entry.startswith(DATA):
             self.seq += 1
             batch[LOG_START_ROW] = encode_seq(self.seq)

@@ -18,6 +18,7 @@ from collections.abc import MutableMapping
 from struct import Struct
 from typing import NamedTuple
 
+from kvs.storage.codec import Indexed
 from kvs.storage.keyspace import SUPERSEDED, after, superseded_row
 from kvs.storage.record import Record
 from kvs.storage.store import Reader
@@ -51,7 +52,7 @@ class Superseded:
         self._has_any: bool | None = None
         """Whether there may be notes at all: most nodes have none, and need not look for any. None: not known yet."""
 
-    def note(self, batch: MutableMapping[bytes, bytes | None], entry: bytes, record: Record) -> None:
+    def note(self, batch: MutableMapping[bytes, bytes | None], entry: bytes, record: Record | Indexed) -> None:
         """This current record is replaced by a later version, or is a tombstone that leaves the disk."""
         if self.absences is not None and self.absences.spans and self.absences.may_have(record.timestamp):
             batch[superseded_row(entry)] = _VERSION.pack(record.timestamp, record.counter)

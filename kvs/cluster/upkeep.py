@@ -9,11 +9,12 @@ from kvs.cluster.rows import Rows
 from kvs.cluster.superseded import Superseded
 from kvs.errors import StoreCorrupt
 from kvs.storage.batch import Overlay
-from kvs.storage.codec import Stored, encode
+from kvs.storage.codec import Indexed, Stored, encode
 from kvs.storage.current import index_rows, read_current
 from kvs.storage.keyspace import (
     DATA,
     SUPERSEDED,
+    TOMBSTONES,
     expiry_row,
     revision_range,
     split_moment,
@@ -80,7 +81,8 @@ def entomb(rows: Rows, entry: bytes, stored: Stored, view: Reader) -> Plan:
 def sweep(
     rows: Rows, superseded: Superseded, command: Sweep, view: Reader, now_ms: int, tombstone_limit_ms: int
 ) -> Plan:
-    """Take off the disk what may go. Who watches hears of the end of a value here, if he has not yet."""
+    """Take off the disk what may go, also where it is corrupt. Who watches hears of the end of a value here, if he has
+    not yet."""
 
     def step(row: bytes, gone: Overlay) -> tuple[int, list[Ended]]:
         if row.startswith(SUPERSEDED):
@@ -90,21 +92,35 @@ def sweep(
             gone.write({row: None})
             return 1, []
         _, entry = split_moment(row)
-        stored = read_current(gone, entry).stored
-        if stored is None or row not in index_rows(entry, stored.record):
+        current = read_current(gone, entry)
+        stored = current.stored
+        if not current.is_corrupt and (stored is None or row not in index_rows(entry, stored.record)):
             gone.write({row: None})
             return 0, []
-        record = stored.record
+        record = _by_its_row(row) if stored is None else stored.record
         if not may_go(record, expiry_limit_ms=expiry_limit(now_ms), tombstone_limit_ms=tombstone_limit_ms):
             return 0, []
-        ended = [] if record.deleted else _end(rows, entry, stored, gone)
-        batch = rows.expire(entry, stored, gone)
+        ended = [] if stored is None or record.deleted else _end(rows, entry, stored, gone)
+        batch = rows.forget(entry, row, gone) if stored is None else rows.expire(entry, stored, gone)
         if record.deleted:
             superseded.note(batch, entry, record)
         gone.write(batch)
         return 1, ended
 
     return _each(rows, command.rows, view, step)
+
+
+def _by_its_row(row: bytes) -> Indexed:
+    """What a row of the expiry or tombstone index says of a record that is corrupt."""
+    moment_ms, _ = split_moment(row)
+    is_tombstone = row.startswith(TOMBSTONES)
+    return Indexed(
+        seq=0,
+        timestamp=moment_ms if is_tombstone else 0,
+        counter=0,
+        expires_at=0 if is_tombstone else moment_ms,
+        deleted=is_tombstone,
+    )
 
 
 def discard(rows: Rows, command: Discard, view: Reader) -> Plan:

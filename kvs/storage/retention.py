@@ -10,6 +10,7 @@ A tombstone must stay until no node can still bring back what it deleted: it may
 """
 
 from kvs.limits import EXPIRY_GRACE_MS, EXPIRY_STEP_MS
+from kvs.storage.codec import Indexed
 from kvs.storage.record import Record
 
 
@@ -29,7 +30,7 @@ def must_stay_as_tombstone(record: Record) -> bool:
     return not record.deleted and record.base != (0, 0)
 
 
-def may_go(record: Record, *, expiry_limit_ms: int, tombstone_limit_ms: int) -> bool:
+def may_go(record: Record | Indexed, *, expiry_limit_ms: int, tombstone_limit_ms: int) -> bool:
     """Whether the current record of a key may be removed with all that belongs to it."""
     if record.deleted:
         return record.timestamp < tombstone_limit_ms
