@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from kvs.cluster import exchange, quarantine, replica
+from kvs.cluster import exchange, quarantine, replica_events
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled, decode_part
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Pace
@@ -147,7 +147,7 @@ class RecordsShell:
         ticket = self._tickets
         loop = asyncio.get_running_loop()
         reached = self._reached[ticket] = loop.create_future()
-        self.handle(replica.Awaited(ticket, entry, record, nodes - 1))
+        self.handle(replica_events.Awaited(ticket, entry, record, nodes - 1))
         # Without `asyncio.timeout`, which needs a task: see kvs.server.eager.
         timer = loop.call_later(timeout_s, self._reach, ticket)
         try:
@@ -163,23 +163,23 @@ class RecordsShell:
     def up(self, peer: str, address: str, instance: str = "") -> None:
         """A member lives, and is reached there. Its instance id, if that is known."""
         self.addresses[peer] = address
-        self.handle(replica.PeerUp(peer, instance))
+        self.handle(replica_events.PeerUp(peer, instance))
         self._tell_floor()
 
     def lost(self, peer: str) -> None:
         """A member is down, if it was up."""
         if self.addresses.pop(peer, None) is not None:
-            self.handle(replica.PeerDown(peer))
+            self.handle(replica_events.PeerDown(peer))
             self._tell_floor()
 
     def know(self, members: Sequence[MemberState]) -> None:
         """These are all other nodes that were not removed."""
         instances = {member.id: member.instance_id for member in members if member.instance_id}
-        self.handle(replica.Known([member.id for member in members], instances))
+        self.handle(replica_events.Known([member.id for member in members], instances))
         self._tell_floor()
 
     def heard(self, peer: str, digest: Digest) -> None:
-        self.handle(replica.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor, digest.settled))
+        self.handle(replica_events.DigestSeen(peer, digest.root, digest.proven, digest.gc_floor, digest.settled))
 
     def refuse(self, peer: str, count: int, reason: str) -> None:
         """So much that this peer has or sends cannot be taken."""
@@ -189,28 +189,28 @@ class RecordsShell:
     def committed(self, changes: Sequence[Change]) -> None:
         """These records are on the disk."""
         if self.addresses:  # else nobody is there to be told
-            self.handle(replica.Written(changes))
+            self.handle(replica_events.Written(changes))
 
     def tick(self) -> None:
-        self.handle(replica.Tick())
+        self.handle(replica_events.Tick())
 
     def end(self) -> None:
         """Nothing is begun from here on."""
         self._timer.end()
 
-    def handle(self, event: replica.Event) -> None:
+    def handle(self, event: replica_events.Event) -> None:
         self.handled_count += 1
         for effect in self.replica.handle(event, self.here(), self._now()):
             match effect:
-                case replica.PeerCall():
+                case replica_events.PeerCall():
                     self._tasks.spawn(self._call(effect), "push" if effect.push else "sync")
-                case replica.Submit():
+                case replica_events.Submit():
                     self._tasks.spawn(self._submit(effect), "sync")
-                case replica.Refused(peer, count, reason):
+                case replica_events.Refused(peer, count, reason):
                     self.refuse(peer, count, reason)
-                case replica.SetAside():
+                case replica_events.SetAside():
                     self._tasks.spawn(self._set_aside(effect), "sync")
-                case replica.SaveFloor():
+                case replica_events.SaveFloor():
                     self._tasks.spawn(self._save_floor(), "sync")
                 case Filled():
                     self._tasks.spawn(self._note_filled(effect), "sync")
@@ -218,7 +218,7 @@ class RecordsShell:
                     self._reach(ticket)
                 case Report(name, fields, level):
                     (log.warning if level == "warning" else log.info)(name, **fields)
-        if not isinstance(event, replica.Written):  # a write moves no plan, and there are many of them
+        if not isinstance(event, replica_events.Written):  # a write moves no plan, and there are many of them
             self._timer.set(self.replica.wake_at_ms)
 
     def _reach(self, ticket: int) -> None:
@@ -228,9 +228,9 @@ class RecordsShell:
 
     # --- carrying out ---
 
-    async def _call(self, call: replica.PeerCall) -> None:
+    async def _call(self, call: replica_events.PeerCall) -> None:
         path, kind, step = _ROUTES[type(call.request)]
-        event: replica.Event
+        event: replica_events.Event
         if call.delay_ms:
             await asyncio.sleep(call.delay_ms / 1000)
         sent = pack(exchange.encode(call.request))
@@ -246,18 +246,18 @@ class RecordsShell:
             )
             if self._meters is not None and not call.push:
                 self._meters.sync_bytes[step] += len(sent) + len(body)
-            event = replica.Answered(call.call, exchange.decode(unpack(body), kind))
+            event = replica_events.Answered(call.call, exchange.decode(unpack(body), kind))
         except (PeerRefused, PeerUnreachable, BadMessage) as failure:
-            event = replica.Failed(call.call, str(failure))
+            event = replica_events.Failed(call.call, str(failure))
         self.handle(event)
 
-    async def _submit(self, submit: replica.Submit) -> None:
+    async def _submit(self, submit: replica_events.Submit) -> None:
         try:
             outcomes = await self._runner.submit(submit.commands) if submit.commands else []
         except Unavailable as error:
-            self.handle(replica.Failed(submit.ticket, error.detail))
+            self.handle(replica_events.Failed(submit.ticket, error.detail))
         else:
-            self.handle(replica.Submitted(submit.ticket, outcomes))
+            self.handle(replica_events.Submitted(submit.ticket, outcomes))
 
     async def _save_floor(self) -> None:
         stored = self.floor.stored()
@@ -285,7 +285,7 @@ class RecordsShell:
         else:
             log.info("This node was filled by its peers", records=filled.records)
 
-    async def _set_aside(self, aside: replica.SetAside) -> None:
+    async def _set_aside(self, aside: replica_events.SetAside) -> None:
         """Into a file that an operator can look at, then out of the store. If the disk does not take it, the next
         comparison finds them again."""
         path = self._config.data_dir / QUARANTINE_FILE

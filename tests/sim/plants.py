@@ -23,7 +23,8 @@ from kvs.cluster.merkle import TreeEdit, item_of
 from kvs.cluster.node import Node
 from kvs.cluster.peer_clocks import PeerClocks
 from kvs.cluster.push import Push
-from kvs.cluster.replica import Known, Replica
+from kvs.cluster.replica import Replica
+from kvs.cluster.replica_events import Known
 from kvs.cluster.rows import Rows
 from kvs.cluster.superseded import Superseded
 from kvs.cluster.sync import Session

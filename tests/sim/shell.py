@@ -7,7 +7,7 @@ replica      who holds what       PeerCall → the network, Submit, SaveFloor, F
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from kvs.cluster import exchange, membership_events, messages, replica, sync
+from kvs.cluster import exchange, membership_events, messages, replica_events, sync
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled, decode_part
 from kvs.cluster.comparisons import Pace
 from kvs.cluster.events import Change, Discard, Merge, Remember
@@ -106,7 +106,7 @@ class Shell:
     # --- what the rest of the node asks ---
 
     def committed(self, changes: Sequence[Change]) -> None:
-        self._replicate(replica.Written(changes))
+        self._replicate(replica_events.Written(changes))
 
     def waiting(self) -> int:
         """Records that peers have not acknowledged yet."""
@@ -193,7 +193,7 @@ class Shell:
                 self._deferred.pop(ticket)(outcome)
             case membership_events.MemberUp(member):
                 self.addresses[member.id] = member.address
-                self._replicate(replica.PeerUp(member.id, member.instance_id))
+                self._replicate(replica_events.PeerUp(member.id, member.instance_id))
                 self._tell_floor()
             case membership_events.MemberDown(member):
                 self._lose(member.id)
@@ -203,7 +203,7 @@ class Shell:
                 self._clocks.heard(node_id, unix_ms, self._parts.clock.now())
                 if digest is not None:
                     self._replicate(
-                        replica.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor, digest.settled)
+                        replica_events.DigestSeen(node_id, digest.root, digest.proven, digest.gc_floor, digest.settled)
                     )
             case membership_events.CloneFound():
                 self.clones_found += 1
@@ -211,7 +211,7 @@ class Shell:
     def _tell_known(self) -> None:
         members = self.membership.remembered()
         instances = {member.id: member.instance_id for member in members if member.instance_id}
-        self._replicate(replica.Known([member.id for member in members], instances))
+        self._replicate(replica_events.Known([member.id for member in members], instances))
         self._tell_floor()
 
     def _tell_floor(self) -> None:
@@ -223,7 +223,7 @@ class Shell:
         self._tell_known()
         self._clocks.lost(node_id)
         if self.addresses.pop(node_id, None) is not None:
-            self._replicate(replica.PeerDown(node_id))
+            self._replicate(replica_events.PeerDown(node_id))
             self._tell_floor()
 
     def _call_member(self, call: membership_events.Call) -> None:
@@ -248,42 +248,42 @@ class Shell:
 
     # --- replication ---
 
-    def _replicate(self, event: replica.Event) -> None:
+    def _replicate(self, event: replica_events.Event) -> None:
         for effect in self.replica.handle(event, self.here(), self._parts.clock.now()):
             match effect:
-                case replica.PeerCall():
+                case replica_events.PeerCall():
                     self._later(effect)
-                case replica.Submit(ticket, commands):
+                case replica_events.Submit(ticket, commands):
                     self._submit(ticket, commands)
-                case replica.SetAside(entries, before_ms):
+                case replica_events.SetAside(entries, before_ms):
                     self._set_aside(entries, before_ms)
-                case replica.SaveFloor():
+                case replica_events.SaveFloor():
                     self._save_floor()
                 case Filled():
                     self._parts.writer.submit([Remember(rows={FILLED_ROW: b"", FILLING_ROW: None})], lambda _: None)
         self._tell_digest()
 
-    def _later(self, call: replica.PeerCall) -> None:
+    def _later(self, call: replica_events.PeerCall) -> None:
         self._parts.loop.after(call.delay_ms, lambda: self._call_peer(call))
 
-    def _call_peer(self, call: replica.PeerCall) -> None:
+    def _call_peer(self, call: replica_events.PeerCall) -> None:
         counts = self._parts.counts
         if isinstance(call.request, ReplicateRequest):
             counts["pushed" if call.push else "moved"] += len(call.request.records)
 
         def ended(result: Result) -> None:
-            event: replica.Event
+            event: replica_events.Event
             match result:
                 case Answer(body):
                     try:
                         answer: sync.Answer | RecentAnswer = exchange.decode(body, _ANSWERS[type(call.request)])
                         if not isinstance(answer, DiffAnswer | ReplicateAnswer):
                             counts["moved"] += len(answer.records)
-                        event = replica.Answered(call.call, answer)
+                        event = replica_events.Answered(call.call, answer)
                     except BadMessage as error:
-                        event = replica.Failed(call.call, error.detail)
+                        event = replica_events.Failed(call.call, error.detail)
                 case Refusal() | Lost():
-                    event = replica.Failed(call.call, str(result))
+                    event = replica_events.Failed(call.call, str(result))
             self._replicate(event)
             self._set_timer()
 
@@ -294,9 +294,9 @@ class Shell:
     def _submit(self, ticket: int, commands: Sequence[Merge | Remember]) -> None:
         def submitted(outcomes: Outcomes) -> None:
             if isinstance(outcomes, KvsError):
-                self._replicate(replica.Failed(ticket, outcomes.detail))
+                self._replicate(replica_events.Failed(ticket, outcomes.detail))
             else:
-                self._replicate(replica.Submitted(ticket, outcomes))
+                self._replicate(replica_events.Submitted(ticket, outcomes))
             self._set_timer()
 
         if commands:
@@ -353,5 +353,5 @@ class Shell:
         if due_ms is not None and due_ms <= self._parts.clock.mono_ms():
             self.tell_members(membership_events.Tick())
             self._tell_known()
-        self._replicate(replica.Tick())
+        self._replicate(replica_events.Tick())
         self._set_timer()

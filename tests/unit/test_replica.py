@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from kvs.cluster import replica
+from kvs.cluster import replica_events
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
 from kvs.cluster.comparisons import Pace
 from kvs.cluster.events import Change, Delete, Merge, Put, Report, Sweep
@@ -35,10 +35,10 @@ def test_that_a_peer_is_back_is_stored_before_it_brings_anything() -> None:
     push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
     at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), now, push_enabled=True)
     assert floor.absences().spans == ((1, 3), (2, BEGAN_MS))
-    assert at.handle(replica.PeerUp("c"), here(a, BEGAN_MS), now) == []
-    assert at.handle(replica.PeerUp("b"), here(a, BEGAN_MS), now) == [replica.SaveFloor()]
+    assert at.handle(replica_events.PeerUp("c"), here(a, BEGAN_MS), now) == []
+    assert at.handle(replica_events.PeerUp("b"), here(a, BEGAN_MS), now) == [replica_events.SaveFloor()]
     assert floor.absences().spans == ()
-    at.handle(replica.PeerDown("b"), here(a, BEGAN_MS), Now(1, BEGAN_MS + 1))
+    at.handle(replica_events.PeerDown("b"), here(a, BEGAN_MS), Now(1, BEGAN_MS + 1))
     assert floor.absences().spans == ((1, BEGAN_MS + 1),)
 
 
@@ -49,36 +49,36 @@ def settled(push_enabled: bool = False) -> Replica:
     return Replica(pace, push, bootstrap, floor, Random(1), Now(0, BEGAN_MS), push_enabled=push_enabled)
 
 
-def happen(at: Replica, node: LoneNode, at_ms: int, *events: replica.Event) -> list[replica.Effect]:
+def happen(at: Replica, node: LoneNode, at_ms: int, *events: replica_events.Event) -> list[replica_events.Effect]:
     now = Now(at_ms, BEGAN_MS + at_ms)
     return [effect for event in events for effect in at.handle(event, here(node, now.unix_ms), now)]
 
 
-def asked(effects: list[replica.Effect]) -> list[str]:
+def asked(effects: list[replica_events.Effect]) -> list[str]:
     """Whom a question of a comparison went to."""
-    return [effect.peer for effect in effects if isinstance(effect, replica.PeerCall) and not effect.push]
+    return [effect.peer for effect in effects if isinstance(effect, replica_events.PeerCall) and not effect.push]
 
 
 def test_a_comparison_with_a_peer_that_goes_down_ends_then() -> None:
     """And not a minute later, when its question has failed."""
     a, at = LoneNode(in_cluster=True), settled()
-    known = (replica.Known(["b", "c"]), replica.PeerUp("b"), replica.DigestSeen("b", "x", 0, 0))
+    known = (replica_events.Known(["b", "c"]), replica_events.PeerUp("b"), replica_events.DigestSeen("b", "x", 0, 0))
     assert asked(happen(at, a, 0, *known)) == ["b"]
-    assert asked(happen(at, a, 100, replica.PeerUp("c"), replica.DigestSeen("c", "x", 0, 0))) == []
-    assert asked(happen(at, a, 5_000, replica.PeerDown("b"))) == ["c"]
+    assert asked(happen(at, a, 100, replica_events.PeerUp("c"), replica_events.DigestSeen("c", "x", 0, 0))) == []
+    assert asked(happen(at, a, 5_000, replica_events.PeerDown("b"))) == ["c"]
     assert at.comparing_with == "c"
 
 
 def test_a_peer_that_is_being_filled_begins_comparisons_itself() -> None:
     """It would be sent a second time all that it copies just now."""
     a, at = LoneNode(in_cluster=True), settled()
-    filling, filled = (replica.DigestSeen("b", "x", 0, 0, is_settled) for is_settled in (False, True))
-    assert asked(happen(at, a, 0, replica.Known(["b"]), replica.PeerUp("b"), filling)) == []
+    filling, filled = (replica_events.DigestSeen("b", "x", 0, 0, is_settled) for is_settled in (False, True))
+    assert asked(happen(at, a, 0, replica_events.Known(["b"]), replica_events.PeerUp("b"), filling)) == []
     for at_ms in range(500, 600_000, 500):
-        assert asked(happen(at, a, at_ms, filling, replica.Tick())) == []
+        assert asked(happen(at, a, at_ms, filling, replica_events.Tick())) == []
     (call,) = happen(at, a, 600_000, filled)
-    assert isinstance(call, replica.PeerCall)
-    happen(at, a, 600_001, replica.Failed(call.call, "a first failure"))
+    assert isinstance(call, replica_events.PeerCall)
+    happen(at, a, 600_001, replica_events.Failed(call.call, "a first failure"))
     assert at.wake_at_ms == 600_001 + COMPARE_RETRY_MIN_MS, "the pauses of those that did not begin do not count"
 
 
@@ -88,23 +88,30 @@ def test_a_node_that_rejoins_does_not_compare_with_one_that_is_being_filled() ->
     a.do(BEGAN_MS, put(b"1"))
     floor = Floor(Stored(last=BEGAN_MS), 0, retention_ms=1_000)
     at = filling(floor, BEGAN_MS, needed=False)
-    happen(at, a, long_ms, replica.Known(["b", "c"]), replica.PeerUp("b"))
-    told = happen(at, a, long_ms, replica.DigestSeen("b", "x", 0, BEGAN_MS + 40_000, is_settled=False))
+    happen(at, a, long_ms, replica_events.Known(["b", "c"]), replica_events.PeerUp("b"))
+    told = happen(at, a, long_ms, replica_events.DigestSeen("b", "x", 0, BEGAN_MS + 40_000, is_settled=False))
     assert at.mode == "rejoining"
-    assert asked(told) == asked(happen(at, a, long_ms + 60_000, replica.Tick())) == []
-    whole = replica.PeerUp("c"), replica.DigestSeen("c", "y", 0, BEGAN_MS + 40_000)
+    assert asked(told) == asked(happen(at, a, long_ms + 60_000, replica_events.Tick())) == []
+    whole = replica_events.PeerUp("c"), replica_events.DigestSeen("c", "y", 0, BEGAN_MS + 40_000)
     assert asked(happen(at, a, long_ms + 60_000, *whole)) == ["c"]
 
 
 def test_a_peer_that_hangs_lets_others_have_their_turn() -> None:
     """Its pings go on, and say that it holds something else."""
     a, at = LoneNode(in_cluster=True), settled()
-    (call,) = happen(at, a, 0, replica.Known(["b", "c"]), replica.PeerUp("b"), replica.DigestSeen("b", "x", 0, 0))
-    assert isinstance(call, replica.PeerCall)
+    (call,) = happen(
+        at,
+        a,
+        0,
+        replica_events.Known(["b", "c"]),
+        replica_events.PeerUp("b"),
+        replica_events.DigestSeen("b", "x", 0, 0),
+    )
+    assert isinstance(call, replica_events.PeerCall)
     for at_ms in (1_000, 2_000, 3_000):
-        assert asked(happen(at, a, at_ms, replica.DigestSeen("b", "x", 0, 0))) == []
-    happen(at, a, 10_000, replica.PeerUp("c"), replica.DigestSeen("c", "y", 0, 0))
-    assert asked(happen(at, a, 15_000, replica.Failed(call.call, "it hangs"))) == ["c"]
+        assert asked(happen(at, a, at_ms, replica_events.DigestSeen("b", "x", 0, 0))) == []
+    happen(at, a, 10_000, replica_events.PeerUp("c"), replica_events.DigestSeen("c", "y", 0, 0))
+    assert asked(happen(at, a, 15_000, replica_events.Failed(call.call, "it hangs"))) == ["c"]
 
 
 def filled_floor(stored: Stored) -> Floor:
@@ -124,18 +131,20 @@ def test_a_node_that_was_filled_long_ago_shares_nothing_of_that(to_the_end: bool
     a = LoneNode(in_cluster=True)
     floor = filled_floor(Stored())
     before = filling(floor, BEGAN_MS, needed=True)
-    (call,) = happen(before, a, 0, replica.PeerUp("b"))
-    assert isinstance(call, replica.PeerCall)
+    (call,) = happen(before, a, 0, replica_events.PeerUp("b"))
+    assert isinstance(call, replica_events.PeerCall)
     brought = RecentAnswer([(KEY, encode_record(record(payload=b"1")))], b"" if to_the_end else b"9")
-    save, taken = happen(before, a, 1, replica.Answered(call.call, brought))[:2]
-    assert isinstance(save, replica.SaveFloor)
-    assert isinstance(taken, replica.Submit)
+    save, taken = happen(before, a, 1, replica_events.Answered(call.call, brought))[:2]
+    assert isinstance(save, replica_events.SaveFloor)
+    assert isinstance(taken, replica_events.Submit)
 
     later_ms = BEGAN_MS + 100_000
     at = filling(filled_floor(floor.stored()), later_ms, needed=not to_the_end)
     mode = "settled" if to_the_end else "filling"
     assert (at.mode, at.may_share) == (mode, False)
-    (report,) = at.handle(replica.DigestSeen("b", "x", 0, BEGAN_MS + 50_000), here(a, later_ms), Now(1, later_ms))
+    (report,) = at.handle(
+        replica_events.DigestSeen("b", "x", 0, BEGAN_MS + 50_000), here(a, later_ms), Now(1, later_ms)
+    )
     assert isinstance(report, Report)
     assert report.event == "This node was away for too long: it compares first"
     assert (at.mode, at.may_share) == ("rejoining" if to_the_end else "filling", False)
@@ -155,31 +164,33 @@ def test_a_comparison_that_cannot_begin_is_begun_again() -> None:
     """Nothing of it would ever end it: no question is on its way."""
     a, at = LoneNode(in_cluster=True), settled()
     a.do(BEGAN_MS, put(b"1"))
-    happen(at, a, 0, replica.Known(["b"]), replica.PeerUp("b"))
+    happen(at, a, 0, replica_events.Known(["b"]), replica_events.PeerUp("b"))
     closed = here(a, BEGAN_MS)._replace(reader=Reopening())
-    (report,) = at.handle(replica.DigestSeen("b", "x", 0, 0), closed, Now(1, BEGAN_MS + 1))
+    (report,) = at.handle(replica_events.DigestSeen("b", "x", 0, 0), closed, Now(1, BEGAN_MS + 1))
     assert report == Report("A comparison with a peer failed", {"peer": "b", "reason": "the store is being reopened"})
     assert at.comparing_with is None
     assert at.wake_at_ms is not None
-    assert asked(happen(at, a, at.wake_at_ms, replica.Tick())) == ["b"]
+    assert asked(happen(at, a, at.wake_at_ms, replica_events.Tick())) == ["b"]
 
 
 def test_a_late_answer_of_a_peer_that_was_down_acknowledges_nothing_that_it_was_sent_since() -> None:
     a, at = LoneNode(in_cluster=True), settled(push_enabled=True)
-    up = (replica.PeerUp("b"), replica.DigestSeen("b", "x", 0, 0))
-    happen(at, a, 0, replica.Known(["b"]), *up)
+    up = (replica_events.PeerUp("b"), replica_events.DigestSeen("b", "x", 0, 0))
+    happen(at, a, 0, replica_events.Known(["b"]), *up)
 
     def write(ticket: int) -> int:
         """The number of the push that brings it."""
         new = record(payload=b"%d" % ticket, timestamp=BEGAN_MS + ticket)
-        effects = happen(at, a, 10, replica.Awaited(ticket, KEY, new, 1), replica.Written([Change(KEY, new, ticket)]))
-        (call,) = [effect.call for effect in effects if isinstance(effect, replica.PeerCall) and effect.push]
+        effects = happen(
+            at, a, 10, replica_events.Awaited(ticket, KEY, new, 1), replica_events.Written([Change(KEY, new, ticket)])
+        )
+        (call,) = [effect.call for effect in effects if isinstance(effect, replica_events.PeerCall) and effect.push]
         return call
 
     first = write(1)
-    happen(at, a, 20, replica.PeerDown("b"), *up)
+    happen(at, a, 20, replica_events.PeerDown("b"), *up)
     second = write(2)
-    late, own = (replica.Answered(call, ReplicateAnswer(bytes(1))) for call in (first, second))
+    late, own = (replica_events.Answered(call, ReplicateAnswer(bytes(1))) for call in (first, second))
     assert happen(at, a, 30, late) == []
     assert happen(at, a, 40, own) == [Reached(1), Reached(2)], "the second is a later version of the same key"
 
@@ -193,15 +204,19 @@ def proof_of(a: LoneNode, b: LoneNode, now_ms: int) -> int:
     floor, now = Floor(Stored(), 0), Now(0, now_ms)
     push, bootstrap = Push("a", 0, Random(1)), Bootstrap(BootstrapSettings(0, 0, 0), 0, needed=False)
     at = Replica(Pace(1, 1, 0), push, bootstrap, floor, Random(1), now, push_enabled=False)
-    events: list[replica.Event] = [replica.Known(["b"]), replica.PeerUp("b"), replica.DigestSeen("b", "", 0, 0)]
+    events: list[replica_events.Event] = [
+        replica_events.Known(["b"]),
+        replica_events.PeerUp("b"),
+        replica_events.DigestSeen("b", "", 0, 0),
+    ]
     while events:
         for effect in at.handle(events.pop(0), here(a, now_ms), now):
             match effect:
-                case replica.PeerCall(call, _, request):
+                case replica_events.PeerCall(call, _, request):
                     assert not isinstance(request, RecentRequest)
-                    events.append(replica.Answered(call, answer(b, request, now_ms)))
-                case replica.Submit(ticket, commands):
-                    events.append(replica.Submitted(ticket, take(a, commands, now_ms)))
+                    events.append(replica_events.Answered(call, answer(b, request, now_ms)))
+                case replica_events.Submit(ticket, commands):
+                    events.append(replica_events.Submitted(ticket, take(a, commands, now_ms)))
         if at.last_comparison("b") is not None:
             return floor.proven_ms(now_ms)
     raise AssertionError("the comparison did not end")

@@ -2,14 +2,15 @@
 
 from random import Random
 
-from kvs.cluster import replica
+from kvs.cluster import replica_events
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
 from kvs.cluster.comparisons import Pace
 from kvs.cluster.events import Put, Report
 from kvs.cluster.exchange import RecentRequest
 from kvs.cluster.floor import Floor, Stored
 from kvs.cluster.push import Push
-from kvs.cluster.replica import Event, Replica
+from kvs.cluster.replica import Replica
+from kvs.cluster.replica_events import Event
 from kvs.cluster.time_of import Now
 from kvs.storage.keyspace import data_key
 from kvs.storage.record import new_uuid
@@ -43,32 +44,32 @@ class Restored:
             patience_ms=PATIENCE_MS,
         )
         self.compared: list[str] = []
-        self.handle(replica.Known(list(self.others)))
+        self.handle(replica_events.Known(list(self.others)))
 
     def meet(self, peer: str, *, floor_ms: int = 0, settled: bool = True, root: str = "") -> None:
-        self.handle(replica.PeerUp(peer), replica.DigestSeen(peer, root, 0, floor_ms, settled))
+        self.handle(replica_events.PeerUp(peer), replica_events.DigestSeen(peer, root, 0, floor_ms, settled))
 
     def see(self, peer: str, *, floor_ms: int = 0, settled: bool = True, root: str = "") -> None:
-        self.handle(replica.DigestSeen(peer, root, 0, floor_ms, settled))
+        self.handle(replica_events.DigestSeen(peer, root, 0, floor_ms, settled))
 
     def pass_ms(self, ms: int) -> None:
         self.now_ms += ms
-        self.handle(replica.Tick())
+        self.handle(replica_events.Tick())
 
-    def handle(self, *events: Event) -> replica.SetAside | None:
+    def handle(self, *events: Event) -> replica_events.SetAside | None:
         """Carries out what follows, until something is to be set aside."""
         waiting = list(events)
         while waiting:
             for effect in self.replica.handle(waiting.pop(0), here(self.node, UNIX_MS), self._now()):
                 match effect:
-                    case replica.PeerCall(call, peer, request):
+                    case replica_events.PeerCall(call, peer, request):
                         assert not isinstance(request, RecentRequest)
                         if not self.compared or self.compared[-1] != peer:
                             self.compared.append(peer)
-                        waiting.append(replica.Answered(call, answer(self.others[peer], request, UNIX_MS)))
-                    case replica.Submit(ticket, commands):
-                        waiting.append(replica.Submitted(ticket, take(self.node, commands, UNIX_MS)))
-                    case replica.SetAside():
+                        waiting.append(replica_events.Answered(call, answer(self.others[peer], request, UNIX_MS)))
+                    case replica_events.Submit(ticket, commands):
+                        waiting.append(replica_events.Submitted(ticket, take(self.node, commands, UNIX_MS)))
+                    case replica_events.SetAside():
                         return effect
                     case Report(event):
                         self.reports.append(event)
@@ -123,12 +124,12 @@ def test_alone_it_goes_on_after_its_patience() -> None:
 def test_patience_does_not_end_while_a_peer_that_knows_more_lives() -> None:
     at = Restored()
     at.others["b"].do(UNIX_MS, Put(entry=data_key(b"k"), uuid=new_uuid(), codec=0, payload=b"1"))
-    effects = at.replica.handle(replica.PeerUp("b"), here(at.node, UNIX_MS), at._now())
-    effects += at.replica.handle(replica.DigestSeen("b", "x", 0, 0), here(at.node, UNIX_MS), at._now())
-    (call,) = (effect for effect in effects if isinstance(effect, replica.PeerCall))
+    effects = at.replica.handle(replica_events.PeerUp("b"), here(at.node, UNIX_MS), at._now())
+    effects += at.replica.handle(replica_events.DigestSeen("b", "x", 0, 0), here(at.node, UNIX_MS), at._now())
+    (call,) = (effect for effect in effects if isinstance(effect, replica_events.PeerCall))
     at.pass_ms(PATIENCE_MS)
     assert at.replica.is_unproven
-    at.handle(replica.Failed(call.call, "no answer"), replica.PeerDown("b"))
+    at.handle(replica_events.Failed(call.call, "no answer"), replica_events.PeerDown("b"))
     assert at.replica.is_unproven
     assert at.replica.wake_at_ms == PATIENCE_MS
     at.pass_ms(0)
@@ -147,8 +148,8 @@ def test_what_may_have_been_deleted_is_set_aside() -> None:
     for key, moment_ms in ((b"old", AS_OF_MS - 5), (b"new", UNIX_MS)):
         at.node.do(moment_ms, Put(entry=data_key(key), uuid=new_uuid(), codec=0, payload=b"1"))
     floor_ms = AS_OF_MS + 1_000
-    at.handle(replica.PeerUp("b"))
-    aside = at.handle(replica.DigestSeen("b", "", 0, floor_ms))
+    at.handle(replica_events.PeerUp("b"))
+    aside = at.handle(replica_events.DigestSeen("b", "", 0, floor_ms))
     assert aside is not None
     assert (aside.entries, aside.before_ms) == ([data_key(b"old")], floor_ms)
     assert at.others["b"].live(data_key(b"new"), UNIX_MS) is None, "younger than what is left to the push"

@@ -8,7 +8,7 @@ from random import Random
 from kvs.cluster.events import Put
 from kvs.cluster.floor import Stored, decode, encode
 from kvs.cluster.node import Node, NodeSettings
-from kvs.cluster.replica import SetAside
+from kvs.cluster.replica_events import SetAside
 from kvs.cluster.runner import Runner
 from kvs.cluster.superseded import Absences
 from kvs.cluster.time_of import Now
