@@ -151,7 +151,8 @@ CUT_OFF_MS = 300_000
 while. Comparisons with it have their own, growing pause."""
 OUTBOX_MAX_RECORDS = 20_000
 OUTBOX_MAX_BYTES = 16 * 1024 * 1024
-"""What waits for one peer; beyond it the peer is left to a comparison."""
+"""Records of users that wait for one peer, the largest of them not counted, and as many of KVS's own; beyond it the
+peer is left to a comparison."""
 PUSH_TO_ALL_MAX = 10
 """Members up to which every write goes straight to all."""
 PUSH_FANOUT = 3

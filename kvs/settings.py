@@ -168,7 +168,7 @@ class Settings:
     catchup_interval: float = _setting(
         120, _SECONDS, "The same while this node knows that it is behind.", unit="seconds"
     )
-    push_enabled: bool = _setting(True, _FLAG, "Send every write to the peers at once.")
+    push_enabled: bool = _setting(True, _FLAG, "Send users' writes to the peers at once. KVS's own records always are.")
     push_fanout: int = _setting(
         0, Number(0, 1000), "Peers that a node sends a write to in a cluster of more than 10, at least 2; 0 is 3."
     )

@@ -10,32 +10,36 @@ newer version of a key replaces the older one in the outbox.
     idle, empty          a change                     sent at once
     under way            a change                     gathered, sent with the next message
     under way            answered                     the acknowledgements counted; the next message, if any
-    under way            failed, or too much          emptied; the peer is behind and is to be compared with soon
+    under way            failed, or too much          emptied, but for KVS's own records; the peer is behind and is to
+                                                      be compared with soon
+    idle                 heard again                  what waits still, because a message failed, is sent
     any                  the peer is gone             emptied
+
+KVS's own records go before those of users: see kvs.cluster.unsent.
 
 Up to PUSH_TO_ALL_MAX members a write goes from where it was made to all. In larger clusters it goes to a few, for every
 write to others (`fanout`; see kvs.cluster.relays), and each sends it on once, if it won there. What that leaves out,
 comparisons mend.
 
 Nobody waits for a peer, but for who asked for it (`w=k`): `watch` notes a version of a key, and `Reached` tells when
-enough nodes have it, or a later one, on their disks. Only those count that answer to this node, so that in large
-clusters it sends such a write to as many as must have it, and to some more, as some may not answer.
+enough nodes have it, or a later one, on their disks (kvs.cluster.copies). Of peers that get it from others this node
+does not know that soon, so that in large clusters it sends such a write to as many as must have it, and to some more,
+as some may not answer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import ceil, log2
 from typing import NamedTuple
 
 from kvs.cluster.chance import Chance, some
+from kvs.cluster.copies import Copies, Reached
 from kvs.cluster.events import Change
 from kvs.cluster.exchange import REFUSED, ReplicateAnswer, ReplicateRequest
-from kvs.cluster.ingest import in_messages
 from kvs.cluster.relays import Relays
-from kvs.limits import OUTBOX_MAX_BYTES, OUTBOX_MAX_RECORDS, PUSH_FANOUT, PUSH_TO_ALL_MAX
-from kvs.storage.codec import encode_record
+from kvs.cluster.unsent import Unsent, Version
+from kvs.limits import PUSH_FANOUT, PUSH_TO_ALL_MAX
+from kvs.storage.codec import decode_record, encode_record
 from kvs.storage.record import Record
-
-Version = tuple[int, int]
 
 
 class Send(NamedTuple):
@@ -51,57 +55,7 @@ class Behind(NamedTuple):
     peer: str
 
 
-class Reached(NamedTuple):
-    """Effect: enough nodes hold what was watched under this ticket."""
-
-    ticket: int
-
-
 PushEffect = Send | Behind | Reached
-
-
-class _Outbox:
-    """What one peer is still to get: entry key to (version, record)."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[bytes, tuple[Version, bytes]] = {}
-        self.size_bytes = 0
-        self.under_way: dict[bytes, Version] | None = None
-        self.is_held = True
-
-    @property
-    def unacknowledged(self) -> int:
-        return len(self.waiting) + len(self.under_way or ())
-
-    def brings(self, entry: bytes, version: Version) -> bool:
-        """Whether this version, or a later one, waits or is under way."""
-        waiting = self.waiting.get(entry)
-        under_way = None if self.under_way is None else self.under_way.get(entry)
-        return (waiting is not None and waiting[0] >= version) or (under_way is not None and under_way >= version)
-
-    def put(self, entry: bytes, version: Version, raw: bytes) -> None:
-        old = self.waiting.pop(entry, None)
-        if old is not None:
-            self.size_bytes -= len(entry) + len(old[1])
-        self.waiting[entry] = (version, raw)
-        self.size_bytes += len(entry) + len(raw)
-
-    def is_full(self) -> bool:
-        return len(self.waiting) > OUTBOX_MAX_RECORDS or self.size_bytes > OUTBOX_MAX_BYTES
-
-    def clear(self) -> None:
-        self.waiting.clear()
-        self.size_bytes = 0
-
-
-class _Watch:
-    """Somebody waits until `missing` more peers hold this version of a key."""
-
-    def __init__(self, entry: bytes, version: Version, missing: int) -> None:
-        self.entry = entry
-        self.version = version
-        self.missing = missing
-        self.by: set[str] = set()
 
 
 class Push:
@@ -111,23 +65,24 @@ class Push:
         self._me = me
         self._fanout = fanout or PUSH_FANOUT
         self._chance = chance
-        self._outboxes: dict[str, _Outbox] = {}
+        self._outboxes: dict[str, Unsent] = {}
         self._relays: Relays | None = None
         """None until it is needed with these peers."""
         self.dropped = 0
         """Records that left an outbox without an acknowledgement; comparisons bring them to their peers."""
-        self._watches: dict[int, _Watch] = {}
-        self._watched: dict[bytes, set[int]] = {}
+        self._copies = Copies()
+        self.mark = 0
+        """Rises with everything that `equal` is to be told of later: who begins to compare notes it."""
 
     # --- peers ---
 
     def add(self, peer: str) -> None:
         """The peer lives: from now on what is written gathers for it, and leaves once it is `heard`."""
-        self._outboxes.setdefault(peer, _Outbox())
+        self._outboxes.setdefault(peer, Unsent())
         self._relays = None
 
     def heard(self, peer: str) -> list[PushEffect]:
-        """The peer has said what it holds."""
+        """The peer has said what it holds: nothing is held back, and what did not reach it is sent again."""
         outbox = self._outboxes.get(peer)
         if outbox is None:
             return []
@@ -160,7 +115,7 @@ class Push:
             entry, record, source = change.entry, change.record, change.source
             if to_all and source in self._outboxes:
                 continue
-            version, raw = (record.timestamp, record.counter), encode_record(record)
+            version, raw = _version(record), encode_record(record)
             for peer in peers if to_all else self._handed_on(entry, version, is_first=source not in self._outboxes):
                 if peer == source:
                     continue
@@ -172,13 +127,12 @@ class Push:
     def sent(self, peer: str, answer: ReplicateAnswer) -> list[PushEffect]:
         """The peer has on its disk what was sent, as far as it took it."""
         outbox = self._outboxes.get(peer)
-        if outbox is None or outbox.under_way is None:
+        if outbox is None:
             return []
-        sent, outbox.under_way = outbox.under_way, None
         effects: list[PushEffect] = []
-        for (entry, version), outcome in zip(sent.items(), answer.outcomes, strict=False):
+        for (entry, version), outcome in zip(outbox.arrived(), answer.outcomes, strict=False):
             if outcome != REFUSED:
-                effects += self._acknowledge(peer, entry, version)
+                effects += self._copies.held(peer, entry, version)
         return effects + self._send((peer,))
 
     def failed(self, peer: str) -> list[PushEffect]:
@@ -186,33 +140,38 @@ class Push:
         outbox = self._outboxes.get(peer)
         if outbox is None:
             return []
-        self.dropped += outbox.unacknowledged
-        outbox.under_way = None
-        outbox.clear()
+        self.mark += 1
+        self.dropped += outbox.failed(self.mark)
         return [Behind(peer)]
 
+    def compared(self, peer: str, records: Iterable[tuple[bytes, bytes]]) -> list[PushEffect]:
+        """A comparison has brought the peer these records (entry key, record), and they are on its disk."""
+        return [
+            reached
+            for entry, raw in records
+            if self._copies.is_watched(entry)
+            for reached in self._copies.held(peer, entry, _version(decode_record(raw)))
+        ]
+
+    def equal(self, peer: str, mark: int, but: Collection[bytes] = ()) -> list[PushEffect]:
+        """The peer holds all that was on this node's disk when `mark` was what it is here, but for these entry keys."""
+        outbox = self._outboxes.get(peer)
+        if outbox is not None:
+            outbox.equal(mark, but)
+        return [*self._copies.equal(peer, mark, but)]
+
     def _gather(self, peer: str, entry: bytes, version: Version, raw: bytes) -> bool:
-        """Whether there was room for it; otherwise all that waits is dropped."""
-        outbox = self._outboxes[peer]
-        outbox.put(entry, version, raw)
-        if not outbox.is_full():
+        """Whether there was room for it; otherwise what waits is dropped."""
+        dropped = self._outboxes[peer].put(entry, version, raw, self.mark + 1)
+        if not dropped:
             return True
-        self.dropped += len(outbox.waiting)
-        outbox.clear()
+        self.mark += 1
+        self.dropped += dropped
         return False
 
     def _send(self, peers: Iterable[str]) -> list[PushEffect]:
-        effects: list[PushEffect] = []
-        for peer in peers:
-            outbox = self._outboxes[peer]
-            if outbox.under_way is None and outbox.waiting and not outbox.is_held:
-                portion = next(in_messages((entry, raw) for entry, (_, raw) in outbox.waiting.items()))
-                outbox.under_way = {}
-                for entry, raw in portion:
-                    outbox.under_way[entry] = outbox.waiting.pop(entry)[0]
-                    outbox.size_bytes -= len(entry) + len(raw)
-                effects.append(Send(peer, ReplicateRequest(portion)))
-        return effects
+        messages = [(peer, self._outboxes[peer].leave()) for peer in peers]
+        return [Send(peer, ReplicateRequest(records)) for peer, records in messages if records]
 
     def _handed_on(self, entry: bytes, version: Version, *, is_first: bool) -> list[str]:
         if self._relays is None:
@@ -224,9 +183,9 @@ class Push:
     def watch(self, ticket: int, entry: bytes, record: Record, missing: int, *, send: bool) -> list[PushEffect]:
         """`Reached(ticket)` when so many peers hold this record or a later one. To be called before any can have
         answered. `send`: to as many as that takes, unless they get it anyway."""
-        version = record.timestamp, record.counter
-        self._watches[ticket] = _Watch(entry, version, missing)
-        self._watched.setdefault(entry, set()).add(ticket)
+        version = _version(record)
+        self.mark += 1
+        self._copies.watch(ticket, entry, version, missing, self.mark)
         if not send or len(self._outboxes) < PUSH_TO_ALL_MAX:
             return []
         # Who is held has not been heard yet: when it answers, nobody knows.
@@ -241,17 +200,8 @@ class Push:
 
     def forget(self, ticket: int) -> int:
         """Nobody waits any more; how many peers have it."""
-        watch = self._watches.pop(ticket)
-        tickets = self._watched[watch.entry]
-        tickets.discard(ticket)
-        if not tickets:
-            del self._watched[watch.entry]
-        return len(watch.by)
+        return self._copies.forget(ticket)
 
-    def _acknowledge(self, peer: str, entry: bytes, version: Version) -> Iterable[PushEffect]:
-        for ticket in sorted(self._watched.get(entry, ())):
-            watch = self._watches[ticket]
-            if version >= watch.version and peer not in watch.by:
-                watch.by.add(peer)
-                if len(watch.by) == watch.missing:
-                    yield Reached(ticket)
+
+def _version(record: Record) -> Version:
+    return record.timestamp, record.counter

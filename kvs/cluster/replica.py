@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from kvs.cluster.bootstrap import AskRecent, Bootstrap, BootstrapEffect, Filled, Nonsense, TakeRecent
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Comparisons, Pace
+from kvs.cluster.copies import Reached
 from kvs.cluster.events import Merge, Outcome, Report
 from kvs.cluster.exchange import RecentAnswer, ReplicateAnswer
 from kvs.cluster.floor import Floor
-from kvs.cluster.push import Behind, Push, PushEffect, Reached, Send
+from kvs.cluster.push import Behind, Push, PushEffect, Send
 from kvs.cluster.replica_events import (
     Answered,
     Awaited,
@@ -48,6 +49,7 @@ from kvs.cluster.sync import Answer, Ask, Done, Here, Session, Step, Take
 from kvs.cluster.sync_totals import Compared, SyncTotals
 from kvs.cluster.time_of import Now
 from kvs.errors import BadMessage, StoreError
+from kvs.storage.keyspace import SYSTEM
 
 
 class Replica:
@@ -147,9 +149,10 @@ class Replica:
     def _handle(self, event: Event, here: Here, now: Now) -> list[Effect]:
         match event:
             case Written(changes):
-                return self._push_effects(self._pushes.committed(changes), now) if self._push_enabled else []
+                pushed = [change for change in changes if self._is_pushed(change.entry)]
+                return self._push_effects(self._pushes.committed(pushed), now)
             case Awaited(ticket, entry, record, peers):
-                watched = self._pushes.watch(ticket, entry, record, peers, send=self._push_enabled)
+                watched = self._pushes.watch(ticket, entry, record, peers, send=self._is_pushed(entry))
                 return self._push_effects(watched, now)
             case Answered(call, answer):
                 return self._answered(call, answer, here, now)
@@ -196,9 +199,9 @@ class Replica:
     def _seen(self, seen: DigestSeen, here: Here, now: Now) -> list[Effect]:
         mine = here.tree.root.fingerprint.hex()
         effects: list[Effect] = []
+        effects += self._push_effects(self._pushes.heard(seen.peer), now)
         if seen.peer in self._silent:
             self._silent.discard(seen.peer)
-            effects += self._push_effects(self._pushes.heard(seen.peer), now)
             self._comparisons.up(seen.peer, now.mono_ms)
         self._note_settled(seen, now)
         if self._floor.is_outdated(seen.floor_ms, now.unix_ms):
@@ -206,10 +209,16 @@ class Replica:
         self._has_met_anybody = True
         self._floor.heard(seen.peer, seen.proven_ms, seen.floor_ms, now.unix_ms)
         self._comparisons.roots(seen.peer, mine, seen.root, now.mono_ms)
+        if mine == seen.root:
+            effects += self._push_effects(self._pushes.equal(seen.peer, self._pushes.mark), now)
         if mine == seen.root and (seen.is_settled or not self.is_unproven):
             self._unfinished.pop(seen.peer, None)
             self._floor.equal(seen.peer, now.unix_ms)
         return effects
+
+    def _is_pushed(self, entry: bytes) -> bool:
+        """KVS's own records always are: a token that is revoked must not be good elsewhere until a comparison."""
+        return self._push_enabled or entry.startswith(SYSTEM)
 
     def _note_settled(self, seen: DigestSeen, now: Now) -> None:
         if not seen.is_settled:
@@ -233,7 +242,8 @@ class Replica:
 
     def _begin(self, peer: str, here: Here, now: Now) -> list[Effect]:
         before = self._unfinished.pop(peer, None)
-        self._session, self._peer = Session(peer, now.unix_ms, self._forgotten_ms, before), peer
+        self._peer = peer
+        self._session = Session(peer, now.unix_ms, self._forgotten_ms, before, self._pushes.mark)
         self._call += 1
         self._waits_for = self._call
         try:
@@ -252,7 +262,9 @@ class Replica:
             if isinstance(answer, RecentAnswer):
                 return self._filled(answer, now) if call == self._asked_to_fill else []
             if self._session is not None and call == self._waits_for:
-                return self._step(self._session.answered(answer, here), now)
+                step = self._session.answered(answer, here)
+                brought = self._session.brought if isinstance(answer, ReplicateAnswer) else []
+                return self._push_effects(self._pushes.compared(self._peer, brought), now) + self._step(step, now)
         except (BadMessage, StoreError) as error:
             return self._give_up(call, str(error), now)
         return []
@@ -321,6 +333,10 @@ class Replica:
         effects: list[Effect] = []
         if session.refused:
             effects.append(Refused(self._peer, session.refused, session.refusal))
+        if session.untaken:
+            fields = {"peer": self._peer, "records": session.untaken, "reason": session.failure}
+            effects.append(Report("A comparison left records that were not taken", fields))
+        if session.refused or session.untaken:
             self._comparisons.failed(now.mono_ms)
         else:
             self._comparisons.done(now.mono_ms, behind=behind)
@@ -347,6 +363,8 @@ class Replica:
                 self._floor.compared(proven_ms)
             else:
                 self._floor.equal(self._peer, proven_ms)
+                held = self._pushes.equal(self._peer, session.mark, session.withheld)
+                effects += self._push_effects(held, now)
             if self._floor.raise_(now.unix_ms):
                 effects.append(SaveFloor())
         return effects

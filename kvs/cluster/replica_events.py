@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kvs.cluster.bootstrap import Filled
+from kvs.cluster.copies import Reached
 from kvs.cluster.events import Change, Merge, Outcome, Remember, Report
 from kvs.cluster.exchange import DiffRequest, RecentAnswer, RecentRequest
 from kvs.cluster.floor import NO_INSTANCES
-from kvs.cluster.push import Reached
 from kvs.cluster.sync import Answer, Request
 from kvs.limits import COMPARE_TIMEOUT_S, DIFF_TIMEOUT_S, PUSH_TIMEOUT_S
 from kvs.storage.record import Record

@@ -32,6 +32,7 @@ from kvs.cluster.events import Merge, Merged, Outcome
 from kvs.cluster.exchange import (
     CHILDREN,
     ITEMS,
+    REFUSED,
     DiffAnswer,
     Difference,
     DiffRequest,
@@ -45,7 +46,7 @@ from kvs.cluster.exchange import (
 )
 from kvs.cluster.ingest import Limits, in_messages, merges_of, sendable
 from kvs.cluster.merkle import EMPTY, Tree, items
-from kvs.errors import BadMessage
+from kvs.errors import BadMessage, KvsError
 from kvs.limits import (
     DIFF_EARLY_ROUNDS,
     DIFF_LIST_BELOW,
@@ -122,14 +123,18 @@ class _Work:
 class Session:
     """The state of one comparison. Every method returns what is to be done next; BadMessage ends it."""
 
-    def __init__(self, peer: str, now_ms: int, forgotten_ms: int = 0, before: "Session | None" = None) -> None:
+    def __init__(
+        self, peer: str, now_ms: int, forgotten_ms: int = 0, before: "Session | None" = None, mark: int = 0
+    ) -> None:
         """`now_ms` is Unix ms. `forgotten_ms`: what only this node has, in versions from before this moment (Unix ms),
         may have been deleted and forgotten elsewhere. It is not sent; it is set aside. `before` is a comparison with
-        the same peer that left a rest."""
+        the same peer that left a rest. `mark` is that of `Push` now."""
         self._peer = peer
         self.forgotten_ms = forgotten_ms
         self.began_ms: int = now_ms if before is None else before.began_ms
         """As of when this proves something."""
+        self.mark: int = mark if before is None else before.mark
+        """The same by the count of `Push`."""
         self._left: list[Span] = [] if before is None else before.rest
         self._asked: list[Span] = []
         self._asked_keys: list[tuple[bytes, tuple[int, int]]] = []
@@ -150,15 +155,24 @@ class Session:
         """Records of the peer that cannot be taken."""
         self.refusal = ""
         """Why the first of these cannot."""
+        self.untaken = 0
+        """Records that could have been taken, and were not: by this node's disk, or by the peer."""
+        self.failure = ""
+        """Why the first of these was not."""
         self._lacked_before: bool = before is not None and before.lacks_any
         self.withheld_ms: int | None = None if before is None else before.withheld_ms
         """The timestamp of the earliest record that the peer did not get because it is too young. So far, and no
         further, the two hold the same."""
+        self.withheld: set[bytes] = set() if before is None else before.withheld
+        """The entry keys of all such records."""
+        self._portion: list[tuple[bytes, bytes]] = []
+        self.brought: list[tuple[bytes, bytes]] = []
+        """Of what was sent last, what is on the peer's disk now, in that version or a later one."""
 
     @property
     def lacks_any(self) -> bool:
-        """Whether this comparison or those before it refused any record."""
-        return self._lacked_before or self.refused > 0
+        """Whether any record was not taken, by either side, in this comparison or those before it."""
+        return self._lacked_before or self.refused > 0 or self.untaken > 0
 
     def start(self, here: Here) -> Step:
         if not self._left:
@@ -180,8 +194,8 @@ class Session:
                 return self._take_fetched(answer)
             case RangeAnswer():
                 return self._take_range(answer)
-            case ReplicateAnswer():
-                pass
+            case ReplicateAnswer(outcomes):
+                self._note_brought(outcomes)
         return self._next(here)
 
     def taken(self, commands: Sequence[Merge], outcomes: Sequence[Outcome], here: Here) -> Step:
@@ -191,6 +205,8 @@ class Session:
                 self._work.surplus.append(command.entry)
             elif isinstance(outcome, BadMessage):
                 self._refuse(1, outcome.detail)
+            elif isinstance(outcome, KvsError):
+                self._leave_untaken(1, outcome.detail)
         return self._next(here)
 
     def _work_of(self, start: bytes) -> _Work:
@@ -276,6 +292,7 @@ class Session:
         if portion is None:
             return None
         self.sent += len(portion)
+        self._portion = portion
         return self._ask(ReplicateRequest(portion))
 
     def _leave_rest(self) -> None:
@@ -331,6 +348,17 @@ class Session:
         self.refused += count
         self.refusal = self.refusal or reason
 
+    def _leave_untaken(self, count: int, reason: str) -> None:
+        self.untaken += count
+        if count:
+            self.failure = self.failure or reason
+
+    def _note_brought(self, outcomes: bytes) -> None:
+        if len(outcomes) != len(self._portion):
+            raise BadMessage("the answer is not about the records that were sent")
+        self.brought = [each for each, outcome in zip(self._portion, outcomes, strict=True) if outcome != REFUSED]
+        self._leave_untaken(len(outcomes) - len(self.brought), "the peer did not take it")
+
     def _records_to_send(self, here: Here) -> Iterator[tuple[bytes, bytes]]:
         for entry in chain(self._work.surplus, self._whole_ranges(here)):
             record = sendable(here.reader, entry, here.limits)
@@ -340,6 +368,7 @@ class Session:
                 self.set_aside.append(entry)
             elif record.timestamp > here.limits.now_ms - LEFT_TO_PUSH_MS:
                 self.withheld_ms = min(self.withheld_ms or record.timestamp, record.timestamp)
+                self.withheld.add(entry)
             else:
                 yield entry, encode_record(record)
 

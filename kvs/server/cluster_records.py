@@ -17,6 +17,7 @@ from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings, Filled, decode_p
 from kvs.cluster.chance import Chance
 from kvs.cluster.comparisons import Pace
 from kvs.cluster.conduct import Conduct
+from kvs.cluster.copies import Reached
 from kvs.cluster.events import Change, Discard, Remember, Report
 from kvs.cluster.exchange import (
     DiffAnswer,
@@ -36,7 +37,7 @@ from kvs.cluster.floor import encode as encode_floor
 from kvs.cluster.ingest import Limits
 from kvs.cluster.messages import Digest, MemberState
 from kvs.cluster.node import Node
-from kvs.cluster.push import Push, Reached
+from kvs.cluster.push import Push
 from kvs.cluster.replica import Replica
 from kvs.cluster.runner import Runner
 from kvs.cluster.sync import Answer, Here, Request

@@ -5,9 +5,10 @@ from random import Random
 import msgspec
 import pytest
 
+from kvs.cluster.copies import Reached
 from kvs.cluster.events import Change
 from kvs.cluster.exchange import TAKEN, ReplicateAnswer
-from kvs.cluster.push import Push, PushEffect, Reached, Send
+from kvs.cluster.push import Push, PushEffect, Send
 from kvs.storage.keyspace import data_key
 from tests.records import record
 

@@ -8,10 +8,11 @@ import pytest
 from kvs.cluster import replica_events
 from kvs.cluster.bootstrap import Bootstrap, BootstrapSettings
 from kvs.cluster.comparisons import Pace
+from kvs.cluster.copies import Reached
 from kvs.cluster.events import Change, Delete, Merge, Put, Report, Sweep
 from kvs.cluster.exchange import RecentAnswer, RecentRequest, ReplicateAnswer
 from kvs.cluster.floor import Floor, Stored
-from kvs.cluster.push import Push, Reached
+from kvs.cluster.push import Push
 from kvs.cluster.replica import Replica
 from kvs.cluster.time_of import Now
 from kvs.errors import StoreClosed
