@@ -8,8 +8,9 @@
 
 While it lasts the node takes no writes of clients. Records older than `max_age` are left to comparisons, which begin
 when this ends. A peer that is being filled itself does not have all, and nobody would ask again for what it lacks: it
-counts as one that does not answer. But when all that can be asked are such, and have nothing, twice in a row, then
-nodes have started together, each with the others as seeds: they do not wait for each other.
+counts as one that does not answer. But when all that can be asked are such, and neither they nor this node have had an
+answer of anybody who was filled, twice in a row, then nodes have started together, each with the others as seeds, empty
+or with what each held alone before. They do not wait for each other, and compare.
 
 What it has come to is noted in the batches of the records. After a restart it copies what is newer than the beginning
 of the run before, and goes on where that one was.
@@ -17,7 +18,7 @@ of the run before, and goes on where that one was.
 
 from collections import deque
 from struct import Struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kvs.cluster.events import Merge, Remember
 from kvs.cluster.exchange import RecentAnswer, RecentRequest
@@ -81,9 +82,10 @@ class Nonsense(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """Effect: the node takes writes from now on. `alone`: because no seed answered."""
+    """Effect: the node takes writes from now on. `why`: it copied what its peers have (so many records); no peer was
+    ever filled either; none could fill it in time; nobody was there in time."""
 
-    alone: bool
+    why: Literal["copied", "together", "unfilled", "alone"]
     records: int
 
 
@@ -113,10 +115,12 @@ class Bootstrap:
         self._failed: set[str] = set()
         """Who did not answer. They are asked again when all others failed too: one that hangs takes a minute each
         time."""
-        self._empty: set[str] = set()
-        """Peers that are to be filled themselves and had nothing when they were asked last."""
-        self._empty_rounds = 0
-        """How often all peers were."""
+        self.has_source = part is not None
+        """Whether anybody who was filled has answered, in this run or the one before."""
+        self._sourceless: set[str] = set()
+        """Peers that are to be filled themselves, and of which the same did not hold when they were asked last."""
+        self._rounds_together = 0
+        """How often all peers were such, while this node was too."""
         self.begun_ms = 0
         """When the first question was asked, in Unix ms; 0 before."""
         self._since_ms = 0
@@ -142,6 +146,7 @@ class Bootstrap:
             return []
         self._peers.insert(0, peer)
         self._failed.discard(peer)
+        self._sourceless.discard(peer)
         self._gives_up_ms = None
         if self._asks or self._taking:
             return []
@@ -168,6 +173,7 @@ class Bootstrap:
         commands, refused, reason = merges_of(answer.records, self._asked)
         self._asks = False
         self._silences = 0
+        self.has_source = True
         if self._peers:
             self._gives_up_ms = None
         self._next = answer.before
@@ -188,6 +194,7 @@ class Bootstrap:
     def not_taken(self) -> list[BootstrapEffect]:
         """The disk did not take what was sent. What is on its way behind it, and a question under way, do not count."""
         self._taking.clear()
+        self._asks = False
         self._next = self._taken
         return self._ask(BOOTSTRAP_RETRY_MS) if self._peers and not self._is_over else []
 
@@ -208,19 +215,20 @@ class Bootstrap:
         """The peer that was asked is being filled itself."""
         if self._is_over:
             return []
-        has_nothing = not (answer.records or answer.before or self._next or self._records or self._taking)
-        (self._empty.add if has_nothing else self._empty.discard)(self._asked)
-        if not (self._peers and self._empty.issuperset(self._peers)):
+        (self._sourceless.discard if answer.has_source else self._sourceless.add)(self._asked)
+        if self.has_source or not (self._peers and self._sourceless.issuperset(self._peers)):
             return self.failed(now_ms)
         self._asks, self._silences = False, 0
         self._failed.clear()
-        self._empty.clear()
-        self._empty_rounds += 1
-        return self._end(alone=False) if self._empty_rounds > 1 else self._ask(BOOTSTRAP_TOGETHER_MS)
+        self._sourceless.clear()
+        self._rounds_together += 1
+        return self._end("together") if self._rounds_together > 1 else self._ask(BOOTSTRAP_TOGETHER_MS)
 
     def tick(self, now_ms: int) -> list[BootstrapEffect]:
         is_due = self._gives_up_ms is not None and now_ms >= self._gives_up_ms
-        return self._end(alone=True) if is_due and not self._is_over else []
+        if not is_due or self._is_over:
+            return []
+        return self._end("unfilled" if self._peers else "alone")
 
     def _note(self) -> list[Remember]:
         """What is on the disk, for the batch of what comes next. An earlier part stands until it is reached."""
@@ -236,7 +244,7 @@ class Bootstrap:
         """An answer needs no more: it is on the disk, or was empty."""
         while self._taking and not self._taking[0][1]:
             self._taken, _ = self._taking.popleft()
-        return self._end(alone=False) if not (self._taking or self._asks or self._next) else self._ask_on()
+        return self._end("copied") if not (self._taking or self._asks or self._next) else self._ask_on()
 
     def _ask_on(self) -> list[BootstrapEffect]:
         """Ask the next peer, unless that was all, or as much as may waits for the disk already."""
@@ -254,6 +262,6 @@ class Bootstrap:
         since_ms = self._since_ms if self._part is None else max(self._since_ms, self._part.begun_ms)
         return [AskRecent(self._asked, RecentRequest(self._next, since_ms), delay_ms)]
 
-    def _end(self, *, alone: bool) -> list[BootstrapEffect]:
+    def _end(self, why: Literal["copied", "together", "unfilled", "alone"]) -> list[BootstrapEffect]:
         self._is_over = True
-        return [Filled(alone, self._records)]
+        return [Filled(why, self._records)]

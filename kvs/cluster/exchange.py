@@ -154,11 +154,13 @@ class RecentRequest(msgspec.Struct, array_like=True, frozen=True):
 
 class RecentAnswer(msgspec.Struct, array_like=True, frozen=True):
     """Records as (entry key, record), in that order. `before` is where to go on, empty when that was all; less in
-    every answer. `filling`: who answers is being filled itself, and does not have all."""
+    every answer. `filling`: who answers is being filled itself, and sends nothing, as it does not have all;
+    `has_source` is then whether anybody who was filled has answered it."""
 
     records: list[tuple[bytes, bytes]]
     before: bytes
     filling: bool = False
+    has_source: bool = True
 
 
 class ReplicateRequest(msgspec.Struct, array_like=True, frozen=True):

@@ -115,6 +115,11 @@ class Replica:
         return "rejoining" if self._forgotten_ms or self.is_unproven else "settled"
 
     @property
+    def has_source(self) -> bool:
+        """Whether anybody who was filled has answered this node, since it is to be filled itself."""
+        return self._bootstrap.has_source
+
+    @property
     def comparing_with(self) -> str | None:
         """The peer of the comparison under way."""
         return None if self._session is None else self._peer

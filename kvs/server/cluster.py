@@ -160,6 +160,11 @@ class Cluster:
         return self._records.replica.mode == "filling"
 
     @property
+    def has_source(self) -> bool:
+        """Whether anybody who was filled has answered this node, since it is to be filled itself."""
+        return self._records.replica.has_source
+
+    @property
     def is_clock_right(self) -> bool:
         """Whether this node's clock is near those of its peers, as far as they were heard."""
         return self._members.clocks.is_right(self._now())

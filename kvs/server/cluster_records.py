@@ -281,10 +281,15 @@ class RecordsShell:
             await asyncio.sleep(RECOVERY_RETRY_MAX_MS / 1000)
             self._tasks.spawn(self._note_filled(filled), "sync")
             return
-        if filled.alone:
-            log.warning("No seed answered: this node takes writes alone and goes on trying")
-        else:
-            log.info("This node was filled by its peers", records=filled.records)
+        match filled.why:
+            case "copied":
+                log.info("This node was filled by its peers", records=filled.records)
+            case "together":
+                log.info("No peer was filled before: this node takes writes, and compares itself with its peers")
+            case "unfilled":
+                log.warning("No peer could fill this node: it takes writes, and compares itself with them later")
+            case "alone":
+                log.warning("No seed answered: this node takes writes alone and goes on trying")
 
     async def _set_aside(self, aside: replica_events.SetAside) -> None:
         """Into a file that an operator can look at, then out of the store. If the disk does not take it, the next

@@ -26,6 +26,7 @@ from kvs.cluster.exchange import (
     ReplicateRequest,
 )
 from kvs.cluster.ingest import fetched, merge_of, recent, records_between
+from kvs.cluster.replica import Replica
 from kvs.cluster.sync import Here
 from kvs.errors import BadMessage, KvsError
 from kvs.limits import DIFF_RANGES_PER_TURN
@@ -39,14 +40,12 @@ DATA_QUESTIONS = (DiffRequest, FetchRequest, RangeRequest, RecentRequest, Replic
 class Peers:
     """Keeps nothing between two questions."""
 
-    def __init__(
-        self, loop: EventLoop, writer: Writer, here: Callable[[], Here], is_filling: Callable[[], bool]
-    ) -> None:
+    def __init__(self, loop: EventLoop, writer: Writer, here: Callable[[], Here], replica: Replica) -> None:
         """`here` raises Unavailable while this node must not share what it has."""
         self._loop = loop
         self._writer = writer
         self._here = here
-        self._is_filling = is_filling
+        self._replica = replica
 
     def answer(self, question: Question, back: Back) -> None:
         try:
@@ -58,14 +57,16 @@ class Peers:
         if question.kind is ReplicateRequest:
             self._take(exchange.decode(question.body, ReplicateRequest).records, question.sender, back)
             return
+        if question.kind is RecentRequest and self._replica.mode == "filling":
+            back(_encoded(RecentAnswer([], b"", filling=True, has_source=self._replica.has_source)))
+            return
         here = self._here()
         if question.kind is DiffRequest:
             asked = exchange.decode(question.body, DiffRequest)
             self._compare(differences(here.tree, here.reader, asked.spans(), asked.list_below), [], back)
         elif question.kind is RecentRequest:
             newest = exchange.decode(question.body, RecentRequest)
-            found = recent(here.reader, newest.before, newest.since_ms, here.limits)
-            back(_encoded(RecentAnswer(*found, filling=self._is_filling())))
+            back(_encoded(RecentAnswer(*recent(here.reader, newest.before, newest.since_ms, here.limits))))
         else:
             wanted = exchange.decode_wanted(question.body)
             if isinstance(wanted, RangeRequest):

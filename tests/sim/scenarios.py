@@ -3,6 +3,7 @@
 steady      while clients write without a pause, what a push could not deliver arrives soon nevertheless
 spread      where nodes send on what is new to them, that ends when all have it
 filled      a new node takes writes when it has everything, and not before
+together    nodes that were never filled, each with the others as seeds, do not wait for each other
 leapt       a clock that leaps ahead for a while takes nobody's values away
 bereft      nodes that lost their disks, and meet each other first, take nothing from the one that has everything
 waited      deletions wait for a member that is cut off, and it loses nothing of what it wrote meanwhile
@@ -18,6 +19,7 @@ doubted     a node that set records aside takes its own lack of them for no dele
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from kvs.storage.state import FILLED_ROW
 from tests.precedence import precedence
 from tests.sim.checkers import check_acknowledged, check_rows, differences
 from tests.sim.clients import Clients
@@ -118,6 +120,34 @@ def filled(seed: int) -> None:
         missing = set(clients.keys) - contents(newcomer.disk.store).keys()
         if missing:
             raise Violation(f"a node takes writes that lacks {len(missing)} of {len(clients.keys)} keys")
+
+
+def together(seed: int) -> None:
+    """What all, some or none of them held alone before, all hold soon."""
+    setup = _peaceful(seed, {})._replace(nodes=2 + seed % 2, fill_patience_ms=30_000)
+    with tuned(setup.limits):
+        cluster = SimCluster(seed, setup)
+        clients = Clients(cluster, setup.traffic)
+        cluster.network.groups = {host.name: number for number, host in enumerate(cluster.hosts)}
+        for host in cluster.hosts:
+            host.start()
+        cluster.world.run(setup.fill_patience_ms + 1_000)
+        for process in cluster.processes()[: seed // 2 % (setup.nodes + 1)]:
+            for entry in clients.keys:
+                clients.put(process, entry)
+        cluster.world.run(1_000)
+        for host in cluster.hosts:
+            host.kill()
+            host.disk.store.commit({FILLED_ROW: None})
+        cluster.network.heal()
+        for host in cluster.hosts:
+            host.start()
+        there = cluster.processes()
+        if cluster.world.run_until(lambda: all(one.shell.replica.mode == "settled" for one in there), 2_000) is None:
+            raise Violation("nodes that start together wait for each other")
+        if cluster.world.run_until(lambda: not differences(cluster), 5_000) is None:
+            raise Violation(f"not equal: {differences(cluster)[:3]}")
+        check_acknowledged(cluster)
 
 
 def leapt(seed: int) -> None:
@@ -384,4 +414,19 @@ def _check_gone(cluster: SimCluster, entries: Sequence[bytes]) -> None:
             raise Violation(f"{len(back)} deleted keys are back at {process.host.name}")
 
 
-ALL = (steady, spread, filled, leapt, bereft, waited, stranger, kept_back, returned, replaced, parted, hasty, doubted)
+ALL = (
+    steady,
+    spread,
+    filled,
+    together,
+    leapt,
+    bereft,
+    waited,
+    stranger,
+    kept_back,
+    returned,
+    replaced,
+    parted,
+    hasty,
+    doubted,
+)

@@ -137,7 +137,7 @@ class Process:
             on_loss=lambda: cluster.lost(True),
         )
         self.shell = Shell(parts, identity, cluster.membership_settings(host.port.address))
-        self._peers = Peers(self.loop, self.writer, self._shareable, self._is_filling)
+        self._peers = Peers(self.loop, self.writer, self._shareable, self.shell.replica)
         self._asked: dict[int, Back] = {}
         self._questions = 0
         self.loop.after(chance.randint(0, setup.sweep_ms), self._sweep)
@@ -168,9 +168,6 @@ class Process:
     def _shareable(self) -> Here:
         self.shell.check_shareable()
         return self.shell.here()
-
-    def _is_filling(self) -> bool:
-        return self.shell.replica.mode == "filling"
 
     # --- clients ---
 

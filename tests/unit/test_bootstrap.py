@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pytest
-from msgspec.structs import replace
 
 from kvs.cluster.bootstrap import (
     AskRecent,
@@ -71,7 +70,7 @@ def test_the_next_answer_is_fetched_while_the_last_is_on_its_way_to_the_disk() -
     assert bootstrap.taken() == [], "that question is under way"
     assert takes(bootstrap.answered(answer(b"", b"w"))) == [[b"w"]]
     assert not bootstrap.is_over
-    assert bootstrap.taken() == [Filled(alone=False, records=4)]
+    assert bootstrap.taken() == [Filled("copied", 4)]
     assert bootstrap.is_over
 
 
@@ -80,12 +79,12 @@ def test_it_ends_only_when_everything_is_on_the_disk() -> None:
     bootstrap.answered(answer(b"9", b"x"))
     assert asks(bootstrap.answered(answer(b"", b"y"))) == []
     assert bootstrap.taken() == []
-    assert bootstrap.taken() == [Filled(alone=False, records=2)]
+    assert bootstrap.taken() == [Filled("copied", 2)]
 
 
 def test_a_peer_with_nothing_ends_it() -> None:
     bootstrap, _ = filling("a")
-    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=0)]
+    assert bootstrap.answered(answer(b"")) == [Filled("copied", 0)]
 
 
 def test_an_answer_of_which_nothing_may_be_sent_is_passed_over() -> None:
@@ -94,21 +93,21 @@ def test_an_answer_of_which_nothing_may_be_sent_is_passed_over() -> None:
     assert takes(bootstrap.answered(answer(b"8", b"x"))) == [[b"x"]]
     assert asks(bootstrap.answered(answer(b"7"))) == [], "it is done when the one before it is"
     assert asks(bootstrap.taken()) == [("a", b"7", 5)]
-    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=1)]
+    assert bootstrap.answered(answer(b"")) == [Filled("copied", 1)]
 
 
 def test_the_end_comes_behind_what_is_on_its_way_to_the_disk() -> None:
     bootstrap, _ = filling("a")
     bootstrap.answered(answer(b"9", b"x"))
     assert bootstrap.answered(answer(b"")) == []
-    assert bootstrap.taken() == [Filled(alone=False, records=1)]
+    assert bootstrap.taken() == [Filled("copied", 1)]
 
 
 def test_what_lands_after_the_node_has_gone_on_alone_changes_nothing() -> None:
     bootstrap, _ = filling("a")
     bootstrap.answered(answer(b"9", b"x"))
     bootstrap.failed(0)
-    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+    assert bootstrap.tick(30_000) == [Filled("unfilled", 0)]
     assert bootstrap.taken() == []
 
 
@@ -139,7 +138,7 @@ def test_a_node_gives_up_on_peers_that_only_fail() -> None:
     bootstrap, _ = filling("a")
     bootstrap.failed(0)
     assert bootstrap.tick(29_999) == []
-    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+    assert bootstrap.tick(30_000) == [Filled("unfilled", 0)]
     assert bootstrap.answered(answer(b"9", b"x")) == [], "the question under way has nothing to fill any more"
     assert bootstrap.failed(31_000) == bootstrap.not_taken() == bootstrap.up("b", 2 * HOUR_MS) == []
 
@@ -161,7 +160,7 @@ def test_the_last_answer_of_a_peer_that_goes_down_is_taken() -> None:
     bootstrap.answered(answer(b"", b"x"))
     bootstrap.down("a", 0)
     assert bootstrap.up("b", 2 * HOUR_MS) == [], "everything was answered"
-    assert bootstrap.taken() == [Filled(alone=False, records=1)]
+    assert bootstrap.taken() == [Filled("copied", 1)]
 
 
 def test_what_the_disk_did_not_take_is_asked_for_again() -> None:
@@ -171,7 +170,16 @@ def test_what_the_disk_did_not_take_is_asked_for_again() -> None:
     bootstrap.taken()
     assert asks(bootstrap.not_taken()) == [("a", b"9", BOOTSTRAP_RETRY_MS)]
     bootstrap.answered(answer(b"", b"y"))
-    assert bootstrap.taken() == [Filled(alone=False, records=2)]
+    assert bootstrap.taken() == [Filled("copied", 2)]
+
+
+def test_a_disk_that_fails_while_nobody_is_up_is_made_up_for_by_the_next_peer() -> None:
+    """The question under way fails too, and counts no more."""
+    bootstrap, _ = filling("a")
+    assert asks(bootstrap.answered(answer(b"9", b"x"))) == [("a", b"9", 5)]
+    bootstrap.down("a", 100)
+    assert bootstrap.not_taken() == []
+    assert asks(bootstrap.up("a", 2 * HOUR_MS)) == [("a", b"", 0)]
 
 
 def test_an_answer_that_does_not_go_on_is_refused() -> None:
@@ -184,56 +192,80 @@ def test_an_answer_that_does_not_go_on_is_refused() -> None:
 # --- peers that are being filled themselves ---
 
 
-def unsettled(before: bytes, *keys: bytes) -> RecentAnswer:
-    return replace(answer(before, *keys), filling=True)
+def unsettled(*, has_source: bool) -> RecentAnswer:
+    return RecentAnswer([], b"", filling=True, has_source=has_source)
 
 
 def test_what_a_peer_has_that_is_being_filled_is_not_all() -> None:
     bootstrap, _ = filling("a", "b")
     assert asks(bootstrap.answered(answer(b"9", b"x"))) == [("b", b"9", 5)]
-    assert asks(bootstrap.met_another(unsettled(b"", b"z"), 0)) == [("a", b"9", 5)], "the same of somebody else"
+    assert asks(bootstrap.met_another(unsettled(has_source=True), 0)) == [("a", b"9", 5)], "the same of somebody else"
     bootstrap.taken()
     assert takes(bootstrap.answered(answer(b"", b"y"))) == [[b"y"]]
-    assert bootstrap.taken() == [Filled(alone=False, records=2)]
+    assert bootstrap.taken() == [Filled("copied", 2)]
 
 
-def test_one_that_has_something_is_waited_for() -> None:
+def test_one_that_somebody_fills_is_waited_for() -> None:
     bootstrap, _ = filling("a")
-    assert asks(bootstrap.met_another(unsettled(b"", b"x"), 0)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
-    assert asks(bootstrap.met_another(unsettled(b"9", b"x"), 1_000)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
+    assert asks(bootstrap.met_another(unsettled(has_source=True), 0)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
+    assert asks(bootstrap.met_another(unsettled(has_source=True), 1_000)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
     assert takes(bootstrap.answered(answer(b"", b"x"))) == [[b"x"]]
-    assert bootstrap.taken() == [Filled(alone=False, records=1)]
+    assert bootstrap.taken() == [Filled("copied", 1)]
 
 
 def test_but_not_for_ever() -> None:
     """Two that were cut off from those who were filling them."""
     bootstrap, _ = filling("a")
-    bootstrap.met_another(unsettled(b"", b"x"), 0)
-    bootstrap.met_another(unsettled(b"", b"x"), 1_000)
+    bootstrap.met_another(unsettled(has_source=True), 0)
+    bootstrap.met_another(unsettled(has_source=True), 1_000)
     assert bootstrap.tick(29_999) == []
-    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
-    assert bootstrap.met_another(unsettled(b""), 31_000) == []
+    assert bootstrap.tick(30_000) == [Filled("unfilled", 0)]
+    assert bootstrap.met_another(unsettled(has_source=False), 31_000) == []
 
 
-def test_nodes_that_start_together_with_nothing_do_not_wait_for_each_other() -> None:
+def test_one_that_was_filled_in_part_waits_for_who_did_that() -> None:
+    """Others who know of nobody that was filled do not know all."""
     bootstrap, _ = filling("a", "b")
-    assert asks(bootstrap.met_another(unsettled(b""), 0)) == [("b", b"", 5)]
-    assert asks(bootstrap.met_another(unsettled(b""), 1)) == [("a", b"", BOOTSTRAP_TOGETHER_MS)], "once more"
-    assert asks(bootstrap.met_another(unsettled(b""), 200)) == [("b", b"", 5)]
-    assert bootstrap.met_another(unsettled(b""), 205) == [Filled(alone=False, records=0)]
+    bootstrap.answered(answer(b"9", b"x"))
+    bootstrap.taken()
+    bootstrap.down("a", 0)
+    for at_ms in range(1_000, 30_000, 1_000):
+        assert asks(bootstrap.met_another(unsettled(has_source=False), at_ms)) == [("b", b"9", BOOTSTRAP_RETRY_MS)]
+    again, _ = going_on(FilledPart(2 * HOUR_MS, b"5"), 2 * HOUR_MS)
+    assert asks(again.met_another(unsettled(has_source=False), 0)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
+
+
+def test_nodes_that_start_together_do_not_wait_for_each_other() -> None:
+    """Whatever they hold."""
+    bootstrap, _ = filling("a", "b")
+    assert asks(bootstrap.met_another(unsettled(has_source=False), 0)) == [("b", b"", 5)]
+    together = bootstrap.met_another(unsettled(has_source=False), 1)
+    assert asks(together) == [("a", b"", BOOTSTRAP_TOGETHER_MS)], "once more"
+    assert asks(bootstrap.met_another(unsettled(has_source=False), 200)) == [("b", b"", 5)]
+    assert bootstrap.met_another(unsettled(has_source=False), 205) == [Filled("together", 0)]
 
 
 def test_one_of_them_that_got_something_meanwhile_is_waited_for() -> None:
     bootstrap, _ = filling("a")
-    assert asks(bootstrap.met_another(unsettled(b""), 0)) == [("a", b"", BOOTSTRAP_TOGETHER_MS)]
-    assert asks(bootstrap.met_another(unsettled(b"9", b"x"), 200)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
+    assert asks(bootstrap.met_another(unsettled(has_source=False), 0)) == [("a", b"", BOOTSTRAP_TOGETHER_MS)]
+    assert asks(bootstrap.met_another(unsettled(has_source=True), 200)) == [("a", b"", BOOTSTRAP_RETRY_MS)]
     assert takes(bootstrap.answered(answer(b"", b"x"))) == [[b"x"]]
+
+
+def test_one_that_is_gone_and_back_is_to_be_asked_again() -> None:
+    bootstrap, _ = filling("a", "b")
+    bootstrap.met_another(unsettled(has_source=False), 0)
+    bootstrap.down("a", 1)
+    bootstrap.up("a", 2 * HOUR_MS)
+    assert asks(bootstrap.met_another(unsettled(has_source=False), 2)) == [("a", b"", BOOTSTRAP_RETRY_MS)], (
+        "who knows whom it has met"
+    )
 
 
 def test_a_node_that_nobody_answers_goes_on_alone() -> None:
     bootstrap, _ = filling()
     assert bootstrap.tick(29_999) == []
-    assert bootstrap.tick(30_000) == [Filled(alone=True, records=0)]
+    assert bootstrap.tick(30_000) == [Filled("alone", 0)]
 
 
 # --- after a restart ---
@@ -268,7 +300,7 @@ def test_a_filling_goes_on_where_it_was_with_what_is_newer_first() -> None:
     assert noted(effects) == [FilledPart(2 * HOUR_MS + 1_000, b"5")]
     bootstrap.taken()
     bootstrap.answered(answer(b"", b"o2"))
-    assert bootstrap.taken() == [Filled(alone=False, records=4)]
+    assert bootstrap.taken() == [Filled("copied", 4)]
 
 
 def test_one_that_is_interrupted_again_before_it_is_there_goes_on_from_the_same_place() -> None:
@@ -281,7 +313,7 @@ def test_one_that_is_interrupted_again_before_it_is_there_goes_on_from_the_same_
 def test_with_nothing_newer_it_goes_on_at_once() -> None:
     bootstrap, _ = going_on(FilledPart(2 * HOUR_MS, b"5"), 2 * HOUR_MS)
     assert asks(bootstrap.answered(answer(b""))) == [("a", b"5", 5)]
-    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=0)]
+    assert bootstrap.answered(answer(b"")) == [Filled("copied", 0)]
 
 
 def test_the_disk_that_does_not_take_the_last_of_what_is_newer_costs_only_time() -> None:
@@ -296,7 +328,7 @@ def test_the_disk_that_does_not_take_the_last_of_what_is_newer_costs_only_time()
 def test_it_begins_anew_without_a_part_or_with_one_from_the_future(part: FilledPart | None) -> None:
     bootstrap, effects = going_on(part, 2 * HOUR_MS)
     assert effects == [AskRecent("a", RecentRequest(b"", HOUR_MS), 0)]
-    assert bootstrap.answered(answer(b"")) == [Filled(alone=False, records=0)]
+    assert bootstrap.answered(answer(b"")) == [Filled("copied", 0)]
 
 
 def test_a_part_is_read_as_it_was_written_and_nothing_else_is_one() -> None:

@@ -93,8 +93,9 @@ class Peers:
 
     async def _pairs_by_time(self, body: bytes, _: Sender) -> RecentAnswer:
         asked = exchange.decode(body, RecentRequest)
-        found = recent(self._store, asked.before, asked.since_ms, self._tools.limits())
-        return RecentAnswer(*found, filling=self._cluster.is_filling)
+        if self._cluster.is_filling:
+            return RecentAnswer([], b"", filling=True, has_source=self._cluster.has_source)
+        return RecentAnswer(*recent(self._store, asked.before, asked.since_ms, self._tools.limits()))
 
     async def _replicate(self, body: bytes, sender: Sender) -> ReplicateAnswer:
         records = exchange.decode(body, ReplicateRequest).records
