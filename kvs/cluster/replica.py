@@ -87,6 +87,9 @@ class Replica:
         self._call = 0
         self._waits_for = 0
         self._taking: list[Merge] = []
+        self._setting_aside = 0
+        """The ticket of the records that are being set aside. Until that has ended the comparison that found them is
+        not over: another one would find them again."""
         self._forgotten_ms = 0
         self._silent: set[str] = set()
         self._has_met_anybody = False
@@ -293,6 +296,8 @@ class Replica:
         if call == self._asked_to_fill:
             report = Report("A peer could not be copied from", {"reason": reason})
             return [report, *self._bootstrap_effects(self._bootstrap.failed(now.mono_ms))]
+        if call == self._setting_aside:
+            return self._set_aside(now, failed=True)
         if self._session is None or call != self._waits_for:
             return []
         self.totals.failed += 1
@@ -305,12 +310,25 @@ class Replica:
         if self._filling_with and ticket == self._filling_with[0]:
             self._filling_with.popleft()
             return self._bootstrap_effects(self._bootstrap.taken())
+        if ticket == self._setting_aside:
+            return self._set_aside(now, failed=False)
         if self._session is None or ticket != self._waits_for:
             return []
         try:
             return self._step(self._session.taken(self._taking, outcomes, here), now)
         except StoreError as error:
             return self._give_up(ticket, str(error), now)
+
+    def _set_aside(self, now: Now, *, failed: bool) -> list[Effect]:
+        self._setting_aside = 0
+        self._end_comparison(now, failed=failed, behind=True)
+        return []
+
+    def _end_comparison(self, now: Now, *, failed: bool, behind: bool) -> None:
+        if failed:
+            self._comparisons.failed(now.mono_ms)
+        else:
+            self._comparisons.done(now.mono_ms, behind=behind)
 
     # --- steps ---
 
@@ -341,10 +359,8 @@ class Replica:
         if session.untaken:
             fields = {"peer": self._peer, "records": session.untaken, "reason": session.failure}
             effects.append(Report("A comparison left records that were not taken", fields))
-        if session.refused or session.untaken:
-            self._comparisons.failed(now.mono_ms)
-        else:
-            self._comparisons.done(now.mono_ms, behind=behind)
+        if not session.set_aside:
+            self._end_comparison(now, failed=session.refused + session.untaken > 0, behind=behind)
         if session.fetched or session.sent or session.set_aside:
             fields = {
                 "peer": self._peer,
@@ -360,7 +376,9 @@ class Replica:
         if session.set_aside:
             self._unfinished.clear()
             self._floor.doubt()
-            effects.append(SetAside(session.set_aside, session.forgotten_ms))
+            self._call += 1
+            self._setting_aside = self._call
+            effects.append(SetAside(self._call, session.set_aside, session.forgotten_ms))
         if not behind:
             self._forgotten_ms = 0
             proven_ms = session.began_ms if session.withheld_ms is None else min(session.began_ms, session.withheld_ms)

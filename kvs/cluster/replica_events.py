@@ -116,8 +116,10 @@ class Submit(NamedTuple):
 
 class SetAside(NamedTuple):
     """Effect: write these entries to the quarantine file, then take them out of the store, as far as their versions are
-    still from before this moment (Unix ms). The floor, which has changed, goes to the disk in the same commit."""
+    still from before this moment (Unix ms), then hand in Submitted with this ticket, or Failed. The floor, which has
+    changed, goes to the disk before the first of them leaves."""
 
+    ticket: int
     entries: list[bytes]
     before_ms: int
 

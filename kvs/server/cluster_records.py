@@ -44,8 +44,8 @@ from kvs.cluster.sync import Answer, Here, Request
 from kvs.cluster.time_of import Now
 from kvs.cluster.transport import MSGPACK, PeerRefused, PeerUnreachable, Transport, pack, unpack
 from kvs.config import Config
-from kvs.errors import BadMessage, Unavailable
-from kvs.limits import RECOVERY_RETRY_MAX_MS
+from kvs.errors import BadMessage, StoreError, Unavailable
+from kvs.limits import RECOVERY_RETRY_MAX_MS, SWEEP_MAX_KEYS
 from kvs.server.cluster_tasks import Tasks, Timer
 from kvs.server.meters import Meters
 from kvs.storage.record import Record
@@ -234,11 +234,15 @@ class RecordsShell:
         event: replica_events.Event
         if call.delay_ms:
             await asyncio.sleep(call.delay_ms / 1000)
+        address = self.addresses.get(call.peer)
+        if address is None:
+            self.handle(replica_events.Failed(call.call, "the peer is not up any more"))
+            return
         sent = pack(exchange.encode(call.request))
         try:
             body = await self._transport.call(
                 "push" if call.push else "sync",
-                self.addresses.get(call.peer, ""),
+                address,
                 "POST",
                 path,
                 sent,
@@ -292,20 +296,24 @@ class RecordsShell:
                 log.warning("No seed answered: this node takes writes alone and goes on trying")
 
     async def _set_aside(self, aside: replica_events.SetAside) -> None:
-        """Into a file that an operator can look at, then out of the store. If the disk does not take it, the next
-        comparison finds them again."""
+        """Into a file that an operator can look at, then out of the store, some at a time. If the disk does not take
+        it, the next comparison finds them again."""
         path = self._config.data_dir / QUARANTINE_FILE
         count = len(aside.entries)
         try:
             await asyncio.to_thread(quarantine.append, path, self._store, aside.entries, self._now().unix_ms)
             self._tell_floor()
-            floor = Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})
-            await self._runner.submit([floor, Discard(entries=tuple(aside.entries), before_ms=aside.before_ms)])
-        except (OSError, Unavailable) as error:
+            await self._runner.submit([Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})])
+            for at in range(0, count, SWEEP_MAX_KEYS):
+                entries = tuple(aside.entries[at : at + SWEEP_MAX_KEYS])
+                await self._runner.submit([Discard(entries=entries, before_ms=aside.before_ms)])
+        except (OSError, StoreError, Unavailable) as error:
             reason = error.detail if isinstance(error, Unavailable) else str(error)
             log.warning("Records could not be set aside yet", records=count, file=str(path), reason=reason)
+            self.handle(replica_events.Failed(aside.ticket, reason))
             return
         log.warning("Records that may have been deleted elsewhere were set aside", records=count, file=str(path))
+        self.handle(replica_events.Submitted(aside.ticket, []))
 
 
 def _bootstrap_settings(config: Config) -> BootstrapSettings:

@@ -35,6 +35,7 @@ from kvs.cluster.push import Push
 from kvs.cluster.replica import Replica
 from kvs.cluster.sync import Here
 from kvs.errors import BadMessage, BadRequest, KvsError, TooLarge, Unavailable
+from kvs.limits import SWEEP_MAX_KEYS
 from kvs.storage.state import FILLED_ROW, FILLING_ROW, FLOOR_ROW, MEMBERS_ROW, Identity
 from tests.sim.network import Answer, Back, Lost, Question, Refusal, Result
 from tests.sim.parts import Parts
@@ -255,8 +256,8 @@ class Shell:
                     self._later(effect)
                 case replica_events.Submit(ticket, commands):
                     self._submit(ticket, commands)
-                case replica_events.SetAside(entries, before_ms):
-                    self._set_aside(entries, before_ms)
+                case replica_events.SetAside():
+                    self._set_aside(effect)
                 case replica_events.SaveFloor():
                     self._save_floor()
                 case Filled():
@@ -304,15 +305,25 @@ class Shell:
         else:
             self._parts.loop.after(0, lambda: submitted([]))
 
-    def _set_aside(self, entries: list[bytes], before_ms: int) -> None:
-        """The file takes some time; then they leave the store."""
+    def _set_aside(self, aside: replica_events.SetAside) -> None:
+        """The file takes some time; then they leave the store, some at a time."""
+        before_ms = aside.before_ms
         self._parts.disk.witness.set_aside(before_ms)
-        discard = Discard(entries=tuple(entries), before_ms=before_ms)
+        slices = [aside.entries[at : at + SWEEP_MAX_KEYS] for at in range(0, len(aside.entries), SWEEP_MAX_KEYS)]
 
         def written() -> None:
             self._tell_floor()
-            floor = Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})
-            self._parts.writer.submit([floor, discard], lambda _: self._parts.on_loss())
+            self._parts.writer.submit([Remember(rows={FLOOR_ROW: encode_floor(self.floor.stored())})], go_on)
+
+        def go_on(outcomes: Outcomes) -> None:
+            self._parts.on_loss()
+            if isinstance(outcomes, KvsError):
+                self._replicate(replica_events.Failed(aside.ticket, outcomes.detail))
+            elif slices:
+                self._parts.writer.submit([Discard(entries=tuple(slices.pop(0)), before_ms=before_ms)], go_on)
+            else:
+                self._replicate(replica_events.Submitted(aside.ticket, []))
+            self._set_timer()
 
         self._parts.loop.after(self._parts.setup.disk.write_max_ms, written)
 

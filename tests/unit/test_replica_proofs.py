@@ -188,3 +188,28 @@ def test_own_records_are_pushed_where_writes_of_users_are_not() -> None:
     assert isinstance(call, PeerCall)
     assert isinstance(call.request, ReplicateRequest)
     assert (call.push, [entry for entry, _ in call.request.records]) == (True, [own])
+
+
+# --- records that are set aside ---
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_nobody_is_compared_with_while_records_are_set_aside(failed: bool) -> None:
+    """They would be found, and written to the file, a second time."""
+    pair = Pair()
+    pair.put()
+    pair.ms = 1_000_000
+    floor_ms = BEGAN_MS + 900_000
+    found = pair.run(Known(["b", "c"]), PeerUp("b"), DigestSeen("b", "x", 0, floor_ms))
+    (aside,) = [effect for effect in found if isinstance(effect, replica_events.SetAside)]
+    assert (aside.entries, aside.before_ms) == ([KEY], floor_ms)
+    for _ in range(3):
+        pair.ms += 60_000
+        more = pair.tell(PeerUp("c"), DigestSeen("c", "y", 0, floor_ms), DigestSeen("b", "x", 0, floor_ms), Tick())
+        assert not [effect for effect in more if isinstance(effect, PeerCall)]
+        assert pair.at.wake_at_ms is None
+    ended: replica_events.Event = replica_events.Submitted(aside.ticket, [])
+    if failed:
+        ended = replica_events.Failed(aside.ticket, "the disk is full")
+    (call,) = [effect for effect in pair.tell(ended) if isinstance(effect, PeerCall)]
+    assert call.peer == ("c" if failed else "b")

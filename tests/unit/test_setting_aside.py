@@ -1,4 +1,4 @@
-"""Records that are set aside are in the file before they leave the store, and the floor leaves with them."""
+"""Records that are set aside are in the file, and the changed floor on the disk, before they leave the store."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ async def test_what_is_set_aside_is_in_the_file_and_proves_no_deletion_afterward
     assert node.superseded.absences == Absences((c, (OLD_MS, NOW_MS + drift_ms)))
     shell.know([])
     shell.floor.doubt()
-    await shell._set_aside(SetAside([OLD, NEW], NOW_MS - 1))
+    await shell._set_aside(SetAside(1, [OLD, NEW], NOW_MS - 1))
     await runner.stop()
     line = json.loads((tmp_path / QUARANTINE_FILE).read_text().splitlines()[0])
     assert (line["path"], line["timestamp"]) == ("old", OLD_MS)
