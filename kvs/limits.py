@@ -163,7 +163,7 @@ COMPARE_SOON_MS = 500
 BOOTSTRAP_RETRY_MS = 1_000
 """Until a node that is being filled asks again for what its disk did not take."""
 BOOTSTRAP_TOGETHER_MS = 200
-"""Until it asks again peers that are all to be filled and have nothing: one of them may just have met one that has."""
+"""Until it asks again peers that are all to be filled and met nobody who was: one of them may have met one just now."""
 COMPARE_RETRY_MIN_MS = 1_000
 COPIES_TIMEOUT_MS = 5_000
 COPIES_TIMEOUT_MAX_MS = 60_000
