@@ -96,7 +96,7 @@ def origin_order_ignored(patch: Patch) -> None:
 def loser_becomes_current(patch: Patch) -> None:
     """A version that lost against one that it did not know is put before it, in place of behind it."""
 
-    def keep(self: Rows, entry: bytes, stored: StoredRecord, loser: Record) -> dict[bytes, bytes | None]:
+    def keep(self: Rows, entry: bytes, stored: StoredRecord, loser: Record, view: Reader) -> Batch:
         return {entry: encode(entry, replace(stored, record=loser))}
 
     patch.setattr(Rows, "keep_loser", keep)

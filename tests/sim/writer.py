@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
 
-from kvs.cluster.events import Change, Command, Committed, Group, Outcome, Reply, Submission
+from kvs.cluster.events import Change, Command, Committed, Group, Outcome, Reply, Report, Submission
 from kvs.cluster.merkle import read_tree
 from kvs.cluster.node import Node
 from kvs.errors import StoreFailed, Unavailable
@@ -18,7 +18,7 @@ from kvs.storage.state import read_progress
 from tests.sim.clocks import HostClock
 from tests.sim.disk import Disk
 from tests.sim.setup import DiskPace
-from tests.sim.world import EventLoop
+from tests.sim.world import EventLoop, Violation
 
 Outcomes = list[Outcome] | Unavailable
 Then = Callable[[Outcomes], None]
@@ -67,6 +67,9 @@ class Writer:
         now_ms = self._clock.wall_ms()
         self._disk.witness.planned(now_ms)
         planned = self._node.plan_group([submission for submission, _ in group], self._disk.store, now_ms)
+        for effect in planned.effects:
+            if isinstance(effect, Report) and effect.event == "A write could not be planned":
+                raise Violation(effect.fields["exception"])
         self._under_way, self._is_landed = (planned, now_ms), False
         if planned.batch:
             self._loop.world.after(self._chance.randint(0, self._pace.write_max_ms), self._land)
