@@ -14,8 +14,8 @@ from kvs.errors import Unavailable
 from kvs.server.merges import Merges
 from kvs.storage.codec import encode_record
 from kvs.storage.keyspace import data_key
+from tests.houses import House
 from tests.records import record
-from tests.unit.test_auditor import House
 
 MINUTE_MS = 60_000
 FILE = "/backup/x.zst"

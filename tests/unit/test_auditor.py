@@ -1,7 +1,7 @@
 """The audit log's shell on a real writer: notes that wait, heads by the hour, peers that keep them, disks that fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import cast
 
@@ -9,25 +9,14 @@ import pytest
 import structlog
 from aiohttp import web
 
-from kvs.actions import ACTIONS
 from kvs.cluster import runner as runner_module
-from kvs.cluster.audit_check import Report, anchor_of
-from kvs.cluster.audit_heads import Head, HeadKey, decode_offer, encode
+from kvs.cluster.audit_heads import HeadKey, decode_offer, encode
 from kvs.cluster.events import Act
-from kvs.cluster.node import Node, NodeSettings
-from kvs.cluster.runner import Runner
-from kvs.cluster.trail import Trail
-from kvs.cluster.transport import PeerUnreachable
 from kvs.config import Config
 from kvs.errors import BadMessage, Forbidden, NotFound, Unauthorized, Unavailable
-from kvs.server.auditor import Auditor, newest_head
+from kvs.server.auditor import newest_head
 from kvs.server.head_keeper import HeadKeeper
-from kvs.server.security import AuditKeys
-from kvs.server.witnesses import Witnesses
-from kvs.storage.audit import decode, first_rows
-from kvs.storage.keyspace import AUDIT, AUDIT_ENTRIES, AUDIT_HEADS, after, audit_head_row, audit_row
-from kvs.storage.memory import MemoryStore
-from kvs.storage.state import read_progress
+from kvs.storage.keyspace import AUDIT, AUDIT_ENTRIES, after, audit_head_row, audit_row
 from tests.auditing import (
     HOUR_MS,
     START_MS,
@@ -39,73 +28,9 @@ from tests.auditing import (
     store_of,
     with_tip,
 )
-from tests.nodes import LOG
+from tests.houses import ACT, KEY, House
 
-KEY = HeadKey(b"\x07" * 32)
-ACT = Act("backup", "node", "daily")
-SETTINGS = NodeSettings("node1", 1, 3, 1000, 60_000)
 TORN = "The audit log does not end where its tip says: verify it"
-
-
-class House:
-    """A node's log with all that is around it, without a server. `neighbours` are houses that keep its heads."""
-
-    def __init__(self, name: str, actions: Sequence[str] = ACTIONS, store: MemoryStore | None = None) -> None:
-        self.name = name
-        self.now_ms = START_MS
-        self.store = store or store_of(first_rows(LOG))
-        self.trail = Trail(LOG, actions, self.store)
-        self.runner = Runner(self.store, Node(SETTINGS, read_progress(self.store), None, self.trail), self._now)
-        self.neighbours: dict[str, House] = {}
-        self.calls = 0
-        self.members = {"node1", "node2"}
-        self.keeper = HeadKeeper(self.store, self.runner, [KEY.public], lambda: self.members)
-        self.auditor = self.make_auditor()
-
-    def make_auditor(self, key: HeadKey = KEY) -> Auditor:
-        witnesses = Witnesses(self, self.store, LOG)
-        keys = AuditKeys(key, frozenset((key.public,)), b"k" * 32)
-        return Auditor(self.store, self.runner, self.trail, keys, self.name, self._now, witnesses)
-
-    def _now(self) -> int:
-        return self.now_ms
-
-    def up(self) -> Sequence[str]:
-        return list(self.neighbours)
-
-    async def ask(self, peer: str, path: str, body: bytes, timeout_s: float) -> bytes:
-        assert path == "/audit/heads"
-        self.calls += 1
-        try:
-            return encode(await self.neighbours[peer].keeper.offered(self.name, decode_offer(body)))
-        except (BadMessage, NotFound, Unavailable) as error:
-            raise PeerUnreachable(str(error)) from None
-
-    async def note(self, *resources: str) -> None:
-        self.auditor.note(*(ACT._replace(resource=resource) for resource in resources))
-        await self.written()
-
-    async def written(self) -> None:
-        """What was noted is on the disk, or waits for it."""
-        if self.auditor._writing is not None:
-            await self.auditor._writing
-
-    @property
-    def resources(self) -> list[str]:
-        rows = self.store.scan(AUDIT_ENTRIES, after(AUDIT_ENTRIES))
-        return [decode(raw).resource for _, raw in rows]
-
-    @property
-    def heads(self) -> list[Head]:
-        return heads_in(dict(self.store.scan(AUDIT_HEADS, after(AUDIT_HEADS))))
-
-    def check(self, *anchors: Head) -> Report:
-        rows = dict(self.store.scan(b"a", b"b"))
-        return check_rows(rows, [anchor_of(head, "n2") for head in anchors])
-
-    async def recovered(self) -> None:
-        if self.runner._recovery is not None:
-            await self.runner._recovery
 
 
 @pytest.fixture
