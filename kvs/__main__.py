@@ -2,10 +2,12 @@
 
 import sys
 
+from kvs.daemon import streams
 from kvs.daemon.cli import main as run_command_line
 
 
 def main() -> None:
+    streams.set_up()
     sys.exit(run_command_line())
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UnauthorizedError,
         UnavailableError,
         UnreachableError,
+        UnsendableError,
     )
     from kvs.client.model import (
         BulkDelete,
@@ -77,6 +78,7 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "UnreachableError",
+    "UnsendableError",
     "User",
     "Value",
     "Version",

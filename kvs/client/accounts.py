@@ -7,10 +7,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
 
 import msgspec
-import orjson
 
 from kvs.client.errors import (
     ApiError,
@@ -23,6 +21,7 @@ from kvs.client.errors import (
 from kvs.client.http import Answer, Doubt, Http
 from kvs.client.model import JSON, Duration, Group, NewToken, Token, User, WhoAmI, duration_text
 from kvs.client.paging import paged
+from kvs.client.sendable import json_bytes, query_text, segment
 from kvs.client.wire import WireUuid, convert, decode
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -86,7 +85,7 @@ class Accounts:
         return _account(User, await self._change("users", uuid, fields, if_match))
 
     async def delete_user(self, uuid: str, *, if_match: str | None = None) -> None:
-        await self._call("DELETE", f"/api/users/{quote(uuid, safe='')}", headers=_condition(if_match))
+        await self._call("DELETE", f"/api/users/{segment(uuid)}", headers=_condition(if_match))
 
     # --- groups ---
 
@@ -123,7 +122,7 @@ class Accounts:
         return _account(Group, await self._change("groups", uuid, fields, if_match))
 
     async def delete_group(self, uuid: str, *, if_match: str | None = None) -> None:
-        await self._call("DELETE", f"/api/groups/{quote(uuid, safe='')}", headers=_condition(if_match))
+        await self._call("DELETE", f"/api/groups/{segment(uuid)}", headers=_condition(if_match))
 
     # --- tokens ---
 
@@ -144,7 +143,7 @@ class Accounts:
 
     async def revoke_token(self, token_id: str) -> None:
         """Make a token worthless at once."""
-        await self._call("DELETE", f"/api/tokens/{quote(token_id, safe='')}")
+        await self._call("DELETE", f"/api/tokens/{segment(token_id)}")
 
     async def login(self, nickname: str, password: str) -> NewToken:
         """A token for a password; this client uses it from now on."""
@@ -200,7 +199,7 @@ class Accounts:
     ) -> Answer:
         """A request with a JSON body that is not repeated."""
         if document is not None:
-            body = orjson.dumps(document)
+            body = json_bytes(document)
         typed = {**headers, "Content-Type": JSON} if body is not None else headers
         try:
             return await self._http.request(method, target, body=body, headers=typed, repeatable=repeatable)
@@ -218,17 +217,17 @@ class Accounts:
     async def _page(self, path: str, query: Mapping[str, str], at: str, cursor: str | None) -> Answer:
         """The page of this cursor; None: the first one. Of the node `at` this URL, if one is named."""
         asked = query if cursor is None else {**query, "cursor": cursor}
-        return await self._http.request("GET", f"{path}?{urlencode(asked)}", repeatable=True, at=at)
+        return await self._http.request("GET", f"{path}?{query_text(asked)}", repeatable=True, at=at)
 
     async def _read(self, resource: str, uuid: str) -> Answer:
-        return await self._http.request("GET", f"/api/{resource}/{quote(uuid, safe='')}", repeatable=True)
+        return await self._http.request("GET", f"/api/{resource}/{segment(uuid)}", repeatable=True)
 
     async def _change(self, resource: str, uuid: str, fields: Mapping[str, Any], if_match: str | None) -> Answer:
         named = {name: value for name, value in fields.items() if value is not KEEP}
         document = {
             name: value if value is None or isinstance(value, str) else list(value) for name, value in named.items()
         }
-        target = f"/api/{resource}/{quote(uuid, safe='')}"
+        target = f"/api/{resource}/{segment(uuid)}"
         return await self._call("PUT", target, document=document, headers=_condition(if_match))
 
     async def _node_state(self, path: str) -> Mapping[str, Any]:

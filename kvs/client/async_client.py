@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 import orjson
 
 from kvs import errors as node_errors
 from kvs.client.accounts import KEEP, Accounts
-from kvs.client.errors import BadRequestError, NotFoundError, ProtocolError
+from kvs.client.errors import BadRequestError, NotFoundError, ProtocolError, UnsendableError
 from kvs.client.http import Answer, Http
 from kvs.client.model import (
     JSON,
@@ -33,6 +33,7 @@ from kvs.client.model import (
     duration_text,
 )
 from kvs.client.paging import paged
+from kvs.client.sendable import json_bytes, query_text
 from kvs.client.snapshot import changes_since, position_of
 from kvs.client.watching import follow
 from kvs.client.wire import (
@@ -145,13 +146,13 @@ class AsyncClient(Accounts):
         body = raw
         if kind == JSON and is_ttl_form(raw):
             # A node would take it for a value with a time to live: so it becomes the value of one.
-            body, query = b'{"data":%b,"ttl":%b}' % (raw, orjson.dumps(query.get("ttl", "0"))), {}
+            body, query = b'{"data":%b,"ttl":%b}' % (raw, json_bytes(query.get("ttl", "0"))), {}
         patience_s = 0.0
         if w is not None:
             query["w"] = str(w)
             query["timeout"] = "5s" if w_timeout is None else duration_text(w_timeout)
             patience_s = _seconds(query["timeout"])
-        target = key_target(path) + (f"?{urlencode(query)}" if query else "")
+        target = key_target(path) + (f"?{query_text(query)}" if query else "")
         write = Write(target, history_target(path), body, kind, if_match, if_none_match, patience_s, raw)
         return _version(await make(self._http, write), w)
 
@@ -197,7 +198,7 @@ class AsyncClient(Accounts):
         Items fail alone. If no answer comes, the outcome of all is unknown; `repeat` says that writing them once more
         does no harm, and has the request tried again.
         """
-        lines = [orjson.dumps(_item(item)) for item in items]
+        lines = [json_bytes(_item(item)) for item in items]
         answer = await self._call("POST", "/kv/_bulk", body=b"\n".join(lines), repeatable=repeat)
         return [_result(raw, answer.url) for raw in decode(answer.body, WireBulk, answer.url).results]
 
@@ -404,4 +405,8 @@ def _nothing_kept(path: str) -> NotFoundError:
 
 
 def _seconds(text: str) -> float:
-    return parse_duration(text) / 1000
+    """Raises UnsendableError for what is no duration."""
+    try:
+        return parse_duration(text) / 1000
+    except ValueError as error:
+        raise UnsendableError(str(error)) from None

@@ -4,6 +4,7 @@ ClientError
   UnreachableError      no node answered; nothing was written
   OutcomeUnknownError   a write was sent and not answered: it may be there or not
   ProtocolError         what answers is no node of KVS
+  UnsendableError       what was given fits into no request; no node was asked
   ApiError              a node refused; with its problem document
 """
 
@@ -25,6 +26,11 @@ class OutcomeUnknownError(ClientError):
 
 class ProtocolError(ClientError):
     """What answers is no node of KVS."""
+
+
+class UnsendableError(ClientError, ValueError):
+    """What was given fits into no request: a text that is not UTF-8, a header field with a line end. No node was
+    asked."""
 
 
 class ApiError(ClientError):

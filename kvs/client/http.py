@@ -30,6 +30,7 @@ from yarl import URL
 
 from kvs.client.endpoints import Endpoints
 from kvs.client.errors import ApiError, ClientError, ProtocolError, UnreachableError, api_error
+from kvs.client.sendable import checked_fields
 
 _chance = SystemRandom()
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -93,19 +94,20 @@ class Http:
         timeout_s: float,
         retry_s: float,
     ) -> None:
-        """Raises ValueError for what is no URL of a node."""
+        """Raises ValueError for what is no URL of a node, and UnsendableError."""
         self.endpoints = Endpoints([checked_url(url) for url in urls])
         if not self.endpoints.urls:
             raise ValueError("a client needs the URL of a node, such as http://127.0.0.1:8080")
         self.timeout_s = timeout_s
         self.retry_s = retry_s
-        self._headers = dict(headers)
+        self._headers = dict(checked_fields(headers))
         self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._session: aiohttp.ClientSession | None = None
         self._offsets_ms: dict[str, int] = {}
 
     def authorize(self, authorization: str) -> None:
-        """The `Authorization` field of all requests from now on; none if it is empty."""
+        """The `Authorization` field of all requests from now on; none if it is empty. Raises UnsendableError."""
+        checked_fields({"Authorization": authorization})
         self._headers.pop("Authorization", None)
         if authorization:
             self._headers["Authorization"] = authorization
@@ -134,7 +136,8 @@ class Http:
         """The answer of one of the nodes, or of the one `at` this URL. `target` is path and query, encoded;
         `patience_s` is how much longer than usual the node may take. A request that `is_about_node` takes a 503 of the
         last node for what it asked, and does not wait until the node is well. Raises ApiError, UnreachableError,
-        ProtocolError, and Doubt unless it is `repeatable`."""
+        ProtocolError, UnsendableError, and Doubt unless it is `repeatable`."""
+        checked_fields(headers)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.retry_s + patience_s
         tried: list[str] = []
@@ -195,7 +198,8 @@ class Http:
         self, url: str, target: str, headers: Mapping[str, str], silence_s: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The pieces of an answer that goes on, from this one node; the stream breaks off when nothing comes for so
-        long. Raises ApiError, UnreachableError, ProtocolError."""
+        long. Raises ApiError, UnreachableError, ProtocolError, UnsendableError."""
+        checked_fields(headers)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=silence_s)
         try:
             async with self._open().get(
@@ -277,7 +281,9 @@ def _is_of_node(url: str) -> bool:
     try:
         parts = urlsplit(url)
         has_port = parts.port != 0
-    except ValueError:  # an address in brackets that is none, a port that is none
+        url.encode()
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # an address in brackets, a port or a name that is none
         return False
     is_plain = not (parts.query or parts.fragment or parts.username)
     return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and is_plain

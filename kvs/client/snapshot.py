@@ -10,11 +10,11 @@ Put into the place of what was walked, the changes make what the node held at on
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from urllib.parse import urlencode
 
 from kvs.client.errors import UnreachableError
 from kvs.client.http import Http
 from kvs.client.model import Event
+from kvs.client.sendable import query_text
 from kvs.client.sse import Block, SseParser
 from kvs.client.watching import event_of
 
@@ -46,7 +46,7 @@ async def changes_since(http: Http, url: str, prefix: str, since: str) -> AsyncG
 async def _blocks(http: Http, url: str, prefix: str, since: str | None) -> AsyncGenerator[Block, None]:
     headers = {"Accept": "text/event-stream", **({} if since is None else {"Last-Event-ID": since})}
     parser = SseParser()
-    async with http.stream(url, f"/watch?{urlencode({'prefix': prefix})}", headers, _SILENCE_S) as pieces:
+    async with http.stream(url, f"/watch?{query_text({'prefix': prefix})}", headers, _SILENCE_S) as pieces:
         async for piece in pieces:
             for block in parser.feed(piece):
                 yield block

@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from random import SystemRandom
 from typing import Literal
-from urllib.parse import urlencode
 
 import msgspec
 
 from kvs.client.errors import ProtocolError, ResyncRequiredError, UnavailableError, UnreachableError
 from kvs.client.http import Http
 from kvs.client.model import Event
+from kvs.client.sendable import query_text
 from kvs.client.sse import Block, SseParser
 from kvs.client.wire import WireValue
 
@@ -96,7 +96,7 @@ async def _stream(http: Http, prefix: str, place: _Place) -> AsyncGenerator[Even
     elif place.since is not None:
         headers["Last-Event-ID"] = place.since
     parser = SseParser()
-    async with http.stream(place.url, f"/watch?{urlencode(query)}", headers, _SILENCE_S) as pieces:
+    async with http.stream(place.url, f"/watch?{query_text(query)}", headers, _SILENCE_S) as pieces:
         async for piece in pieces:
             for block in parser.feed(piece):
                 if block.id is not None:

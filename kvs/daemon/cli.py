@@ -5,7 +5,6 @@ Imports at the top stay few and light: `kvs --help` and completion answer at onc
 
 import difflib
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from kvs.daemon.commands_status import logs, status
 from kvs.daemon.commands_token import token
 from kvs.daemon.commands_user import user
 from kvs.daemon.commands_watch import watch_command
-from kvs.daemon.failure import FAILED, INTERRUPTED, OK, USAGE, Failed
+from kvs.daemon.failure import FAILED, INTERRUPTED, OK, USAGE, Failed, reason
 from kvs.errors import ConfigError, KvsError, StartError
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -145,8 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StartError, KvsError, click.ClickException) as error:
         return _complain([str(error)], FAILED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         return FAILED
+    except OSError as error:
+        return _complain([reason(error)], FAILED)
 
 
 def _complain(lines: Sequence[str], code: int) -> int:

@@ -123,4 +123,4 @@ def _opened(path: Path | None, form: str, key_column: str | None, delimiter: str
     except UnicodeDecodeError:
         raise Failed("the table is no UTF-8 text") from None
     except OSError as error:
-        raise Failed(f"{error.filename or path}: {error.strerror}") from None
+        raise Failed(f"{error.filename or path or 'standard input'}: {error.strerror}") from None

@@ -54,7 +54,7 @@ def stop(configs: tuple[str, ...], timeout: float, force: bool) -> int:
     from kvs.daemon import stopping
     from kvs.daemon.instances import inspect
 
-    return _each(configs, lambda home, path, _: stopping.stop(home, inspect(home, path), timeout, force=force))
+    return _each(configs, lambda home, path, note: stopping.stop(home, inspect(home, path), timeout, note, force=force))
 
 
 @click.command()
@@ -86,7 +86,7 @@ def restart(configs: tuple[str, ...], timeout: float, stop_timeout: float, force
         check_certificates(load(path, os.environ))
         instance = inspect(home, path)
         if instance.running:
-            note(stopping.stop(home, instance, stop_timeout, force=force))
+            note(stopping.stop(home, instance, stop_timeout, note, force=force))
         return daemonize.start(home, path, timeout, note)
 
     return _each(configs, restart_one)

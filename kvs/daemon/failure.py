@@ -1,5 +1,8 @@
 """How a command ends: the exit codes, and the one line that explains a failure."""
 
+import os
+from pathlib import Path
+
 from kvs.client import errors
 
 OK = 0
@@ -25,6 +28,7 @@ _CODES = (
     (errors.PreconditionFailedError, CONDITION),
     (errors.RateLimitedError, LIMITED),
     (errors.UnreachableError, UNREACHABLE),
+    (errors.UnsendableError, USAGE),
 )
 
 
@@ -40,3 +44,20 @@ def failed(error: errors.ClientError) -> Failed:
     """What a command makes of a failure of the client."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
     return Failed(str(error), code)
+
+
+def reason(error: OSError) -> str:
+    """What the system refused, in one line: of which file, where it is known, and why."""
+    why = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {why}"
+    return "the current folder is gone" if _is_folder_gone(error) else why
+
+
+def _is_folder_gone(error: OSError) -> bool:
+    """Where the name of a file cannot be completed; such an error names none."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return isinstance(error, FileNotFoundError)
+    return False

@@ -117,6 +117,9 @@ def of_folder(root: Path) -> Iterator[Found]:
         for name in sorted(names):
             path = Path(folder) / name
             key = path.relative_to(root).as_posix()
+            if key.encode(errors="replace").decode() != key:
+                yield Problem(key, "its name is no UTF-8 text")
+                continue
             if key == STATE_FILE:
                 raise Failed(f"{root} is an export that was interrupted")
             if path.is_symlink() or not path.is_file():

@@ -71,7 +71,15 @@ def inspect(home: Home, config: Path) -> Instance:
 def all_instances(home: Home) -> tuple[list[Instance], list[Failed]]:
     """Every instance with a PID file, by name, and what is wrong with the files that are not to be trusted."""
     instances, problems = [], []
-    for path in sorted(home.pids.glob("*.pid")):
+    try:
+        files = sorted(home.pids.iterdir())
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        return [], [Failed(f"cannot read {home.pids}: {error.strerror}")]
+    for path in files:
+        if path.suffix != ".pid":
+            continue
         try:
             found = read_pid_file(path)
         except Failed as problem:

@@ -117,7 +117,7 @@ def read_pid_file(path: Path) -> tuple[PidInfo | None, bool] | None:
 
 
 def remove_stale(path: Path) -> bool:
-    """Remove the file if no daemon holds it. Raises Failed if the file is not one to trust."""
+    """Remove the file if no daemon holds it. Raises Failed if the file is not one to trust, or cannot be removed."""
     try:
         descriptor = open_own(path, os.O_RDWR)
     except FileNotFoundError:
@@ -128,6 +128,8 @@ def remove_stale(path: Path) -> bool:
         if _is_at(path, descriptor):
             path.unlink()
         return True
+    except OSError as error:
+        raise Failed(f"cannot remove {path}: {error.strerror}") from None
     finally:
         os.close(descriptor)
 

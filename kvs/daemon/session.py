@@ -130,26 +130,40 @@ def way_of(url: str | None, token: str, ca_file: Path | None, context: str | Non
     return Way(node.url, authorization_field(f"Bearer {node.token}" if node.token else ""), trust)
 
 
+class _Setting(click.Option):
+    """White space around a variable of the environment is no part of it: files of secrets end with a line end."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        found = super().resolve_envvar_value(ctx)
+        return None if found is None else found.strip() or None
+
+
 _url = click.option(
     "--url",
+    cls=_Setting,
     envvar="KVS_URL",
     help="The node, or several of one cluster, separated by commas (KVS_URL). Without it that of the context, or "
     "http://127.0.0.1:8080.",
 )
 _token = click.option(
     "--token",
+    cls=_Setting,
     envvar="KVS_TOKEN",
     default="",
     help="A token. Better given as KVS_TOKEN: other users of this host can see the arguments of programs.",
 )
 _ca_file = click.option(
     "--ca-file",
+    cls=_Setting,
     envvar="KVS_CA_FILE",
     type=click.Path(path_type=Path),
     help="Whose certificates are believed, in PEM, instead of those that this host believes (KVS_CA_FILE).",
 )
 _context = click.option(
-    "--context", envvar="KVS_CONTEXT", help="The node and the token that this context names (KVS_CONTEXT)."
+    "--context",
+    cls=_Setting,
+    envvar="KVS_CONTEXT",
+    help="The node and the token that this context names (KVS_CONTEXT).",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
