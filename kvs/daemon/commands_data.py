@@ -1,6 +1,5 @@
 """kvs get, kvs set, kvs rm."""
 
-import mimetypes
 import re
 import sys
 from itertools import islice
@@ -12,14 +11,13 @@ import click
 from kvs.daemon.completing import complete_key
 from kvs.daemon.failure import CONDITION, FAILED, NOT_FOUND, OK, Failed
 from kvs.daemon.session import Session, in_remote_session
-from kvs.daemon.showing import is_json, print_json, printable, value_fields, write
+from kvs.daemon.showing import is_json, kind_of, print_json, printable, value_fields, write
 from kvs.limits import DECOMPRESSED_MAX_BYTES
 
 if TYPE_CHECKING:
     from kvs.client import Value
 
 _AT_ONCE = 500
-_TEXT = "text/plain; charset=utf-8"
 
 
 @click.command("get")
@@ -116,11 +114,11 @@ def set_command(
 
     What is JSON is stored as JSON, anything else as a blob.
     """
-    raw, kind = _given(value)
+    raw, file_name = _given(value)
     made = session.client.put(
         key,
         raw,
-        content_type=content_type or ("application/json" if is_json(raw) else kind),
+        content_type=content_type or kind_of(raw, file_name),
         ttl=ttl,
         if_match=if_match,
         if_none_match="*" if only_new else None,
@@ -139,18 +137,18 @@ def set_command(
 
 
 def _given(value: str | None) -> tuple[bytes, str]:
-    """The bytes, and what they are if they are no JSON."""
+    """The bytes, and the name of the file that they come from."""
     if value in (None, "-"):
-        return _bounded(sys.stdin.buffer), "application/octet-stream"
+        return _bounded(sys.stdin.buffer), ""
     assert value is not None
     if not value.startswith("@"):
-        return value.encode(errors="surrogateescape"), _TEXT
+        return value.encode(errors="surrogateescape"), ""
     if value == "@":
         raise click.UsageError("the name of a file is missing behind @")
     path = Path(value[1:])
     try:
         with path.open("rb") as file:
-            return _bounded(file), mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            return _bounded(file), path.name
     except OSError as error:
         raise Failed(f"cannot read {path}: {error.strerror}") from None
 

@@ -19,7 +19,7 @@ import msgspec
 from kvs.client.model import BulkDelete, BulkPut
 from kvs.daemon.exporting import STATE_FILE, VALUE_FILE, replaced
 from kvs.daemon.failure import Failed
-from kvs.daemon.showing import is_json
+from kvs.daemon.showing import kind_of
 
 if TYPE_CHECKING:
     from kvs.client import Client
@@ -33,7 +33,6 @@ _UNDER_WAY_MAX = 2
 """Portions. One is planned by the node while the other one goes to its disk."""
 _JSON = "application/json"
 _OCTETS = "application/octet-stream"
-_TEXT = "text/plain; charset=utf-8"
 
 
 class Item(NamedTuple):
@@ -110,8 +109,6 @@ def _item(where: str, line: _Line) -> Item:
 
 def of_folder(root: Path) -> Iterator[Found]:
     """Files, in the order of their paths; links are not followed."""
-    import mimetypes
-
     for folder, folders, names in os.walk(root):
         folders.sort()
         for name in sorted(names):
@@ -132,8 +129,7 @@ def of_folder(root: Path) -> Iterator[Found]:
             except OSError as error:
                 yield Problem(key, str(error.strerror))
                 continue
-            kind = _JSON if is_json(raw) else mimetypes.guess_type(name)[0] or _OCTETS
-            yield Item(key, key, raw, _OCTETS if kind == _JSON and not is_json(raw) else kind)
+            yield Item(key, key, raw, kind_of(raw, name))
 
 
 def of_table(file: TextIO, key_column: str | None, delimiter: str) -> Iterator[Found]:
@@ -167,7 +163,7 @@ def of_table(file: TextIO, key_column: str | None, delimiter: str) -> Iterator[F
         others = {name: cell for number, (name, cell) in enumerate(zip(names, row, strict=True)) if number != at}
         if len(others) == 1:
             raw = next(iter(others.values())).encode()
-            yield Item(where, row[at], raw, _JSON if is_json(raw) else _TEXT)
+            yield Item(where, row[at], raw, kind_of(raw))
         else:
             yield Item(where, row[at], orjson.dumps(others))
 
@@ -184,12 +180,14 @@ class Progress:
     """How many items of a source are written, in a file if one is named."""
 
     def __init__(self, file: Path | None, source: str) -> None:
-        """Raises Failed for a file of another source."""
+        """Raises Failed for a file of another source, and for what is no regular file."""
         self._file = file
         self._source = source
         self.done = 0
         if file is None:
             return
+        if file.exists() and not file.is_file():
+            raise Failed(f"{file} is no regular file")
         try:
             state = msgspec.json.decode(file.read_bytes(), type=_Done)
         except FileNotFoundError:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kvs.client import Value
 
 _SHOWN_CHARS = 60
+_JSON = "application/json"
 
 
 def styled(text: str, colour: str) -> str:
@@ -51,6 +52,23 @@ def print_json(document: Any) -> None:
 
     line: bytes = orjson.dumps(document)
     write(line.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
+
+
+def kind_of(raw: bytes, name: str = "") -> str:
+    """What bytes are stored as: JSON as JSON. Else the name of their file tells, where it does not say JSON; else they
+    are UTF-8 text, or any bytes."""
+    import mimetypes
+
+    if is_json(raw):
+        return _JSON
+    guessed, packed = mimetypes.guess_type(name)
+    if guessed not in (None, _JSON) and packed is None:
+        return str(guessed)
+    try:
+        is_text = "\0" not in raw.decode()
+    except UnicodeDecodeError:
+        is_text = False
+    return "text/plain; charset=utf-8" if is_text else "application/octet-stream"
 
 
 def is_json(raw: bytes) -> bool:

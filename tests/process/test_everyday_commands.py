@@ -151,6 +151,29 @@ def test_a_file_goes_in_with_its_type_and_out_into_one(at: Place, key: str) -> N
     assert "the name of a file is missing behind @" in nameless.err
 
 
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b'{"a": 1} // why', "text/plain; charset=utf-8"),
+        (b"", "text/plain; charset=utf-8"),
+        (b'\xef\xbb\xbf{"a": 1}', "text/plain; charset=utf-8"),
+        (b'{"a": "\xff"}', "application/octet-stream"),
+        (b'"\0"', "application/octet-stream"),
+        (b'{"a": 1}\n', "application/json"),
+    ],
+)
+def test_a_file_that_is_named_as_json_is_stored_as_what_it_is(at: Place, key: str, raw: bytes, kind: str) -> None:
+    folder = at.kvs.folder / key
+    folder.mkdir()
+    (folder / "file.json").write_bytes(raw)
+    assert at.run("set", f"{key}/set", f"@{folder / 'file.json'}").code == 0
+    assert at.kvs.pipe("set", f"{key}/stdin", given=raw)[0] == 0
+    assert at.run("import", str(folder), "--prefix", f"{key}/").code == 0
+    for name in ("set", "stdin", "file.json"):
+        assert at.kvs.pipe("get", f"{key}/{name}") == (0, raw, "")
+        assert at.json("get", f"{key}/{name}").get("content_type", "application/json") == kind
+
+
 def test_a_value_in_json_is_what_the_api_shows(at: Place, key: str) -> None:
     made = at.json("set", key, '{"b":  2}', "--ttl", "1h")
     assert made["created"] is True
@@ -280,7 +303,11 @@ def test_exit_codes(at: Place, key: str) -> None:
     nowhere = at.run("get", key, "--url", "http://127.0.0.1:1")
     assert nowhere.code == 6
     assert nowhere.err.startswith("kvs: no node answers at http://127.0.0.1:1")
+    assert " ssl:" not in nowhere.err
     assert at.kvs.run("get", key, environ={"KVS_TOKEN": "worthless"}).code == 4
+    for token in ("worthless", "a.b.c", "a.e30x.c", "a.eyJleHAiOiAxZTMwfQ.c"):
+        whoami = at.kvs.run("whoami", environ={"KVS_TOKEN": token})
+        assert (whoami.code, whoami.err) == (4, "kvs: this is no token of KVS\n")
     reader = at.site.local("token", "create", "--scopes", "read").out.strip()
     assert at.kvs.run("set", key, "1", environ={"KVS_TOKEN": reader}).code == 4
     assert at.run("get", "/").code == 1
