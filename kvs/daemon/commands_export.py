@@ -3,6 +3,8 @@
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -39,7 +41,8 @@ def export_command(session: Session, target: str | None, prefix: str, form: str 
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Failed(f"{error.filename or target}: {error.strerror}") from None
+        where = error.filename or tempfile.gettempdir() if target in (None, "-") else target
+        raise Failed(f"{where}: {error.strerror}") from None
     if target not in (None, "-") and session.as_json:
         print_json({"exported": target, "keys": count})
     else:
@@ -55,11 +58,30 @@ def _export(session: Session, target: str | None, prefix: str, form: str | None)
         return _onto_output(session, prefix)
     if form == "dir" or (form is None and (target.endswith("/") or Path(target).is_dir())):
         return _into_folder(session, Path(target), prefix)
-    return _into_file(session, Path(target), prefix)
+    path = Path(target)
+    if path.exists() and not path.is_file():
+        return _into_special(session, path, prefix)
+    return _into_file(session, path.resolve() if path.is_symlink() else path, prefix)
 
 
 def _onto_output(session: Session, prefix: str) -> int:
-    """Only what is whole goes out."""
+    with _gathered(session, prefix) as (values, count):
+        sys.stdout.flush()
+        shutil.copyfileobj(values, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    return count
+
+
+def _into_special(session: Session, target: Path, prefix: str) -> int:
+    """A device, a FIFO: it gets what comes, and no file takes its place."""
+    with _gathered(session, prefix) as (values, count), target.open("wb") as file:
+        shutil.copyfileobj(values, file)
+    return count
+
+
+@contextmanager
+def _gathered(session: Session, prefix: str) -> Iterator[tuple[BinaryIO, int]]:
+    """The lines of all values, and how many there are: only what is whole goes out."""
     from kvs.daemon import exporting
 
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as mended:
@@ -69,10 +91,7 @@ def _onto_output(session: Session, prefix: str) -> int:
             exporting.walk_lines(cast(BinaryIO, file), walk)
             count = exporting.mend_lines(cast(BinaryIO, file), cast(BinaryIO, mended), walk)
         mended.seek(0)
-        sys.stdout.flush()
-        shutil.copyfileobj(mended, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    return count
+        yield cast(BinaryIO, mended), count
 
 
 def _into_file(session: Session, target: Path, prefix: str) -> int:

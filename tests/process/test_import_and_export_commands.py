@@ -1,6 +1,7 @@
 """`kvs import` and `kvs export`: what goes out comes in, of one moment, and goes on where it was."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -143,6 +144,27 @@ def test_large_values_travel_alone(kvs: Cli, key: str) -> None:
     assert "kvs: d: " in errors
     assert "written 3, failed 1, expired 0\n" in errors
     assert kvs.pipe("get", f"{key}/b")[1] == b"b" * 3_000_000
+
+
+def test_what_is_no_regular_file_is_written_into_as_it_is(kvs: Cli, key: str) -> None:
+    kvs.run("set", f"{key}/a", "1")
+    pipe, link, plain = (kvs.folder / f"{key}.{name}" for name in ("pipe", "link", "plain"))
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        exported = kvs.run("export", pipe, "--prefix", f"{key}/")
+        assert reader.stdout is not None
+        assert json.loads(reader.stdout.read())["path"] == f"{key}/a"
+    assert (exported.code, exported.err) == (0, "1 keys\n")
+    assert pipe.is_fifo()
+    plain.write_text("old")
+    link.symlink_to(plain.name)
+    assert kvs.run("export", link, "--prefix", f"{key}/").code == 0
+    assert link.is_symlink()
+    assert [one["path"] for one in lines_of(plain)] == [f"{key}/a"]
+    refused = kvs.run("import", plain, "--state", pipe)
+    assert (refused.code, refused.err) == (1, f"kvs: {pipe} is no regular file\n")
+    nowhere = kvs.run("export", "nowhere/a.ndjson")
+    assert (nowhere.code, nowhere.err) == (1, "kvs: nowhere/a.ndjson: No such file or directory\n")
 
 
 # --- folders ---
