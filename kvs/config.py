@@ -5,7 +5,7 @@
 
 import difflib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,12 @@ class Config(Settings):
         return {name: _MASK if value and SETTINGS[name].secret else value for name, value in shown.items()}
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """The effective configuration of the file at `path`.
+Check = Callable[[Config], Iterable[tuple[str, str]]]
+"""Finds what is wrong with what a configuration leads to: (setting, problem)."""
+
+
+def load(path: Path, environ: Mapping[str, str], check: Check | None = None) -> Config:
+    """The effective configuration of the file at `path`, with a further `check` of its TLS settings.
 
     Raises ConfigError with every problem found, each with its line.
     """
@@ -81,6 +85,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     loading.check_together()
     loading.check_tls()
     loading.fill_in()
+    if check is not None:
+        loading.check_files(check)
     if loading.problems:
         raise ConfigError(str(path), sorted(loading.problems, key=lambda problem: problem.line or 0))
     return loading.result()
@@ -179,6 +185,12 @@ class _Loading:
                 "cluster_tls_skip_verify: peers are not verified, and whoever stands between two nodes can read the "
                 "cluster's secret and all that they tell each other; it is for tests"
             )
+
+    def check_files(self, check: Check) -> None:
+        """Only where the settings that name them are right."""
+        if not any("tls_" in name for name in self.bad):
+            for name, message in check(self.result()):
+                self._wrong(name, f"{name}: {message}")
 
     def fill_in(self) -> None:
         """The defaults that follow from the host or from other settings."""

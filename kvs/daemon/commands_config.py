@@ -9,7 +9,7 @@ import click
 from kvs.daemon.failure import OK
 
 if TYPE_CHECKING:
-    from kvs.config import Config
+    from kvs.config import Check, Config
 
 _config = click.argument("word", metavar="FILE", type=click.Path())
 
@@ -33,11 +33,11 @@ def init(file: Path) -> int:
 @_config
 def check(word: str) -> int:
     """Check FILE together with the environment, and report every problem with its line."""
-    from kvs.daemon.certificate_check import check_certificates
+    from kvs.daemon.certificate_check import certificate_problems
     from kvs.daemon.local import config_file
 
     file = config_file(word)
-    check_certificates(_load(file))
+    _load(file, certificate_problems)
     click.echo(f"{file}: ok", err=True)
     return OK
 
@@ -53,10 +53,10 @@ def show(word: str) -> int:
     return OK
 
 
-def _load(file: Path) -> "Config":
+def _load(file: Path, check: "Check | None" = None) -> "Config":
     from kvs.config import load
 
-    loaded = load(file, os.environ)
+    loaded = load(file, os.environ, check)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     return loaded

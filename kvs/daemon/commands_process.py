@@ -78,12 +78,12 @@ def restart(configs: tuple[str, ...], timeout: float, stop_timeout: float, force
 
     from kvs.config import load
     from kvs.daemon import daemonize, stopping
-    from kvs.daemon.certificate_check import check_certificates
+    from kvs.daemon.certificate_check import certificate_problems
     from kvs.daemon.home import Home
     from kvs.daemon.instances import inspect
 
     def restart_one(home: Home, path: Path, note: Callable[[str], None]) -> str:
-        check_certificates(load(path, os.environ))
+        load(path, os.environ, certificate_problems)
         instance = inspect(home, path)
         if instance.running:
             note(stopping.stop(home, instance, stop_timeout, note, force=force))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import kvs
 from kvs.config import Config, load
+from kvs.daemon.certificate_check import certificate_problems
 from kvs.daemon.failure import USAGE, Failed
 from kvs.daemon.files import FILE_MODE, open_own
 from kvs.daemon.health import ask_health
@@ -31,7 +32,7 @@ def start(home: Home, config_path: Path, timeout_s: float, note: Callable[[str],
     """
     if not config_path.exists():
         raise Failed(f"no such file: {config_path}; make one with: kvs config init {config_path}", USAGE)
-    config = load(config_path, os.environ)
+    config = load(config_path, os.environ, certificate_problems)
     for warning in config.warnings:
         note(f"warning: {warning}")
     home.make()

@@ -15,6 +15,7 @@ import uvloop
 from kvs import __version__
 from kvs.config import Config, load
 from kvs.daemon import logs
+from kvs.daemon.certificate_check import certificate_problems
 from kvs.daemon.config_creation import create_config
 from kvs.daemon.failure import OK, Failed
 from kvs.daemon.heap import map_large_blocks
@@ -48,7 +49,7 @@ def run(path: Path) -> int:
 
 def _run(config_path: Path, shown: Path, readiness: Readiness, log_path: Path | None) -> int:
     create_config(shown, if_missing=True)
-    config = load(shown, os.environ)
+    config = load(shown, os.environ, certificate_problems)
     home = Home.of(os.environ)
     home.make()
     pid_file = PidFile.claim(home.pid_file(instance_name(config_path)), config_path)

@@ -64,6 +64,16 @@ def load_identity(certificate_file: Path, key_file: Path, now_ms: int) -> Identi
     )
 
 
+def check_certificate(path: Path, now_ms: int) -> None:
+    """Of a node, in PEM, good at this time. Raises StartError with one line that names the file."""
+    _check_times(_certificates(path)[:1], path, now_ms)
+
+
+def check_key(path: Path) -> None:
+    """Raises StartError with one line that names the file."""
+    _key(path)
+
+
 def load_authority(path: Path, now_ms: int) -> Authority:
     """One or more certificates in PEM. Raises StartError with one line that names the file."""
     certificates = _certificates(path)

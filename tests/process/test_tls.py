@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -190,7 +191,7 @@ def test_hangup_takes_new_certificates_and_keeps_old_ones_when_they_would_not_do
         assert shown(row["url"]) == second
         assert kvs.status("node1")["mode"] == "normal"
         refused_restart = kvs.run("restart", "node1")
-        assert refused_restart.code == 1
+        assert refused_restart.code == 2
         assert "may be read by others (mode 0644)" in refused_restart.err
         assert kvs.status("node1")["pid"] == row["pid"], "the running node was not stopped"
         follower.terminate()
@@ -225,11 +226,32 @@ def test_certificates_that_would_not_do(kvs: Cli, authority: Authority, files: F
     spoil(authority, files)
     path = secure(kvs)
     code, line = refused(kvs, path)
-    assert code == 1
-    assert line.startswith(expected.format(key=files.key, certificate=files.certificate))
+    assert code == 2
+    expected = expected.format(key=files.key, certificate=files.certificate)
+    assert re.match(rf"{re.escape(str(path))}:\d+: tls_(cert|key)_file: {re.escape(expected)}", line), line
     assert not (kvs.folder / "data-node1").exists(), "nothing was opened or made"
     checked = kvs.run("config", "check", path)
-    assert (checked.code, checked.err) == (1, f"kvs: {line}\n")
+    assert (checked.code, checked.err) == (2, f"kvs: {line}\n")
+
+
+def test_bad_certificates_are_told_with_all_else_that_is_wrong(kvs: Cli, files: Files) -> None:
+    files.certificate.write_text("x")
+    files.key.unlink()
+    path = secure(kvs, text="max_revisions: many\n")
+    checked = kvs.run("config", "check", "node1.yaml")
+    assert checked.code == 2
+    names = [line.split(": ")[2] for line in checked.err.splitlines()]
+    lines = [
+        path.read_text().splitlines().index(f"{name}: {value}") + 1
+        for name, value in (
+            ("tls_cert_file", "./certs/node1.pem"),
+            ("tls_key_file", "./certs/node1.key"),
+            ("max_revisions", "many"),
+        )
+    ]
+    assert names == ["tls_cert_file", "tls_key_file", "max_revisions"]
+    assert [line.split(": ")[1] for line in checked.err.splitlines()] == [f"node1.yaml:{number}" for number in lines]
+    assert kvs.run("start", "node1").code == kvs.run("restart", "node1").code == 2
 
 
 def test_who_does_not_verify_peers_is_warned_at_every_start(kvs: Cli, files: Files) -> None:
