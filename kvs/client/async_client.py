@@ -35,7 +35,7 @@ from kvs.client.model import (
 from kvs.client.paging import paged
 from kvs.client.sendable import json_bytes, query_text
 from kvs.client.snapshot import changes_since, position_of
-from kvs.client.watching import follow
+from kvs.client.watching import Tell, follow
 from kvs.client.wire import (
     WireBulk,
     WireEntry,
@@ -263,15 +263,20 @@ class AsyncClient(Accounts):
 
     # --- watching ---
 
-    def watch(self, prefix: str = "", *, since: str | None = None) -> AsyncGenerator[Event, None]:
+    def watch(
+        self, prefix: str = "", *, since: str | None = None, tell: Tell | None = None
+    ) -> AsyncGenerator[Event, None]:
         """Every change of the keys that begin with `prefix`, as it happens, without an end.
 
         `since` is `"snapshot"`, for the values that are there and then their changes; or the `position` of an event
         that was got earlier; None for now. When the stream breaks it goes on where it was. When that is not possible,
         because too much time has passed or another node has to take over, an event `resync` comes and then a snapshot.
         An event may come twice.
+
+        Raises UnreachableError when no node answers for `retry_s` at the beginning. One that answered once is waited
+        for; `tell` hears why it cannot be reached, once, and None when it is there again.
         """
-        return follow(self._http, prefix, since)
+        return follow(self._http, prefix, since, tell)
 
     async def position(self, prefix: str = "") -> tuple[str, str]:
         """The URL of the node that is asked now, and where its change log is."""

@@ -13,6 +13,7 @@ A write is never repeated here once a node may have got it: see `kvs/client/writ
 """
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -212,6 +213,8 @@ class Http:
                 if response.status >= 300:
                     raise _refusal(Answer(response.status, response.headers, await response.read(), url))
                 yield response.content.iter_any()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UnreachableError(f"no node answers at {url}: {_reason(error)}") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(f"the stream from {url} broke off: {_reason(error)}") from None
 
@@ -309,6 +312,8 @@ def _retry_after_s(answer: Answer) -> float | None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "it took too long"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return re.sub(r" ssl:.*? \[", " [", str(error), count=1)  # how the library was told whom to believe
     return str(error) or type(error).__name__
 
 

@@ -1,7 +1,7 @@
 """A watch that goes on by itself: streams come and go, the events do not stop."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from random import SystemRandom
 from typing import Literal
@@ -50,10 +50,45 @@ class _Place:
         return Event("resync")
 
 
-async def follow(http: Http, prefix: str, since: str | None) -> AsyncGenerator[Event, None]:
-    """Raises ApiError for what will not be otherwise when it is tried again."""
+Tell = Callable[[UnreachableError | None], None]
+"""Hears once why no node can be reached any more, and None when one is there again."""
+
+
+class _Reach:
+    """Whether a node answers, as far as it was tried."""
+
+    def __init__(self, http: Http, gives_up_s: float, tell: Tell | None) -> None:
+        self._gives_up_s = gives_up_s
+        self._tell = tell
+        self._untried = set(http.endpoints.urls)
+        self._has_answered = False
+        self._is_streaming = False
+        self._is_told = False
+
+    def answered(self) -> None:
+        self._has_answered = self._is_streaming = True
+        if self._is_told and self._tell is not None:
+            self._tell(None)
+        self._is_told = False
+
+    def failed(self, url: str, failure: UnreachableError, now_s: float) -> None:
+        """Raises the failure where no node ever answered. The end of a stream is not told: another may follow."""
+        self._untried.discard(url)
+        if not self._has_answered and not self._untried and now_s >= self._gives_up_s:
+            raise failure
+        if self._has_answered and not self._is_streaming and not self._is_told:
+            self._is_told = True
+            if self._tell is not None:
+                self._tell(failure)
+        self._is_streaming = False
+
+
+async def follow(http: Http, prefix: str, since: str | None, tell: Tell | None = None) -> AsyncGenerator[Event, None]:
+    """Raises ApiError for what will not be otherwise when it is tried again, and UnreachableError when no node answered
+    from the beginning."""
     place = _Place(since)
     loop = asyncio.get_running_loop()
+    reach = _Reach(http, loop.time() + http.retry_s, tell)
     url, wait_s = http.endpoints.choose(loop.time())
     lost_s: float | None = None
     while True:
@@ -66,6 +101,7 @@ async def follow(http: Http, prefix: str, since: str | None) -> AsyncGenerator[E
             async with aclosing(_stream(http, prefix, place)) as events:
                 async for event in events:
                     lost_s = None
+                    reach.answered()
                     http.endpoints.answered(url)
                     if event is not None:
                         place.told = True
@@ -75,9 +111,10 @@ async def follow(http: Http, prefix: str, since: str | None) -> AsyncGenerator[E
             wait_s = 0.0
             continue
         except UnavailableError as refusal:
+            reach.answered()
             rest_s = refusal.retry_after_s or 0.0
-        except UnreachableError:
-            pass
+        except UnreachableError as failure:
+            reach.failed(url, failure, loop.time())
         now_s = loop.time()
         lost_s = now_s if lost_s is None else lost_s
         http.endpoints.failed(url, now_s, _chance.random(), rest_s)

@@ -72,6 +72,27 @@ def test_a_watch_goes_on_through_a_restart(kvs: Cli, key: str) -> None:
         assert line(watching) == f"put {key} 1\n"
 
 
+def test_a_node_that_was_never_there_is_not_waited_for(kvs: Cli) -> None:
+    nowhere = kvs.run("watch", "--url", "http://127.0.0.1:1")
+    assert (nowhere.code, nowhere.out) == (6, "")
+    assert nowhere.err.startswith("kvs: no node answers at http://127.0.0.1:1: ")
+    assert nowhere.err.count("\n") == 1
+
+
+def test_a_node_that_goes_and_comes_is_told(kvs: Cli, key: str) -> None:
+    config = kvs.config(f"{key}.yaml", port=free_port())
+    url = kvs.run("start", config).out.split()[-1]
+    with watching_with(kvs, "--since", "snapshot", "--url", url) as watching:
+        assert line(watching) == "uptodate\n"
+        assert kvs.run("stop", config).code == 0
+        assert watching.stderr is not None
+        gone = watching.stderr.readline()
+        assert gone.startswith(f"kvs: no node answers at {url}: ")
+        assert gone.endswith("; waiting for it\n")
+        assert kvs.run("start", config).code == 0
+        assert watching.stderr.readline() == "kvs: it is there again\n"
+
+
 def test_what_is_no_position_is_told(kvs: Cli) -> None:
     refused = kvs.run("watch", "--since", "yesterday")
     assert refused.code == 1
@@ -123,6 +144,24 @@ def test_a_new_value_is_written_in_an_editor(kvs: Cli, key: str) -> None:
     assert json.loads(made.out)["created"] is True
     assert made.err == "talking\n"
     assert kvs.run("get", key).out == "hello\n"
+
+
+def test_an_edited_value_ends_when_it_would_have(kvs: Cli, key: str) -> None:
+    kvs.run("set", key, "1", "--ttl", "1h")
+    kvs.run("set", f"{key}/ever", "1", "--ttl", "0")
+    ends = json.loads(kvs.run("get", key, "--json").out)["expires_at"]
+    for name in (key, f"{key}/ever"):
+        assert kvs.run("edit", name, environ=editor(kvs, "echo 2 > $1")).code == 0
+    edited = json.loads(kvs.run("get", key, "--json").out)
+    assert edited["data"] == 2
+    assert abs(edited["expires_at"] - ends) < 5_000
+    assert "expires_at" not in json.loads(kvs.run("get", f"{key}/ever", "--json").out)
+
+
+def test_an_editor_that_does_not_run_leaves_no_file(kvs: Cli, key: str) -> None:
+    failed = kvs.run("edit", key, environ={"EDITOR": "/nowhere/editor", "TMPDIR": str(kvs.folder)})
+    assert (failed.code, failed.err) == (1, "kvs: cannot run the editor '/nowhere/editor': No such file or directory\n")
+    assert not list(kvs.folder.glob("kvs-*"))
 
 
 def test_what_cannot_be_stored_is_kept(kvs: Cli, key: str) -> None:
