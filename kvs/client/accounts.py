@@ -2,17 +2,15 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from kvs.client.errors import (
     ApiError,
-    ClientError,
     OutcomeUnknownError,
     ProtocolError,
     UnauthorizedError,
@@ -26,6 +24,8 @@ from kvs.client.wire import WireUuid, convert, decode
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _PAGE = 1_000
+_EXP_MAX_S = 253_402_300_799
+"""The end of the year 9999."""
 KEEP: Any = object()
 """Stands for what is not to be changed."""
 
@@ -152,7 +152,8 @@ class Accounts:
         return made
 
     async def whoami(self) -> WhoAmI | None:
-        """Who this client's token speaks for; None without one. Raises ClientError for what is no token of KVS."""
+        """Who this client's token speaks for; None without one. Raises UnauthorizedError for what is no token of
+        KVS."""
         scheme, _, token = self._http.authorization.partition(" ")
         if scheme != "Bearer":
             return None
@@ -165,10 +166,10 @@ class Accounts:
         except ApiError:
             is_accepted = True  # it lacks a scope
         return WhoAmI(
-            user_uuid=str(claims.get("user_uuid", "")),
-            scopes=tuple(map(str, claims.get("scopes", ()))),
+            user_uuid=claims.user_uuid,
+            scopes=claims.scopes,
             token_id=hashlib.sha3_512(token.encode()).hexdigest()[:32],
-            expires_at=int(claims.get("exp", 0)) * 1000,
+            expires_at=claims.exp * 1000,
             is_accepted=is_accepted,
         )
 
@@ -265,11 +266,18 @@ def _new_token(answer: Answer) -> NewToken:
     return decode(answer.body, NewToken, answer.url)
 
 
-def _claims(token: str) -> dict[str, Any]:
-    """What a token says of itself, believed without a look at its signature. Raises ClientError."""
+class _Claims(msgspec.Struct):
+    """`exp` in Unix seconds."""
+
+    user_uuid: str = ""
+    scopes: tuple[str, ...] = ()
+    exp: Annotated[int, msgspec.Meta(ge=0, le=_EXP_MAX_S)] = 0
+
+
+def _claims(token: str) -> _Claims:
+    """What a token says of itself, believed without a look at its signature. Raises UnauthorizedError."""
     try:
         _, payload, _ = token.split(".")
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return dict(claims)
-    except (ValueError, TypeError):
-        raise ClientError("this is no token of KVS") from None
+        return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_Claims)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        raise UnauthorizedError(401, {"status": 401, "detail": "this is no token of KVS"}, "") from None

@@ -241,14 +241,16 @@ class AsyncClient(Accounts):
 
     async def undo(self, path: str) -> Version | None:
         """Put back what the key held before its last change: the value before, none if there was none (None), or the
-        value that was deleted. Raises PreconditionFailedError when somebody changes it at the same moment, and
-        NotFoundError when nothing is kept that could be put back."""
+        value that was deleted or has expired. Raises PreconditionFailedError when somebody changes it at the same
+        moment, and NotFoundError when nothing is kept that could be put back."""
         versions = await self.history(path)
         if not versions:
             raise _nothing_kept(path)
         current, before = versions[0], next((one for one in versions if one.number == 2), None)
-        if current.number != 1:
-            raise _nothing_kept(path)
+        if current.number != 1:  # the current one has expired: there is no value, as behind a deletion
+            if before is None or before.value is None:
+                raise _nothing_kept(path)
+            return await self.restore(path, 2, if_none_match="*")
         if before is None:
             if current.value is None:
                 raise _nothing_kept(path)

@@ -212,6 +212,20 @@ def test_undo_puts_back_what_was_there_before(client: Client, key: str) -> None:
         client.undo(f"{key}/never")
 
 
+def test_undo_brings_back_what_an_expired_value_replaced(client: Client, key: str) -> None:
+    client.put(key, 1)
+    client.put(key, 2, ttl="1ms")
+    while client.find(key) is not None:
+        pass
+    assert client.undo(key) is not None
+    assert client.get(key).data == 1
+    client.put(f"{key}/only", 1, ttl="1ms")
+    while client.find(f"{key}/only") is not None:
+        pass
+    with pytest.raises(NotFoundError):
+        client.undo(f"{key}/only")
+
+
 # --- accounts ---
 
 
