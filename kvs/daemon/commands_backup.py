@@ -176,7 +176,8 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
     except (RestoreRefused, StoreError) as error:
         raise Failed(str(error)) from None
     except OSError as error:
-        raise Failed(f"{error.filename or file}: {error.strerror}") from None
+        where = error.filename if isinstance(error.filename, str) else file  # a descriptor's number says nothing
+        raise Failed(f"{where}: {error.strerror}") from None
 
 
 def _verified(file: BinaryIO) -> "Summary":

@@ -77,6 +77,8 @@ def bench_command(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(_measure(session.way, wanted, keep=keep))
+    except asyncio.CancelledError:
+        raise click.Abort from None
     except RateLimitedError as error:
         raise Failed(f"{error}; measure a node with a higher rate_limit_requests", LIMITED) from None
     except ClientError as error:
@@ -89,8 +91,14 @@ def bench_command(
 
 
 async def _measure(way: Way, load: "Load", *, keep: bool) -> "Outcome":
+    import asyncio
+    import signal
+
     from kvs.daemon import benching
 
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # as Ctrl-C does
     chance = Random(SystemRandom().random())  # noqa: S311 - which keys are asked for is no secret
     async with _client(way) as client:
         try:

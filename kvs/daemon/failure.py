@@ -49,7 +49,7 @@ def failed(error: errors.ClientError) -> Failed:
 def reason(error: OSError) -> str:
     """What the system refused, in one line: of which file, where it is known, and why."""
     why = error.strerror or str(error)
-    if error.filename is not None:
+    if isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)}: {why}"
     return "the current folder is gone" if _is_folder_gone(error) else why
 

@@ -148,6 +148,12 @@ def test_what_stands_in_the_way_of_a_restore(node: Node) -> None:
         assert refused.err
 
 
+def test_what_is_no_file_of_a_backup_is_named(node: Node) -> None:
+    folder = node.kvs.folder
+    refused = node.kvs.run("backup", "verify", folder)
+    assert (refused.code, refused.err) == (1, f"kvs: {folder}: Is a directory\n")
+
+
 def test_a_damaged_backup_is_refused_before_anything_changes(node: Node) -> None:
     path = node.backup()
     whole = path.read_bytes()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.cli import Cli
+from tests.process.cli import RUN_TIMEOUT_S, Cli
+from tests.process.eventually import eventually
 from tests.process.site import Site, everyday
 
 
@@ -56,3 +57,11 @@ def test_a_limit_of_requests_ends_it(tmp_path: Path) -> None:
         assert limited.err.startswith("kvs: ")
     finally:
         kvs.kill_all()
+
+
+def test_who_is_asked_to_end_leaves_nothing(kvs: Cli) -> None:
+    with kvs.popen("bench", "--seconds", "600", "--keys", "10", "--prefix", "ended/") as benching:
+        assert eventually(lambda: kvs.run("ls", "ended/").code == 0, RUN_TIMEOUT_S)
+        benching.terminate()
+        assert benching.wait(RUN_TIMEOUT_S) == 130
+    assert kvs.run("ls", "ended/").code == 3

@@ -163,6 +163,8 @@ def test_two_configurations_of_one_name(kvs: Cli) -> None:
         refused = kvs.run(command, second)
         assert refused.code == 1, command
         assert f"{first} is running under the same name (pid {pid}); rename it or {second}" in refused.err
+    absent = second.with_name("elsewhere") / second.name
+    assert f"there is no {absent}, and {first} is running under the same name" in kvs.run("stop", absent).err
     refused = kvs.run(second)
     assert refused.code == 1
     assert f"{first} is running under the same name" in refused.err
