@@ -64,6 +64,8 @@ def inspect(home: Home, config: Path) -> Instance:
         return Instance(name, config, State.STOPPED)
     info, lives = found
     if info is not None and info.config != config and lives:
+        if not config.exists():
+            raise Failed(f"there is no {config}, and {info.config} is running under the same name (pid {info.pid})")
         raise Failed(other_running(info, config))
     return Instance(name, config, State.RUNNING if lives else State.STALE, info)
 

@@ -92,8 +92,7 @@ def already_running(holder: PidInfo, config: Path) -> str:
 
 
 def other_running(holder: PidInfo, config: Path) -> str:
-    running = f"{holder.config} is running under the same name (pid {holder.pid})"
-    return f"{running}; rename it or {config}" if config.exists() else f"there is no {config}, and {running}"
+    return f"{holder.config} is running under the same name (pid {holder.pid}); rename it or {config}"
 
 
 def read_pid_file(path: Path) -> tuple[PidInfo | None, bool] | None:
