@@ -192,7 +192,10 @@ class Runner:
             self._degrade(error, changed)
             return
         for effect in self._node.committed(group):
-            self._perform(effect)
+            try:
+                self._perform(effect)
+            except Exception:  # whoever hears of it has a bug, and no later write may hang for that
+                log.exception("What follows from a write failed")
 
     def _timed(self, write: Callable[[], None]) -> None:
         """In the commit thread."""

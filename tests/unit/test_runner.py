@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import pytest
+import structlog
 
 from kvs.cluster import runner as runner_module
-from kvs.cluster.events import Delete, Put, Submission, Written
+from kvs.cluster.events import Committed, Delete, Put, Submission, Written
 from kvs.cluster.node import Node, NodeSettings
 from kvs.cluster.runner import Runner
 from kvs.errors import KvsError, NotFound, StoreError, Unavailable
@@ -181,6 +182,22 @@ async def test_a_bug_in_planning_one_write_fails_that_one_alone(store: GatedStor
     assert (failed.value.status, failed.value.code) == (500, "internal")
     assert not runner.degraded
     assert store.get(b"dbad") is None
+
+
+async def test_a_bug_of_whoever_hears_of_writes_stops_no_later_one(runner: Runner) -> None:
+    def fail(_: Committed) -> None:
+        raise RuntimeError("a bug")
+
+    heard: list[Committed] = []
+    runner.on_committed.append(fail)
+    with structlog.testing.capture_logs() as lines:
+        for key in ("a", "b"):
+            async with asyncio.timeout(10):
+                assert (await runner.write(put(key))).created
+    runner.on_committed[:] = [heard.append]
+    await runner.write(put("c"))
+    assert len(heard) == 1
+    assert [line["event"] for line in lines] == ["What follows from a write failed"] * 2
 
 
 @pytest.mark.parametrize("unforeseen", [None, ValueError("not a store's error")])
