@@ -217,7 +217,7 @@ def _reloads(site: Site) -> None:
         next_event(follower, "Started")
         for text in (site.keys["n2"].key.read_bytes(), f"-----BEGIN PRIVATE KEY-----\n{garbage}\n".encode()):
             key.write_bytes(text)
-            assert site.run("config", "check", "n1.yaml").code == 1
+            assert site.run("config", "check", "n1.yaml").code == 2
             os.kill(pid, signal.SIGHUP)
             next_event(follower, "Certificates not reloaded, the old ones stay in use")
         key.write_bytes(good_key)
