@@ -44,8 +44,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
-        """Of the value as the client sent it."""
-        return len(self.payload) if self.codec == RAW else unpacked_bytes(self.codec, self.payload)
+        """Of the value as the client sent it, as of `unpacked_bytes`."""
+        return unpacked_bytes(self.codec, self.payload)
 
     def is_live(self, now_ms: int) -> bool:
         """Whether a reader at `now_ms` sees a value."""
